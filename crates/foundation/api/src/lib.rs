@@ -1,0 +1,1 @@
+//! The AWS wire: protocols, SigV4, generated types, one trait a service.

@@ -1,0 +1,1 @@
+//! Append-only segments over an object store: log events, history, metrics.

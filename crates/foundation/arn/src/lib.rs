@@ -1,0 +1,1 @@
+//! Account, Region, Arn, names and ids. Pure.

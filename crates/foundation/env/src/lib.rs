@@ -1,0 +1,1 @@
+//! Clock, Entropy and Timers, real and virtual.

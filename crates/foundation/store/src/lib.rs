@@ -1,0 +1,1 @@
+//! Transactional, watchable rows: memory and SQLite behind one trait.

@@ -1,0 +1,1 @@
+//! Supervises tasks: the ECS agent protocol and the task lifecycle.

@@ -1,0 +1,1 @@
+//! Images to root file systems, the shim, containers, cgroups. The only unsafe code.

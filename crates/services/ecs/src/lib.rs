@@ -1,0 +1,1 @@
+//! Clusters, task definitions, tasks and container instances.

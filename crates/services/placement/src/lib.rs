@@ -1,0 +1,1 @@
+//! Where a task goes: constraints, strategies, fit. Pure.

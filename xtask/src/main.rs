@@ -1,0 +1,2 @@
+//! The Gantry binary.
+fn main() {}
