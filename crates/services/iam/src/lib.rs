@@ -1,1 +1,3 @@
 //! IAM and STS: roles, policies, credentials.
+
+pub mod model;
