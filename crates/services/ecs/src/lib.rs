@@ -1,1 +1,18 @@
 //! Clusters, task definitions, tasks and container instances.
+//!
+//! Invariants:
+//! - Every operation is one transaction on the store: validate, read a snapshot, commit with what
+//!   was read as its condition, answer. A conflict is retried from a new snapshot, a bounded number
+//!   of times.
+//! - A task's spec, desired phase and report are separate rows with one writer each
+//!   ([`tables`]); `lastStatus` is derived from them and never goes back.
+//! - A container instance is never oversubscribed: every placement writes its allocation row.
+//! - A task definition keeps every member of the model: the generated type itself is stored.
+//! - Revisions of a family only grow and are never used again.
+//!
+//! Deliberately absent: a scheduler thread (EC2 tasks are placed inside RunTask's own transaction),
+//! services and deployments, FARGATE and awsvpc (refused by name until they exist), the cluster
+//! query language, and authorization (which is IAM's). There is no async runtime in here: futures
+//! only wait for the store.
+
+pub mod model;
