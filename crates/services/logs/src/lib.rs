@@ -1,1 +1,3 @@
 //! CloudWatch Logs: groups, streams, events.
+
+pub mod model;

@@ -1,0 +1,7 @@
+//! The rules of log groups, streams and events, without I/O.
+
+pub mod batch;
+pub mod names;
+pub mod position;
+pub mod retention;
+pub mod spool;
