@@ -1,1 +1,25 @@
 //! The AWS wire: protocols, SigV4, generated types, one trait a service.
+//!
+//! Types, traits and schemas of every service are generated from `models/` (see
+//! `cargo xtask codegen`) and are plain data; one reader and one writer a protocol serve them
+//! all. Nothing in this crate knows what an operation does. A request that is malformed is an
+//! error of its protocol, never a default.
+
+mod context;
+mod error;
+mod generated;
+pub mod protocol;
+pub mod read;
+pub mod schema;
+pub mod serde_form;
+mod service;
+pub mod shape;
+pub mod validate;
+pub mod write;
+
+pub use context::{Principal, RequestContext};
+pub use error::{ApiError, Fault, ProtocolError};
+pub use generated::{ecr, ecs, iam, logs, sts};
+pub use service::{
+    Dispatch, DispatchFuture, Operation, OperationModel, Service, ServiceModel, downcast,
+};
