@@ -1,2 +1,83 @@
-//! The Gantry binary.
-fn main() {}
+//! The project's own chores: `cargo xtask setup | codegen | tidy | test | bench | up`.
+//!
+//! Everything that a person or CI runs on a checkout is one of these, so the README
+//! needs two lines. Each prints what it does as it does it. Nothing here is linked into Gantry.
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod codegen;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+mod up;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Gantry's chores", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what building (and, with --tests, testing) needs: Debian, Cargo and PyPI packages.
+    Setup {
+        /// Also install what the tests use: skopeo, buildah, busybox, nextest.
+        #[arg(long)]
+        tests: bool,
+        /// Also install the peers that the benchmarks compare with: Debian's docker.io.
+        #[arg(long)]
+        bench: bool,
+    },
+    /// Generate the AWS wire types from the models under `models/`.
+    Codegen {
+        /// Change nothing; fail if the committed code is not what the committed models give.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check formats, arrows between crates, bans, generated code, lints and licences.
+    Tidy {
+        /// Leave out the slow part (clippy and cargo-deny).
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Install what the tests need and run them all. Further words go to `cargo nextest run`.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        nextest: Vec<String>,
+    },
+    /// Measure speed and size against peers in the same run.
+    Bench {
+        /// Leave Docker out, even where it can be had.
+        #[arg(long)]
+        no_peer: bool,
+        /// How often each thing is measured.
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+    },
+    /// Install what is missing, build, start Gantry and run a sample task until its log line is seen.
+    Up {
+        /// Address and port of the endpoint.
+        #[arg(long, default_value = "127.0.0.1:4566")]
+        listen: String,
+        /// Where Gantry keeps its state.
+        #[arg(long)]
+        data_dir: Option<std::path::PathBuf>,
+        /// Stop Gantry again once the sample task has run.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().chore {
+        Chore::Setup { tests, bench } => setup::run(setup::Wanted { sample: tests || bench, tests, bench }),
+        Chore::Codegen { check } => codegen::run(check),
+        Chore::Tidy { quick } => tidy::run(if quick { tidy::Depth::Quick } else { tidy::Depth::Full }),
+        Chore::Test { nextest } => test::run_all(&nextest),
+        Chore::Bench { no_peer, rounds } => bench::run(&bench::Options { peer: !no_peer, rounds }),
+        Chore::Up { listen, data_dir, once } => up::run(&up::Options { listen, data_dir, once }),
+    }
+}

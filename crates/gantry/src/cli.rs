@@ -1,0 +1,126 @@
+//! The command line: names, help and defaults. Stable: scripts stand on it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::data_dir;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gantry",
+    version,
+    about = "Amazon ECS that you own: the AWS APIs of ECS and what it leans on, with real containers.",
+    long_about = "Gantry serves the AWS APIs of ECS, ECR, CloudWatch Logs, IAM and STS on one port and runs the \
+                  containers on this machine. The aws CLI, the SDKs and Terraform use it unmodified.\n\n\
+                  A first session:\n  \
+                  sudo gantry up                      # serves on 127.0.0.1:4566, in the foreground\n  \
+                  eval \"$(gantry env)\"                # in another terminal: point the AWS tools at it\n  \
+                  aws ecs list-clusters\n  \
+                  gantry explain task ID              # why a task waits, or why it stopped\n  \
+                  sudo gantry down                    # stop everything and leave the machine clean",
+    after_help = "Log detail is chosen with GANTRY_LOG (error, warn, info, debug; info by default).",
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What Gantry can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the APIs and run containers, in the foreground, until a signal.
+    ///
+    /// SIGINT (Ctrl-C) stops the tasks as well; a second one leaves them running. SIGTERM and SIGHUP
+    /// leave them running, and so does a crash: the next `up` on the same data directory adopts them.
+    Up(UpOptions),
+    /// Stop and remove everything that an `up` on this data directory left on the machine.
+    ///
+    /// Ends a running `up`, its tasks, and their mounts, namespaces and cgroups; also when that `up` was
+    /// killed. State (images, logs, task definitions) stays in the data directory unless --purge is given.
+    Down(DownOptions),
+    /// Print shell exports that point the AWS tools at this installation: eval "$(gantry env)".
+    Env(DataDirOption),
+    /// Say what this machine lacks to run containers, and how to get it.
+    Doctor,
+    /// Print which operations of each AWS service are built and which are not.
+    Coverage {
+        /// One service only: ecs, ecr, logs, iam or sts.
+        service: Option<String>,
+        /// Name every operation, not only the counts.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Say why something is as it is.
+    Explain {
+        #[command(subcommand)]
+        what: Explain,
+    },
+    /// Push a tiny image, run it as a task and wait for its log line: a check of the whole way.
+    Sample(DataDirOption),
+    /// Print the version.
+    Version,
+}
+
+/// `gantry up`.
+#[derive(Debug, Args)]
+pub struct UpOptions {
+    /// Address and port that every API is served on.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4566")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub data_dir: DataDirOption,
+    /// Serve requests signed with any key, as the account's root. Only on a loopback address: every local process,
+    /// and every task in host network mode, is root then.
+    #[arg(long)]
+    pub accept_any_credentials: bool,
+    /// Logs as JSON, one object a line.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// `gantry down`.
+#[derive(Debug, Args)]
+pub struct DownOptions {
+    #[command(flatten)]
+    pub data_dir: DataDirOption,
+    /// Delete the data directory too: images, logs, task definitions and keys.
+    #[arg(long)]
+    pub purge: bool,
+}
+
+/// Which installation is meant.
+#[derive(Debug, Args, Clone)]
+pub struct DataDirOption {
+    /// Where the installation keeps its state.
+    #[arg(long, value_name = "DIR", env = "GANTRY_DATA_DIR", default_value = data_dir::DEFAULT)]
+    pub data_dir: PathBuf,
+}
+
+/// `gantry explain`.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// Why a task is pending, or why it stopped.
+    Task {
+        /// The task's id or ARN.
+        id: String,
+        /// The cluster, where only an id is given.
+        #[arg(long, default_value = "default")]
+        cluster: String,
+        #[command(flatten)]
+        data_dir: DataDirOption,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
