@@ -5,6 +5,7 @@
 //! all. Nothing in this crate knows what an operation does. A request that is malformed is an
 //! error of its protocol, never a default.
 
+pub mod acs;
 mod context;
 mod error;
 mod generated;
@@ -21,5 +22,6 @@ pub use context::{Principal, RequestContext};
 pub use error::{ApiError, Fault, ProtocolError};
 pub use generated::{ecr, ecs, iam, logs, sts};
 pub use service::{
-    Dispatch, DispatchFuture, Operation, OperationModel, Service, ServiceModel, downcast,
+    Coverage, Dispatch, DispatchFuture, Operation, OperationModel, Service, ServiceModel, coverage,
 };
+pub mod sigv4;
