@@ -1,0 +1,208 @@
+//! The load of `cargo xtask bench`: talks to a running Gantry through its public, durable API only.
+//!
+//! Each subcommand measures inside this process, so that starting it costs nothing, and prints one number.
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+#![allow(clippy::print_stdout, reason = "the number is the result")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use gantry_api::client::Client;
+use gantry_api::ecs;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The data directory of the running `gantry up`.
+    #[arg(long)]
+    data_dir: PathBuf,
+    #[command(subcommand)]
+    load: Load,
+}
+
+#[derive(Subcommand)]
+enum Load {
+    /// Push the image (through `gantry sample`) and register the task definitions.
+    Prepare,
+    /// One task of /bin/true: milliseconds from RunTask to STOPPED seen.
+    One,
+    /// Tasks by calls of ten: milliseconds from the first call to all RUNNING seen.
+    Many {
+        #[arg(long)]
+        count: usize,
+    },
+    /// Stop every task, and wait until they are STOPPED.
+    StopAll,
+    /// Put this many tasks of /bin/true into the store.
+    Fill {
+        #[arg(long)]
+        count: usize,
+    },
+}
+
+/// A task is looked at this often.
+const LOOK: Duration = Duration::from_millis(1);
+const DEADLINE: Duration = Duration::from_secs(180);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let gantry = Gantry::connect(&arguments.data_dir)?;
+    match arguments.load {
+        Load::Prepare => gantry.prepare(&arguments.data_dir).await,
+        Load::One => gantry.one().await.map(print),
+        Load::Many { count } => gantry.many(count).await.map(print),
+        Load::StopAll => gantry.stop_all().await,
+        Load::Fill { count } => gantry.fill(count).await,
+    }
+}
+
+fn print(taken: Duration) {
+    println!("{:.3}", taken.as_secs_f64() * 1_000.0);
+}
+
+struct Gantry {
+    client: Client,
+    registry: String,
+}
+
+impl Gantry {
+    fn connect(data_dir: &std::path::Path) -> anyhow::Result<Gantry> {
+        let file = std::fs::read(data_dir.join("root-credentials")).context("no Gantry on that data directory")?;
+        let file: serde_json::Value = serde_json::from_slice(&file)?;
+        let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
+        let endpoint = text("endpoint");
+        let registry = endpoint.trim_start_matches("http://").to_owned();
+        let keys = gantry_api::client::StaticKeys::new(text("access_key_id"), text("secret_access_key"));
+        let region = text("region").parse().context("the region")?;
+        let client = Client::new(&endpoint, region, std::sync::Arc::new(keys), gantry_env::Env::real())?;
+        Ok(Gantry { client, registry })
+    }
+
+    async fn prepare(&self, data_dir: &std::path::Path) -> anyhow::Result<()> {
+        // The sample pushes an image with busybox as `gantry-sample`.
+        let me = std::env::current_exe()?;
+        let gantry = me.parent().and_then(|examples| examples.parent()).context("target directory")?.join("gantry");
+        let pushed = std::process::Command::new(gantry)
+            .arg("sample")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .stdout(std::process::Stdio::null())
+            .status()?;
+        if !pushed.success() {
+            bail!("gantry sample failed");
+        }
+        for (family, command) in [("true", vec!["/bin/true"]), ("sleep", vec!["/bin/sleep", "1000"])] {
+            let container = ecs::ContainerDefinition {
+                name: Some(family.to_owned()),
+                image: Some(format!("{}/gantry-sample:latest", self.registry)),
+                memory: Some(16),
+                command: Some(command.into_iter().map(str::to_owned).collect()),
+                ..Default::default()
+            };
+            self.client
+                .call::<ecs::RegisterTaskDefinition>(ecs::RegisterTaskDefinitionRequest {
+                    family: family.to_owned(),
+                    network_mode: Some(ecs::NetworkMode::Host),
+                    container_definitions: vec![container],
+                    ..Default::default()
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn one(&self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let arns = self.run("true", 1).await?;
+        self.wait_for("STOPPED", &arns).await?;
+        Ok(start.elapsed())
+    }
+
+    async fn many(&self, count: usize) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let mut arns = Vec::new();
+        while arns.len() < count {
+            arns.extend(self.run("sleep", 10.min(count - arns.len())).await?);
+        }
+        self.wait_for("RUNNING", &arns).await?;
+        Ok(start.elapsed())
+    }
+
+    async fn stop_all(&self) -> anyhow::Result<()> {
+        let arns = self.list().await?;
+        for arn in &arns {
+            let stop = ecs::StopTaskRequest { task: arn.clone(), ..Default::default() };
+            self.client.call::<ecs::StopTask>(stop).await?;
+        }
+        self.wait_for("STOPPED", &arns).await
+    }
+
+    async fn fill(&self, count: usize) -> anyhow::Result<()> {
+        let mut done = 0;
+        while done < count {
+            let mut batch = Vec::new();
+            while batch.len() < 100 {
+                batch.extend(self.run("true", 10).await?);
+            }
+            self.wait_for("STOPPED", &batch).await?;
+            done += batch.len();
+        }
+        Ok(())
+    }
+
+    async fn run(&self, family: &str, count: usize) -> anyhow::Result<Vec<String>> {
+        let answer = self
+            .client
+            .call::<ecs::RunTask>(ecs::RunTaskRequest {
+                task_definition: family.to_owned(),
+                count: Some(i32::try_from(count)?),
+                ..Default::default()
+            })
+            .await?;
+        if let Some(failure) = answer.failures.iter().flatten().next() {
+            bail!("RunTask: {}", failure.reason.as_deref().unwrap_or_default());
+        }
+        Ok(answer.tasks.into_iter().flatten().filter_map(|task| task.task_arn).collect())
+    }
+
+    async fn list(&self) -> anyhow::Result<Vec<String>> {
+        let mut arns = Vec::new();
+        let mut token = None;
+        loop {
+            let request = ecs::ListTasksRequest { next_token: token, ..Default::default() };
+            let page = self.client.call::<ecs::ListTasks>(request).await?;
+            arns.extend(page.task_arns.into_iter().flatten());
+            token = page.next_token;
+            if token.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+
+    /// Looks until every task has this last status. A task that has it is not looked at again.
+    async fn wait_for(&self, status: &str, arns: &[String]) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let mut open: Vec<String> = arns.to_vec();
+        while !open.is_empty() {
+            if start.elapsed() > DEADLINE {
+                bail!("{} tasks are not {status} after {DEADLINE:?}", open.len());
+            }
+            let asked: Vec<String> = open.iter().take(100).cloned().collect();
+            let request = ecs::DescribeTasksRequest { tasks: asked, ..Default::default() };
+            let answer = self.client.call::<ecs::DescribeTasks>(request).await?;
+            for task in answer.tasks.into_iter().flatten() {
+                let seen = task.last_status.as_deref().unwrap_or_default();
+                if seen == "STOPPED" && status == "RUNNING" {
+                    bail!("a task stopped: {}", task.stopped_reason.unwrap_or_default());
+                }
+                if seen == status {
+                    open.retain(|arn| Some(arn) != task.task_arn.as_ref());
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
