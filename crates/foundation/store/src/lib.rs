@@ -14,23 +14,27 @@
 
 #![forbid(unsafe_code)]
 
+mod directory;
 mod incarnation;
 mod key;
 mod memory;
 mod replica;
 mod row;
 mod snapshot;
+mod sqlite;
 mod table;
 mod transaction;
 mod watch;
 
 use async_trait::async_trait;
 
+pub use directory::{DirectoryLock, LockError};
 pub use incarnation::{Incarnation, IncarnationRow};
 pub use key::{Key, Prefix};
 pub use memory::MemoryStore;
 pub use row::{Revision, Row, RowChange, RowError};
 pub use snapshot::Snapshot;
+pub use sqlite::{OpenError, SqliteCounters, SqliteStore};
 pub use table::{Table, Versioned};
 pub use transaction::{MAX_BYTES, MAX_OPERATIONS, Transaction};
 pub use watch::{Change, Changes};
@@ -72,7 +76,9 @@ pub enum CommitError {
     /// A row could not be written down.
     #[error("{key} cannot be stored: {reason}")]
     Invalid { key: Key, reason: String },
-    /// The disk refused. The same transaction may succeed later.
+    /// The disk refused, and the rows are as they were; the same transaction may succeed later.
+    /// Only a disk that could not even be read back leaves it open whether this one was written:
+    /// that is found out before the next commit.
     #[error("the store cannot write: {reason}")]
     Io { reason: String },
 }

@@ -62,6 +62,24 @@ impl Changes {
             .changes_after(&mut self.position, &self.prefixes)
     }
 
+    /// Waits until [`Changes::try_next`] has something, without taking it. Dropping the future
+    /// loses nothing.
+    pub async fn ready(&mut self) {
+        loop {
+            self.head.borrow_and_update();
+            let mut position = self.position;
+            let found = self.replica.changes_after(&mut position, &self.prefixes);
+            if found.is_some() {
+                return;
+            }
+            // All of that was of no concern here, and need not be looked at again.
+            self.position = position;
+            if self.head.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Every row at the present revision; the changes go on from there.
     pub fn reload(&mut self) -> Snapshot {
         let snapshot = self.replica.snapshot();
