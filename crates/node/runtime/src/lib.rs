@@ -1,1 +1,34 @@
-//! Images to root file systems, the shim, containers, cgroups. The only unsafe code.
+//! Images to root file systems, the shim, containers, cgroups. The only `unsafe`.
+//!
+//! What always holds:
+//! - Intent is on disk before anything is made in the kernel, so whatever a crash leaves can be
+//!   found again: by the state files in a task's directory, by its cgroup, and by pid and start time.
+//! - A task's containers are held by a shim of their own and outlive this process. The shim alone
+//!   writes a task's state once it runs; this process only reads it.
+//! - Mounts live in the mount namespaces of the containers, never in the host's, so they end with
+//!   the last process that used them.
+//! - An image counts only when all of it is on disk under its digest.
+//!
+//! What it leaves to others: which task runs and when (the agent), what a task's reasons and
+//! statuses are called in ECS's API beyond the prefix of an error, and where log lines go.
+
+mod error;
+mod event;
+mod image;
+mod logs;
+mod runtime;
+pub mod shim;
+mod spec;
+
+pub use error::{ErrorKind, RuntimeError};
+pub use event::{Exit, RuntimeEvent};
+pub use image::{ImageConfig, ImageReference, PulledImage, ReferenceError, RegistryAccess};
+pub use logs::{LogReader, LogRecord, LogStream};
+pub use runtime::{
+    AdoptedContainer, AdoptedTask, Runtime, RuntimeOptions, ShimCommand, StartedContainer,
+    TaskHandle,
+};
+pub use spec::{
+    ContainerName, ContainerSpec, InstallationId, LogMode, LogSpec, NameError, NetworkMode,
+    Resources, Rlimit, STOP_TIMEOUT, TaskSpec, Tmpfs, Ulimit,
+};
