@@ -100,10 +100,17 @@ pub fn write_value(view: View<'_>, schema: &'static Schema, writer: &mut dyn Sha
             }
             writer.end_list();
         }
-        (View::Map(map), Kind::Map { value: member, .. }) => {
+        (
+            View::Map(map),
+            Kind::Map {
+                key: key_member,
+                value: member,
+                ..
+            },
+        ) => {
             writer.begin_map(schema, map.len());
             map.each(&mut |key, value| {
-                writer.entry(key, member);
+                writer.entry(key, key_member, member);
                 write_value(value.view(), member.target(), writer);
                 writer.end_entry();
             });

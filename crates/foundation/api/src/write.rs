@@ -21,7 +21,7 @@ pub trait ShapeWriter {
 
     fn begin_map(&mut self, schema: &'static Schema, len: usize);
     /// The next value belongs to this key.
-    fn entry(&mut self, key: &str, value: &'static Member);
+    fn entry(&mut self, key: &str, key_member: &'static Member, value: &'static Member);
     fn end_entry(&mut self);
     fn end_map(&mut self);
 

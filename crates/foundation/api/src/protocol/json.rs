@@ -267,7 +267,7 @@ impl ShapeWriter for JsonWriter {
         self.open(b'{');
     }
 
-    fn entry(&mut self, key: &str, value: &'static Member) {
+    fn entry(&mut self, key: &str, _key_member: &'static Member, value: &'static Member) {
         self.name(key);
         self.format = value.timestamp_format;
     }

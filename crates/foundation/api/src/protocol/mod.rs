@@ -5,8 +5,11 @@
 //! schema-driven reader and writer of that file and know no service. What cannot be recognised
 //! as a request to a known service is answered in the protocol that it comes closest to.
 
+pub mod form;
 pub mod json;
+pub mod query;
 pub mod timestamp;
+pub mod xml;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -100,14 +103,16 @@ impl Rejection {
 /// Finds the service, operation and protocol of a request. `scope` is the service of its SigV4
 /// scope, which tells services of the same API version apart.
 pub fn detect(parts: &Parts, body: &[u8], scope: Option<&str>) -> Result<Call, Rejection> {
-    let _ = (body, scope);
     if let Some(target) = parts.headers.get("x-amz-target") {
         return json::detect(target.to_str().unwrap_or_default(), content_type(parts));
     }
-    Err(Rejection {
-        protocol: &json::JSON_1_1,
-        error: ApiError::unknown_operation(),
-    })
+    if content_type(parts).contains("json") {
+        return Err(Rejection {
+            protocol: &json::JSON_1_1,
+            error: ApiError::unknown_operation(),
+        });
+    }
+    query::detect(parts, body, scope)
 }
 
 /// The media type, without its parameters.
