@@ -5,7 +5,10 @@
 //! all. Nothing in this crate knows what an operation does. A request that is malformed is an
 //! error of its protocol, never a default.
 
+#![forbid(unsafe_code)]
+
 pub mod acs;
+pub mod auth;
 mod context;
 mod error;
 mod generated;
@@ -13,8 +16,10 @@ pub mod protocol;
 pub mod read;
 pub mod schema;
 pub mod serde_form;
+pub mod server;
 mod service;
 pub mod shape;
+pub mod sigv4;
 pub mod validate;
 pub mod write;
 
@@ -24,4 +29,3 @@ pub use generated::{ecr, ecs, iam, logs, sts};
 pub use service::{
     Coverage, Dispatch, DispatchFuture, Operation, OperationModel, Service, ServiceModel, coverage,
 };
-pub mod sigv4;

@@ -1,0 +1,174 @@
+//! The one port: HTTP/1.1 and HTTP/2, plain and TLS, for every service at once.
+//!
+//! What always holds: every request passes the guard against foreign hosts and origins first;
+//! every AWS call and every WebSocket is verified by SigV4; every answer and its log line carry
+//! one request id; every wait on a peer is bounded ([`Limits`]); a panic is answered as
+//! `InternalFailure` and the process goes on.
+//! What it leaves to others: reading and writing values (`protocol`), what operations do (the
+//! services), everything under a raw route's prefix, and choosing the tokio runtime (the binary).
+
+mod api;
+mod authenticate;
+mod body;
+mod dispatch;
+mod guard;
+mod limits;
+mod listener;
+mod metrics;
+mod paced_io;
+mod request_id;
+mod route;
+mod websocket;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use gantry_env::Env;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub use body::{BodyError, RequestBody, ResponseBody};
+pub use limits::Limits;
+pub use metrics::Metrics;
+pub use route::{RawRoute, RequestFacts, ServerSocket, UpgradeQuery, WebSocketRoute};
+
+use crate::auth::CredentialPolicy;
+use crate::service::Service;
+
+/// Where the API and all routes are served. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+/// What every connection looks at.
+struct Shared {
+    env: Env,
+    policy: CredentialPolicy,
+    services: BTreeMap<&'static str, Service>,
+    /// By prefix, the longest first.
+    raw_routes: Vec<(String, Arc<dyn RawRoute>)>,
+    websockets: BTreeMap<String, Arc<dyn WebSocketRoute>>,
+    host_names: Vec<String>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    plain_http: PlainHttp,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    request_slots: Arc<Semaphore>,
+    /// In KiB, shared by the bodies that are being buffered.
+    buffer_budget: Semaphore,
+    /// Becomes true once, when the server is asked to stop.
+    stopping: watch::Sender<bool>,
+}
+
+/// Who may speak without TLS, where there is TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// Only callers on this machine: secrets never cross a wire unencrypted.
+    SameMachine,
+    Anybody,
+}
+
+pub struct ServerBuilder {
+    shared: Shared,
+}
+
+impl Server {
+    pub fn builder(env: Env, policy: CredentialPolicy) -> ServerBuilder {
+        let limits = Limits::default();
+        ServerBuilder {
+            shared: Shared {
+                env,
+                policy,
+                services: BTreeMap::new(),
+                raw_routes: Vec::new(),
+                websockets: BTreeMap::new(),
+                host_names: Vec::new(),
+                tls: None,
+                plain_http: PlainHttp::SameMachine,
+                metrics: Arc::new(Metrics::new()),
+                request_slots: Arc::new(Semaphore::new(0)),
+                buffer_budget: Semaphore::new(0),
+                stopping: watch::Sender::new(false),
+                limits,
+            },
+        }
+    }
+
+    /// Serves until `shutdown` ends, then lets requests in work finish for the grace period.
+    /// Needs a tokio runtime with I/O.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        listener::run(self.shared.clone(), listener, shutdown).await;
+    }
+
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.shared.metrics.clone()
+    }
+}
+
+impl ServerBuilder {
+    pub fn service(mut self, service: Service) -> Self {
+        self.shared.services.insert(service.model().name, service);
+        self
+    }
+
+    /// Serves everything under `prefix` (`/v2/`), and the prefix without its final slash.
+    pub fn raw_route(mut self, prefix: impl Into<String>, route: Arc<dyn RawRoute>) -> Self {
+        self.shared.raw_routes.push((prefix.into(), route));
+        self.shared
+            .raw_routes
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        self
+    }
+
+    /// Serves WebSockets on exactly `path` (`/acs/ws`).
+    pub fn websocket(mut self, path: impl Into<String>, route: Arc<dyn WebSocketRoute>) -> Self {
+        self.shared.websockets.insert(path.into(), route);
+        self
+    }
+
+    /// Names beside localhost by which this endpoint may be called.
+    pub fn host_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.shared.host_names.extend(names);
+        self
+    }
+
+    /// TLS on the same port; see [`crate::tls`].
+    pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
+        self.shared.tls = Some(config);
+        self
+    }
+
+    pub fn plain_http(mut self, plain_http: PlainHttp) -> Self {
+        self.shared.plain_http = plain_http;
+        self
+    }
+
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.shared.limits = limits;
+        self
+    }
+
+    /// Shares metrics with the rest of the process.
+    pub fn metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.shared.metrics = metrics;
+        self
+    }
+
+    pub fn build(mut self) -> Server {
+        let limits = &self.shared.limits;
+        self.shared.request_slots = Arc::new(Semaphore::new(limits.requests));
+        self.shared.buffer_budget = Semaphore::new(limits.buffered_bytes / 1024);
+        Server {
+            shared: Arc::new(self.shared),
+        }
+    }
+}
