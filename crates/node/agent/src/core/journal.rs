@@ -1,0 +1,156 @@
+//! What the agent must know after it was killed.
+//!
+//! What always holds: applying the records in order gives the state; a record can be applied twice;
+//! the records of one [`Journal::compacted`] give the same state again. Credentials are never in it.
+//! What it leaves to others: writing records so that a crash loses none that was said to be written.
+
+use std::collections::BTreeMap;
+
+use gantry_api::acs;
+use gantry_arn::TaskId;
+use gantry_env::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::step::TaskStateChange;
+use super::{ContainerStatus, TaskStatus};
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum JournalRecord {
+    /// The highest frame number that had an effect.
+    Seen { number: i64 },
+    /// A task was taken from a payload.
+    Accepted {
+        task_id: TaskId,
+        cluster: String,
+        payload: Box<acs::Task>,
+    },
+    /// Everything about a task that changes.
+    Progress {
+        task_id: TaskId,
+        state: Box<TaskState>,
+    },
+    /// The control plane has the task's last report and the runtime has nothing left of it.
+    Forgotten { task_id: TaskId },
+}
+
+/// A task's changing half.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskState {
+    pub status: TaskStatus,
+    /// Why it shall stop, once it shall. There is no way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
+    /// By name.
+    pub containers: BTreeMap<String, ContainerState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_stopped_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_stopped_at: Option<Timestamp>,
+    /// Reports that the control plane has not acknowledged, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<TaskStateChange>,
+    /// The control plane has acknowledged STOPPED.
+    #[serde(default)]
+    pub stop_acknowledged: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// What the report says. None where the control plane knows better, because it asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub status: ContainerStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The state that a journal's records give.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Journal {
+    pub seen: i64,
+    pub tasks: BTreeMap<TaskId, JournalledTask>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JournalledTask {
+    pub cluster: String,
+    pub payload: acs::Task,
+    pub state: TaskState,
+}
+
+impl Journal {
+    pub fn of(records: &[JournalRecord]) -> Journal {
+        let mut journal = Journal::default();
+        for record in records {
+            journal.apply(record);
+        }
+        journal
+    }
+
+    pub fn apply(&mut self, record: &JournalRecord) {
+        match record {
+            JournalRecord::Seen { number } => self.seen = self.seen.max(*number),
+            JournalRecord::Accepted {
+                task_id,
+                cluster,
+                payload,
+            } => {
+                self.tasks
+                    .entry(task_id.clone())
+                    .or_insert_with(|| JournalledTask {
+                        cluster: cluster.clone(),
+                        payload: (**payload).clone(),
+                        state: TaskState::default(),
+                    });
+            }
+            JournalRecord::Progress { task_id, state } => {
+                if let Some(task) = self.tasks.get_mut(task_id) {
+                    task.state = (**state).clone();
+                }
+            }
+            JournalRecord::Forgotten { task_id } => {
+                self.tasks.remove(task_id);
+            }
+        }
+    }
+
+    /// The fewest records that give this state.
+    pub fn compacted(&self) -> Vec<JournalRecord> {
+        let mut records = vec![JournalRecord::Seen { number: self.seen }];
+        for (task_id, task) in &self.tasks {
+            records.push(JournalRecord::Accepted {
+                task_id: task_id.clone(),
+                cluster: task.cluster.clone(),
+                payload: Box::new(task.payload.clone()),
+            });
+            records.push(JournalRecord::Progress {
+                task_id: task_id.clone(),
+                state: Box::new(task.state.clone()),
+            });
+        }
+        records
+    }
+}
+
+/// A payload's task without its secrets, as it goes into the journal.
+pub fn without_credentials(task: &acs::Task) -> acs::Task {
+    acs::Task {
+        execution_role_credentials: None,
+        role_credentials: None,
+        ..task.clone()
+    }
+}

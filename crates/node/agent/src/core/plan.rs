@@ -1,0 +1,511 @@
+//! What a payload asks of the runtime: a task's and its containers' plans, or the reason why not.
+//!
+//! What always holds: every member of a payload's task and containers is taken apart here without
+//! `..`, and whatever came that this agent does not honour is a reason that names it. So a new
+//! member of the protocol cannot slip by in silence.
+//! What it leaves to others: the image's own configuration, which is known only after the pull.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gantry_api::acs::{
+    self, AuthenticationType, Condition, DockerContainerConfig, DockerHostConfig, DockerLogConfig,
+};
+use serde_json::Value;
+
+/// ECS's default between SIGTERM and SIGKILL.
+pub const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a container without `cpu` gets on ECS: the kernel's floor.
+const MIN_CPU_SHARES: u64 = 2;
+const MIB: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    Host,
+    None,
+}
+
+/// A task as the runtime gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskPlan {
+    pub network_mode: NetworkMode,
+    /// A hard limit for all containers together, in 1/1024 vCPU.
+    pub cpu_limit: Option<u64>,
+    pub memory_limit_bytes: Option<u64>,
+    /// In the order of the payload.
+    pub containers: Vec<ContainerPlan>,
+}
+
+/// One container as the runtime gets it. The image's configuration fills what is `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerPlan {
+    pub name: String,
+    pub image: String,
+    pub registry: RegistryAccess,
+    pub essential: bool,
+    pub entry_point: Option<Vec<String>>,
+    /// Empty means the image's.
+    pub command: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub working_directory: Option<String>,
+    pub user: Option<String>,
+    pub hostname: Option<String>,
+    pub cpu_shares: u64,
+    pub memory_limit_bytes: Option<u64>,
+    pub memory_reservation_bytes: Option<u64>,
+    pub readonly_root_filesystem: bool,
+    pub labels: BTreeMap<String, String>,
+    pub log: LogPlan,
+    pub stop_timeout: Duration,
+    /// A container that is not running by then has failed to start.
+    pub start_timeout: Option<Duration>,
+    pub depends_on: Vec<(String, StartCondition)>,
+    /// With host networking these are what they say; they are reported, nothing is mapped.
+    pub ports: Vec<PortBinding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryAccess {
+    Anonymous,
+    /// A registry of ECR, through the endpoint that this agent joined.
+    Ecr {
+        registry_id: Option<String>,
+        region: Option<String>,
+        endpoint_override: Option<String>,
+        use_execution_role: bool,
+    },
+}
+
+/// What has to be true of another container before one starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartCondition {
+    Start,
+    Complete,
+    Success,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortBinding {
+    pub container_port: u16,
+    pub host_port: u16,
+    pub protocol: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPlan {
+    None,
+    AwsLogs(AwsLogsPlan),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsLogsPlan {
+    pub group: String,
+    pub stream: String,
+    pub region: String,
+    pub create_group: bool,
+    pub mode: DeliveryMode,
+    pub use_execution_role: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// A full spool stops reading the container's output.
+    Blocking,
+    /// A full spool drops, and counts what it drops.
+    NonBlocking { max_buffer_bytes: u64 },
+}
+
+/// ECS's buffer in non-blocking mode.
+const DEFAULT_MAX_BUFFER_BYTES: u64 = 10 << 20;
+
+/// Plans a task, or says in words for the user what this agent cannot honour.
+pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
+    let acs::Task {
+        arn,
+        containers,
+        cpu,
+        desired_status: _,
+        execution_role_credentials: _,
+        family: _,
+        launch_type: _,
+        memory,
+        network_mode,
+        overrides: _,
+        role_credentials: _,
+        service_name: _,
+        task_definition_account_id: _,
+        version: _,
+        unknown,
+    } = task;
+    if let Some(member) = first_meaningful(unknown) {
+        return Err(not_built("task member", member, None));
+    }
+    if containers.is_empty() {
+        return Err("the task has no containers".to_owned());
+    }
+    let task_id = arn
+        .as_deref()
+        .and_then(|arn| arn.rsplit('/').next())
+        .unwrap_or_default();
+    let mut plans = Vec::with_capacity(containers.len());
+    let mut modes = Vec::new();
+    for container in containers {
+        let (plan, mode) = plan_container(container, task_id)?;
+        modes.extend(mode);
+        plans.push(plan);
+    }
+    for plan in &plans {
+        for (other, _) in &plan.depends_on {
+            if !plans.iter().any(|p| p.name == *other) {
+                return Err(format!(
+                    "TaskDependencyError: container '{}' depends on '{other}', which is not in the task",
+                    plan.name
+                ));
+            }
+        }
+    }
+    // What docker is told decides; the task's own member is the newer form of the same thing.
+    let mode = modes.into_iter().next().or_else(|| network_mode.clone());
+    let network_mode = match mode.as_deref() {
+        Some("host") => NetworkMode::Host,
+        Some("none") => NetworkMode::None,
+        Some(other) => {
+            return Err(format!(
+                "networkMode '{other}' is not built; use host or none"
+            ));
+        }
+        None => return Err("networkMode 'bridge' is not built; use host or none".to_owned()),
+    };
+    Ok(TaskPlan {
+        network_mode,
+        cpu_limit: cpu
+            .filter(|cpu| *cpu > 0.0)
+            .map(|vcpu| (vcpu * 1024.0).round() as u64),
+        memory_limit_bytes: memory.and_then(|mib| mebibytes(mib)),
+        containers: plans,
+    })
+}
+
+/// The plan, and the network mode that this container's HostConfig names.
+fn plan_container(
+    container: &acs::Container,
+    task_id: &str,
+) -> Result<(ContainerPlan, Option<String>), String> {
+    let acs::Container {
+        command,
+        container_arn: _,
+        cpu,
+        depends_on,
+        docker_config,
+        entry_point,
+        environment,
+        essential,
+        image,
+        logs_auth_strategy,
+        memory,
+        mount_points,
+        name,
+        // The server has merged them; they are shown in the metadata endpoint only.
+        overrides,
+        port_mappings,
+        registry_authentication,
+        start_timeout,
+        stop_timeout,
+        unknown,
+    } = container;
+    let name = name
+        .clone()
+        .ok_or_else(|| "a container has no name".to_owned())?;
+    if let Some(member) = first_meaningful(unknown) {
+        return Err(not_built("container member", member, Some(&name)));
+    }
+    if !mount_points.is_empty() {
+        return Err(not_built("container member", "mountPoints", Some(&name)));
+    }
+    let docker = docker_config.clone().unwrap_or_default();
+    let bad = |what: &str, e: serde_json::Error| {
+        format!("container '{name}': {what} of dockerConfig does not fit: {e}")
+    };
+    let DockerContainerConfig {
+        hostname,
+        user,
+        working_dir,
+        labels,
+        unknown: config_unknown,
+    } = docker.container_config().map_err(|e| bad("config", e))?;
+    if let Some(member) = first_meaningful(&config_unknown) {
+        return Err(not_built("docker Config member", member, Some(&name)));
+    }
+    let DockerHostConfig {
+        network_mode,
+        readonly_rootfs,
+        memory_reservation,
+        log_config,
+        unknown: host_unknown,
+    } = docker
+        .docker_host_config()
+        .map_err(|e| bad("hostConfig", e))?;
+    if let Some(member) = first_meaningful(&host_unknown) {
+        return Err(not_built("docker HostConfig member", member, Some(&name)));
+    }
+    let command = override_command(overrides.as_deref(), &name)?.unwrap_or_else(|| command.clone());
+    let plan = ContainerPlan {
+        image: image
+            .clone()
+            .ok_or_else(|| format!("container '{name}' has no image"))?,
+        registry: registry_access(registry_authentication.as_ref(), &name)?,
+        essential: essential.unwrap_or(true),
+        entry_point: entry_point.clone(),
+        command,
+        environment: environment.clone(),
+        working_directory: working_dir.filter(|w| !w.is_empty()),
+        user: user.filter(|u| !u.is_empty()),
+        hostname: hostname.filter(|h| !h.is_empty()),
+        cpu_shares: cpu
+            .and_then(|c| u64::try_from(c).ok())
+            .unwrap_or(0)
+            .max(MIN_CPU_SHARES),
+        memory_limit_bytes: memory.and_then(mebibytes),
+        memory_reservation_bytes: memory_reservation
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .filter(|bytes| *bytes > 0),
+        readonly_root_filesystem: readonly_rootfs.unwrap_or(false),
+        labels,
+        log: log_plan(log_config, logs_auth_strategy.as_deref(), &name, task_id)?,
+        stop_timeout: seconds(*stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT),
+        start_timeout: seconds(*start_timeout),
+        depends_on: dependencies(depends_on, &name)?,
+        ports: ports(port_mappings),
+        name,
+    };
+    Ok((plan, network_mode))
+}
+
+fn dependencies(
+    depends_on: &[acs::ContainerDependency],
+    name: &str,
+) -> Result<Vec<(String, StartCondition)>, String> {
+    depends_on
+        .iter()
+        .map(|dependency| {
+            let condition = match &dependency.condition {
+                Condition::Start => StartCondition::Start,
+                Condition::Complete => StartCondition::Complete,
+                Condition::Success => StartCondition::Success,
+                Condition::Healthy => {
+                    return Err(not_built("dependsOn condition", "HEALTHY", Some(name)));
+                }
+                Condition::Unknown(other) => {
+                    return Err(not_built("dependsOn condition", other, Some(name)));
+                }
+            };
+            Ok((dependency.container_name.clone(), condition))
+        })
+        .collect()
+}
+
+fn registry_access(
+    authentication: Option<&acs::RegistryAuthentication>,
+    name: &str,
+) -> Result<RegistryAccess, String> {
+    let Some(acs::RegistryAuthentication {
+        asm_auth_data: _,
+        ecr_auth_data,
+        kind,
+    }) = authentication
+    else {
+        return Ok(RegistryAccess::Anonymous);
+    };
+    match kind {
+        Some(AuthenticationType::Ecr) => {
+            let acs::EcrAuthData {
+                endpoint_override,
+                region,
+                registry_id,
+                use_execution_role,
+            } = ecr_auth_data.clone().unwrap_or_default();
+            Ok(RegistryAccess::Ecr {
+                registry_id,
+                region,
+                endpoint_override,
+                use_execution_role: use_execution_role.unwrap_or(false),
+            })
+        }
+        None => Ok(RegistryAccess::Anonymous),
+        Some(AuthenticationType::Asm) => Err(not_built(
+            "container member",
+            "repositoryCredentials",
+            Some(name),
+        )),
+        Some(AuthenticationType::Unknown(other)) => {
+            Err(not_built("registryAuthentication type", other, Some(name)))
+        }
+    }
+}
+
+fn log_plan(
+    config: Option<DockerLogConfig>,
+    auth_strategy: Option<&str>,
+    container: &str,
+    task_id: &str,
+) -> Result<LogPlan, String> {
+    let Some(DockerLogConfig { driver, options }) = config else {
+        return Ok(LogPlan::None);
+    };
+    match driver.as_deref() {
+        None | Some("" | "none") => return Ok(LogPlan::None),
+        Some("awslogs") => {}
+        Some(other) => return Err(not_built("logDriver", other, Some(container))),
+    }
+    let mut plan = AwsLogsPlan {
+        group: String::new(),
+        stream: String::new(),
+        region: String::new(),
+        create_group: false,
+        // ECS's default since June 2025.
+        mode: DeliveryMode::NonBlocking {
+            max_buffer_bytes: DEFAULT_MAX_BUFFER_BYTES,
+        },
+        use_execution_role: auth_strategy == Some("EXECUTION_ROLE"),
+    };
+    let (mut prefix, mut blocking, mut max_buffer) = (None, false, DEFAULT_MAX_BUFFER_BYTES);
+    for (option, value) in options {
+        match option.as_str() {
+            "awslogs-group" => plan.group = value,
+            "awslogs-region" => plan.region = value,
+            "awslogs-stream-prefix" => prefix = Some(value),
+            // The server has resolved the prefix where the name is given whole.
+            "awslogs-stream" => plan.stream = value,
+            "awslogs-create-group" => plan.create_group = value == "true",
+            "mode" => match value.as_str() {
+                "blocking" => blocking = true,
+                "non-blocking" => blocking = false,
+                _ => return Err(bad_option(container, "mode", &value)),
+            },
+            "max-buffer-size" => {
+                max_buffer =
+                    size(&value).ok_or_else(|| bad_option(container, "max-buffer-size", &value))?;
+            }
+            other => return Err(not_built("log option", other, Some(container))),
+        }
+    }
+    if blocking {
+        plan.mode = DeliveryMode::Blocking;
+    } else {
+        plan.mode = DeliveryMode::NonBlocking {
+            max_buffer_bytes: max_buffer,
+        };
+    }
+    if plan.group.is_empty() {
+        return Err(format!(
+            "container '{container}': log driver awslogs requires option 'awslogs-group'"
+        ));
+    }
+    if plan.stream.is_empty() {
+        plan.stream = match prefix {
+            Some(prefix) => format!("{prefix}/{container}/{task_id}"),
+            // Docker names the stream by the container's id, which is drawn from the task's here.
+            None => format!("{task_id}-{container}"),
+        };
+    }
+    Ok(LogPlan::AwsLogs(plan))
+}
+
+fn bad_option(container: &str, option: &str, value: &str) -> String {
+    format!("container '{container}': log option '{option}' has no meaning with value '{value}'")
+}
+
+/// `10m`, `512k`, `1g` or plain bytes, as Docker reads sizes.
+fn size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, unit) = match text.chars().last()? {
+        'k' => (&text[..text.len() - 1], 1 << 10),
+        'm' => (&text[..text.len() - 1], 1 << 20),
+        'g' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit)
+        .filter(|bytes| *bytes > 0)
+}
+
+/// The command of the overrides, which the Amazon agent takes over the container's.
+fn override_command(overrides: Option<&str>, name: &str) -> Result<Option<Vec<String>>, String> {
+    #[derive(serde::Deserialize)]
+    struct Overrides {
+        #[serde(default)]
+        command: Option<Vec<String>>,
+    }
+    let Some(text) = overrides else {
+        return Ok(None);
+    };
+    let overrides: Overrides = serde_json::from_str(text)
+        .map_err(|e| format!("container '{name}': overrides do not fit: {e}"))?;
+    Ok(overrides.command)
+}
+
+fn ports(mappings: &[acs::PortMapping]) -> Vec<PortBinding> {
+    mappings
+        .iter()
+        .filter_map(|mapping| {
+            let acs::PortMapping {
+                container_port,
+                host_port,
+                name: _,
+                protocol,
+            } = mapping;
+            let container_port = u16::try_from((*container_port)?).ok()?;
+            let host_port = host_port
+                .and_then(|p| u16::try_from(p).ok())
+                .filter(|p| *p > 0);
+            Some(PortBinding {
+                container_port,
+                host_port: host_port.unwrap_or(container_port),
+                protocol: protocol.clone().unwrap_or_else(|| "tcp".to_owned()),
+            })
+        })
+        .collect()
+}
+
+fn seconds(seconds: Option<i64>) -> Option<Duration> {
+    seconds
+        .and_then(|s| u64::try_from(s).ok())
+        .filter(|s| *s > 0)
+        .map(Duration::from_secs)
+}
+
+fn mebibytes(mib: i64) -> Option<u64> {
+    u64::try_from(mib)
+        .ok()
+        .filter(|mib| *mib > 0)
+        .and_then(|mib| mib.checked_mul(MIB))
+}
+
+/// The first member that asks for something. Nulls, empty lists and `false` ask for nothing.
+fn first_meaningful(unknown: &BTreeMap<String, Value>) -> Option<&str> {
+    unknown
+        .iter()
+        .find(|(_, value)| asks_for_something(value))
+        .map(|(member, _)| member.as_str())
+}
+
+fn asks_for_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => items.iter().any(asks_for_something),
+        Value::Object(members) => members.values().any(asks_for_something),
+    }
+}
+
+fn not_built(what: &str, member: &str, container: Option<&str>) -> String {
+    match container {
+        Some(name) => format!("container '{name}': {what} '{member}' is not built in this agent"),
+        None => format!("{what} '{member}' is not built in this agent"),
+    }
+}
