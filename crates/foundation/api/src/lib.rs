@@ -10,6 +10,7 @@
 pub mod acs;
 pub mod auth;
 mod context;
+pub mod document;
 mod error;
 mod generated;
 pub mod protocol;

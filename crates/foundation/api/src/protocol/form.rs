@@ -142,24 +142,30 @@ impl<'f> FormReader<'f> {
     }
 }
 
-/// Where a member stands: a flattened list stands under the name of its elements.
-fn member_place(outer: &str, member: &Member) -> String {
+/// Where a member stands. A flattened list may stand under the name of its elements (as
+/// botocore writes it) or under the name that its member has of its own (as Smithy has it).
+fn member_place(form: &Form, outer: &str, member: &Member) -> Option<String> {
     let schema = member.target();
-    let mut name = member
-        .location_name
-        .or(schema.location_name)
-        .unwrap_or(member.name);
+    let place = |name: &str| {
+        let place = if outer.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{outer}.{name}")
+        };
+        form.has(&place).then_some(place)
+    };
     if let Kind::List { element, flattened } = &schema.kind
         && (*flattened || member.flattened)
-        && let Some(of_element) = element.location_name
+        && let Some(of_element) = element.location_name.and_then(place)
     {
-        name = of_element;
+        return Some(of_element);
     }
-    if outer.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{outer}.{name}")
-    }
+    place(
+        member
+            .location_name
+            .or(schema.location_name)
+            .unwrap_or(member.name),
+    )
 }
 
 impl ShapeReader for FormReader<'_> {
@@ -169,8 +175,7 @@ impl ShapeReader for FormReader<'_> {
         on_member: OnMember<'_>,
     ) -> Result<(), ProtocolError> {
         for (index, member) in schema.members().iter().enumerate() {
-            let place = member_place(&self.place, member);
-            if self.form.has(&place) {
+            if let Some(place) = member_place(self.form, &self.place, member) {
                 self.at(place, member.flattened, |reader| on_member(index, reader))?;
             }
         }

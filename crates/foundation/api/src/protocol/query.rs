@@ -154,7 +154,9 @@ impl Protocol for AwsQuery {
         };
         writer.leaf("Type", fault);
         writer.leaf("Code", &error.code);
-        writer.leaf("Message", &error.message);
+        if error.exception.is_none() || !error.message.is_empty() {
+            writer.leaf("Message", &error.message);
+        }
         if let Some(exception) = &error.exception {
             for (index, member) in exception.schema().members().iter().enumerate() {
                 let Some(view) = exception.member(index).map(Value::view) else {

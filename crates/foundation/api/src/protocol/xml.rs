@@ -34,6 +34,8 @@ struct Frame {
     element: Option<&'static str>,
     /// The name of each element or entry of a list or map.
     inner: &'static str,
+    /// A flattened map's entries carry the namespace of its member.
+    inner_namespace: Option<XmlNamespace>,
 }
 
 impl Place {
@@ -110,11 +112,19 @@ impl XmlWriter {
     fn begin(&mut self, own_element: bool, inner: impl FnOnce(Option<&Place>) -> &'static str) {
         let place = self.next.take();
         let inner = inner(place.as_ref());
+        let inner_namespace = place
+            .as_ref()
+            .filter(|_| !own_element)
+            .and_then(|place| place.namespace);
         let element = place.filter(|_| own_element).map(|place| {
             self.start_place(&place);
             place.name
         });
-        self.open.push(Frame { element, inner });
+        self.open.push(Frame {
+            element,
+            inner,
+            inner_namespace,
+        });
     }
 
     fn finish(&mut self) {
@@ -196,8 +206,15 @@ impl ShapeWriter for XmlWriter {
     }
 
     fn entry(&mut self, key: &str, key_member: &'static Member, value: &'static Member) {
-        let name = self.open.last().map_or("entry", |frame| frame.inner);
-        self.start(name, None);
+        let (name, namespace) = self.open.last().map_or(("entry", None), |frame| {
+            (frame.inner, frame.inner_namespace)
+        });
+        self.start_place(&Place {
+            name,
+            namespace,
+            flattened: false,
+            format: None,
+        });
         let key_place = Place {
             name: key_member.location_name.unwrap_or("key"),
             ..Place::of(key_member)
