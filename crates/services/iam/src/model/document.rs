@@ -205,9 +205,7 @@ fn check_actions(
             return Err(malformed(format!("Vendor {vendor} is not valid")));
         }
         if name.is_empty() || name.contains(':') {
-            return Err(malformed(
-                "Actions/Condition can contain only one colon.",
-            ));
+            return Err(malformed("Actions/Condition can contain only one colon."));
         }
     }
     Ok(())
@@ -255,7 +253,9 @@ fn check_principal(
         Json::String(other) => Err(malformed(format!("Invalid principal in policy: {other}"))),
         Json::Object(kinds) => {
             if kinds.is_empty() {
-                return Err(malformed("Missing required field Principal cannot be empty!"));
+                return Err(malformed(
+                    "Missing required field Principal cannot be empty!",
+                ));
             }
             for (kind, names) in kinds {
                 if !["AWS", "Service", "Federated", "CanonicalUser"].contains(&kind.as_str()) {
@@ -376,16 +376,36 @@ mod tests {
             (Trust, "[]", SYNTAX),
             (Trust, "{}", SYNTAX),
             (Managed, r#"{"Version":"2012-10-17"}"#, SYNTAX),
-            (Managed, r#"{"Version":"2012-10-17","Statement":[]}"#, SYNTAX),
-            (Managed, r#"{"Version":"2012-10-17","Extra":1,"Statement":[]}"#, SYNTAX),
-            (Managed, r#"{"Version":"2020-01-01","Statement":[]}"#, SYNTAX),
+            (
+                Managed,
+                r#"{"Version":"2012-10-17","Statement":[]}"#,
+                SYNTAX,
+            ),
+            (
+                Managed,
+                r#"{"Version":"2012-10-17","Extra":1,"Statement":[]}"#,
+                SYNTAX,
+            ),
+            (
+                Managed,
+                r#"{"Version":"2020-01-01","Statement":[]}"#,
+                SYNTAX,
+            ),
             (
                 Managed,
                 r#"{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#,
                 "Policy document must be version 2012-10-17 or greater.",
             ),
-            (Managed, r#"{"Version":"2012-10-17","Statement":[{"Action":"*","Resource":"*"}]}"#, SYNTAX),
-            (Managed, r#"{"Version":"2012-10-17","Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}"#, SYNTAX),
+            (
+                Managed,
+                r#"{"Version":"2012-10-17","Statement":[{"Action":"*","Resource":"*"}]}"#,
+                SYNTAX,
+            ),
+            (
+                Managed,
+                r#"{"Version":"2012-10-17","Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}"#,
+                SYNTAX,
+            ),
             (
                 Inline,
                 r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*"}]}"#,
@@ -437,7 +457,11 @@ mod tests {
                 "Statement IDs (SID) in a single policy must be unique.",
             ),
             // The same member twice is a mistake that a map would swallow.
-            (Inline, r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Effect":"Deny","Action":"s3:*","Resource":"*"}]}"#, "This policy contains invalid Json"),
+            (
+                Inline,
+                r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Effect":"Deny","Action":"s3:*","Resource":"*"}]}"#,
+                "This policy contains invalid Json",
+            ),
         ] {
             assert_eq!(refused(kind, document), message, "{document}");
         }
