@@ -35,8 +35,15 @@ pub struct ServiceChoice {
     pub operations: Vec<String>,
 }
 
-/// Members that clients send and the public model does not have: shape → member → target.
-type Additions = BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>;
+/// What `models/additions.toml` adds to the public models.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Additions {
+    /// Members that clients send: service → shape → member → target.
+    members: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>,
+    /// Members that are secrets, as `Shape.member`, per service.
+    secrets: BTreeMap<String, Vec<String>>,
+}
 
 /// Refreshes models and generated code, or with `check` only tells whether they are current.
 pub fn run(check: bool) -> anyhow::Result<()> {
@@ -54,7 +61,8 @@ pub fn run(check: bool) -> anyhow::Result<()> {
             format!("{} is not there; run `cargo xtask codegen`", path.display())
         })?;
         let mut model = Model::parse(&text).with_context(|| format!("in {}", path.display()))?;
-        model.add_members(additions.get(name))?;
+        model.add_members(additions.members.get(name))?;
+        model.mark_secrets(additions.secrets.get(name))?;
         model.add_messages()?;
         model.check_operations(choice).with_context(|| {
             format!("models/{name}.json does not fit operations.toml; run `cargo xtask codegen`")

@@ -157,6 +157,23 @@ impl Model {
         Ok(())
     }
 
+    /// Marks members as secrets. A shape that no built operation reaches is not there to mark.
+    pub fn mark_secrets(&mut self, secrets: Option<&Vec<String>>) -> anyhow::Result<()> {
+        for secret in secrets.into_iter().flatten() {
+            let (shape, member) = secret
+                .split_once('.')
+                .with_context(|| format!("{secret} is not Shape.member"))?;
+            if let Some(shape) = self.shapes.get_mut(shape) {
+                shape
+                    .members
+                    .get_mut(member)
+                    .with_context(|| format!("additions.toml names {secret}, which is not there"))?
+                    .sensitive = true;
+            }
+        }
+        Ok(())
+    }
+
     /// AWS sends a message with every exception; some models do not say so.
     pub fn add_messages(&mut self) -> anyhow::Result<()> {
         const TEXT: &str = "ImplicitMessage";

@@ -281,10 +281,7 @@ impl Schema {
 
     pub const fn matching(mut self, pattern: &'static str) -> Self {
         // The old value holds a cell, which a constant function may not drop.
-        std::mem::forget(std::mem::replace(
-            &mut self.constraints.pattern,
-            Some(Pattern::new(pattern)),
-        ));
+        std::mem::forget(self.constraints.pattern.replace(Pattern::new(pattern)));
         self
     }
 

@@ -6,7 +6,7 @@ use crate::schema::{ErrorTraits, Kind, Member, Schema};
 pub static ARN: Schema = Schema::scalar("Arn", Kind::String);
 
 static AUTHORIZATION_DATA_MEMBERS: [Member; 3] = [
-    Member::new("authorizationToken", &BASE64),
+    Member::new("authorizationToken", &BASE64).sensitive(),
     Member::new("expiresAt", &EXPIRATION_TIMESTAMP),
     Member::new("proxyEndpoint", &PROXY_ENDPOINT),
 ];

@@ -42,7 +42,9 @@ static CREDENTIALS_MEMBERS: [Member; 4] = [
     Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required(),
     Member::new("Expiration", &DATE_TYPE).required(),
     Member::new("SecretAccessKey", &ACCESS_KEY_SECRET_TYPE).required(),
-    Member::new("SessionToken", &TOKEN_TYPE).required(),
+    Member::new("SessionToken", &TOKEN_TYPE)
+        .required()
+        .sensitive(),
 ];
 pub static CREDENTIALS: Schema = Schema::structure("Credentials", &CREDENTIALS_MEMBERS);
 
