@@ -9,6 +9,7 @@
 
 pub mod acs;
 pub mod auth;
+pub mod client;
 mod context;
 pub mod document;
 mod error;
@@ -21,6 +22,7 @@ pub mod server;
 mod service;
 pub mod shape;
 pub mod sigv4;
+pub mod tls;
 pub mod validate;
 pub mod write;
 

@@ -38,7 +38,7 @@ impl From<BodyError> for io::Error {
     }
 }
 
-/// The body of a request, as it arrives.
+/// A body as it arrives: of a request here, of an answer in the client.
 pub struct RequestBody {
     inner: Incoming,
     env: Env,
@@ -50,7 +50,7 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, env: Env, progress_timeout: Duration) -> Self {
+    pub(crate) fn new(inner: Incoming, env: Env, progress_timeout: Duration) -> Self {
         Self {
             inner,
             env,

@@ -33,6 +33,7 @@ pub use body::{BodyError, RequestBody, ResponseBody};
 pub use limits::Limits;
 pub use metrics::Metrics;
 pub use route::{RawRoute, RequestFacts, ServerSocket, UpgradeQuery, WebSocketRoute};
+pub(crate) use websocket::socket_config;
 
 use crate::auth::CredentialPolicy;
 use crate::service::Service;

@@ -19,13 +19,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::Instrument;
 
+use super::Shared;
 use super::authenticate::{authenticate, rejection_error};
 use super::body::ResponseBody;
 use super::dispatch::{Answer, into_response, panicked};
 use super::listener::{Connection, stopped};
 use super::metrics::Counted;
 use super::route::{RequestFacts, UpgradeQuery, WebSocketRoute};
-use super::{Limits, Shared};
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::protocol::{Protocol, json};
@@ -35,13 +35,13 @@ use crate::sigv4::{Presented, percent_decoded};
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// The bounds of a WebSocket, on both ends of it.
-pub(crate) fn socket_config(limits: &Limits) -> WebSocketConfig {
+pub(crate) fn socket_config(message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
-        .max_write_buffer_size(4 * limits.websocket_message_bytes)
-        .max_message_size(Some(limits.websocket_message_bytes))
-        .max_frame_size(Some(limits.websocket_message_bytes))
+        .max_write_buffer_size(4 * message_bytes)
+        .max_message_size(Some(message_bytes))
+        .max_frame_size(Some(message_bytes))
 }
 
 pub(super) async fn answer(
@@ -136,7 +136,7 @@ async fn run(
             return;
         }
     };
-    let config = socket_config(&shared.limits);
+    let config = socket_config(shared.limits.websocket_message_bytes);
     let socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     shared.metrics.websockets.inc();

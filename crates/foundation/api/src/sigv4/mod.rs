@@ -15,8 +15,8 @@ mod rejection;
 mod sign;
 mod verify;
 
-pub(crate) use canonical::percent_decoded;
 pub use canonical::{Payload, Signable};
+pub(crate) use canonical::{percent_decoded, push_encoded};
 pub use moment::{format_amz_date, parse_amz_date};
 pub use rejection::Rejection;
 pub use sign::{Signing, SigningCredentials, SigningScope, UnsignableHeader, presign, sign};
