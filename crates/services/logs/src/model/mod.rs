@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod names;
+pub mod order;
 pub mod position;
 pub mod retention;
 pub mod spool;
