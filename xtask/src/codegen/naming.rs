@@ -61,3 +61,45 @@ fn is_keyword(name: &str) -> bool {
     ];
     KEYWORDS.contains(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{constant, field, type_name, variant};
+
+    #[test]
+    fn names_become_rusts_own() {
+        assert_eq!(field("ec2InstanceId"), "ec2_instance_id");
+        assert_eq!(field("PolicyARN"), "policy_arn");
+        assert_eq!(field("type"), "r#type");
+        assert_eq!(constant("RunTaskRequest"), "RUN_TASK_REQUEST");
+        assert_eq!(type_name("statusType"), "StatusType");
+    }
+
+    #[test]
+    fn every_value_becomes_a_variant() {
+        let values = [
+            "EC2",
+            "awsvpc",
+            "json-file",
+            "DELETE_IN_PROGRESS",
+            "net.core",
+            "UNKNOWN",
+            "2.0",
+            "",
+        ];
+        let variants = values.map(variant);
+        assert_eq!(
+            variants,
+            [
+                "Ec2",
+                "Awsvpc",
+                "JsonFile",
+                "DeleteInProgress",
+                "NetCore",
+                "UnknownValue",
+                "V20",
+                "Empty"
+            ]
+        );
+    }
+}

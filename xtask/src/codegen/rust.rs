@@ -65,6 +65,10 @@ impl<'a> Generator<'a> {
         let mut taken = BTreeSet::new();
         let mut types = BTreeSet::new();
         for (shape_name, shape) in &model.shapes {
+            // `gantry_api::shape` counts the members that came in that many bits.
+            if shape.members.len() > 256 {
+                bail!("{shape_name} has more than 256 members");
+            }
             let mut constant = naming::constant(shape_name);
             // `String` and `string` are different shapes of some models.
             while !taken.insert(constant.clone()) {

@@ -169,3 +169,53 @@ fn sorted(value: Value) -> Value {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::strip;
+    use crate::codegen::ServiceChoice;
+
+    fn choice(operations: &[&str]) -> ServiceChoice {
+        ServiceChoice {
+            botocore: "bakery".to_owned(),
+            trait_name: "Bakery".to_owned(),
+            validation: "own".to_owned(),
+            operations: operations.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn documentation_and_unreached_shapes_are_left_out() {
+        let full = json!({
+            "documentation": "long",
+            "metadata": {"apiVersion": "1", "uid": "bakery-1"},
+            "operations": {
+                "Bake": {"name": "Bake", "input": {"shape": "Dough"}, "documentation": "long"},
+                "Eat": {"name": "Eat", "input": {"shape": "Bread"}},
+            },
+            "shapes": {
+                "Dough": {"type": "structure", "documentation": "long", "members": {
+                    "flour": {"shape": "Text", "documentation": "long", "locationName": "Flour"},
+                }},
+                "Text": {"type": "string", "max": 9},
+                "Bread": {"type": "structure", "members": {}},
+            },
+        });
+        let stripped = strip(&full, &choice(&["Bake"])).expect("stripped");
+        let expected = json!({
+            "metadata": {"apiVersion": "1"},
+            "notBuilt": ["Eat"],
+            "operations": {"Bake": {"name": "Bake", "input": {"shape": "Dough"}, "errors": []}},
+            "shapes": {
+                "Dough": {"type": "structure", "members": {
+                    "flour": {"shape": "Text", "locationName": "Flour"},
+                }},
+                "Text": {"type": "string", "max": 9},
+            },
+        });
+        assert_eq!(stripped, expected);
+        assert!(strip(&full, &choice(&["Fly"])).is_err());
+    }
+}

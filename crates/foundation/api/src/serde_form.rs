@@ -467,8 +467,10 @@ impl<'de> Visitor<'de> for StructureVisitor<'_, '_> {
     type Value = ();
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
-            match self.schema.member_index(&name) {
+        while let Some(index) = map.next_key_seed(MemberName {
+            schema: self.schema,
+        })? {
+            match index {
                 Some(index) => {
                     let on_member = &mut *self.on_member;
                     map.next_value_seed(Present {
@@ -489,6 +491,31 @@ impl<'de> Visitor<'de> for StructureVisitor<'_, '_> {
     }
 
     refuse_scalars!();
+}
+
+/// The index of the member that a key names, without keeping the key.
+struct MemberName {
+    schema: &'static Schema,
+}
+
+impl<'de> DeserializeSeed<'de> for MemberName {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberName {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
+        Ok(self.schema.member_index(name))
+    }
 }
 
 struct ListVisitor<'t, 'f> {

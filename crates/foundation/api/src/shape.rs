@@ -146,28 +146,44 @@ pub fn read_structure(
 ) -> Result<(), ProtocolError> {
     let schema = structure.schema();
     let members = schema.members();
-    let mut seen = vec![false; members.len()];
+    let mut seen = Seen::default();
     reader.trail().descend()?;
     reader.structure(schema, &mut |index, reader| {
-        let Some(member) = members.get(index) else {
+        let (Some(member), Some(slot)) = (members.get(index), structure.member_mut(index)) else {
             return Ok(());
         };
-        seen[index] = true;
-        let Some(slot) = structure.member_mut(index) else {
-            return Ok(());
-        };
+        seen.insert(index);
         reader.trail().push_member(member);
         slot.read(member.target(), reader)?;
         reader.trail().pop();
         Ok(())
     })?;
-    for (member, seen) in members.iter().zip(&seen) {
-        if member.required && !seen {
+    for (index, member) in members.iter().enumerate() {
+        if member.required && !seen.contains(index) {
             reader.trail().note_missing(member);
         }
     }
     reader.trail().ascend();
     Ok(())
+}
+
+/// Which members came. Structures are read by the thousand, so this stays off the heap;
+/// codegen refuses a structure with more members than fit.
+#[derive(Default)]
+struct Seen([u64; 4]);
+
+impl Seen {
+    fn insert(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.0
+            .get(index / 64)
+            .is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
 }
 
 macro_rules! scalar_value {
