@@ -16,3 +16,4 @@
 //! only wait for the store.
 
 pub mod model;
+pub mod tables;

@@ -31,13 +31,9 @@ use crate::model::last_status::LastStatus;
 pub const SERVICE: &str = "ecs";
 
 macro_rules! table {
-    ($(#[$doc:meta])* $table:ident, $row:ty, $kind:literal, $schema:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy)]
-        pub struct $table;
-
-        impl Table for $table {
-            type Row = $row;
+    ($row:ty, $kind:literal, $schema:literal) => {
+        impl Table for $row {
+            type Row = Self;
             const SERVICE: &'static str = SERVICE;
             const KIND: &'static str = $kind;
             const SCHEMA: u16 = $schema;
@@ -45,50 +41,24 @@ macro_rules! table {
     };
 }
 
-table!(
-    /// Named by the cluster's name.
-    Clusters, ClusterRow, "cluster", 1
-);
-table!(
-    /// Named `<family>/<revision, ten digits>`: see [`task_definition_name`].
-    TaskDefinitions, TaskDefinitionRow, "task-definition", 1
-);
-table!(
-    /// Named by the family. Kept for ever, so that no revision is used twice.
-    Families, FamilyRow, "family", 1
-);
-table!(
-    /// Named `<cluster>/<task id>`: see [`task_name`].
-    Tasks, TaskRow, "task", 1
-);
-table!(
-    /// Named like the task's row.
-    TasksDesired, TaskDesiredRow, "task-desired", 1
-);
-table!(
-    /// Named like the task's row.
-    TaskReports, TaskReportRow, "task-report", 1
-);
-table!(
-    /// Named `<cluster>/<container instance id>`: see [`container_instance_name`].
-    ContainerInstances, ContainerInstanceRow, "container-instance", 1
-);
-table!(
-    /// Named like the container instance's row.
-    Allocations, AllocationRow, "allocation", 1
-);
-table!(
-    /// Named like the container instance's row.
-    AcsSessions, AcsSessionRow, "acs-session", 1
-);
-table!(
-    /// Named `<operation>/<cluster>/<hex of the token's SHA-256>`.
-    ClientTokens, ClientTokenRow, "client-token", 1
-);
-table!(
-    /// Named by the cluster's name.
-    PlacementRejections, PlacementRejectionsRow, "placement-rejections", 1
-);
+// Named by the cluster's name.
+table!(ClusterRow, "cluster", 1);
+// Named by `task_definition_name`.
+table!(TaskDefinitionRow, "task-definition", 1);
+// Named by the family. Kept for ever, so that no revision is used twice.
+table!(FamilyRow, "family", 1);
+// Named by `task_name`, all three.
+table!(TaskRow, "task", 1);
+table!(TaskDesiredRow, "task-desired", 1);
+table!(TaskReportRow, "task-report", 1);
+// Named by `container_instance_name`, all three.
+table!(ContainerInstanceRow, "container-instance", 1);
+table!(AllocationRow, "allocation", 1);
+table!(AcsSessionRow, "acs-session", 1);
+// Named `<operation>/<cluster>/<hex of the token's SHA-256>`.
+table!(ClientTokenRow, "client-token", 1);
+// Named by the cluster's name.
+table!(PlacementRejectionsRow, "placement-rejections", 1);
 
 /// The row name of a task, of its desired phase and of its report.
 pub fn task_name(cluster: &ClusterName, task: &TaskId) -> String {

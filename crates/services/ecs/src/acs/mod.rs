@@ -1,0 +1,20 @@
+//! The control plane's side of the agent protocol: one session for each connected container instance.
+//!
+//! What always holds: the core ([`AcsSession`]) does no I/O; what an agent is told follows from the
+//! rows ([`assignment`]), so a new session tells everything that matters again. Heartbeats never
+//! become rows. A later session fences an earlier one by the number in its [`AcsSessionRow`].
+//! What it leaves to others: what the agent reports comes through the ECS API, like any call; roles'
+//! credentials come from a [`RoleCredentials`] that is handed in.
+//!
+//! [`AcsSessionRow`]: crate::tables::AcsSessionRow
+
+pub mod assignment;
+mod image;
+mod members;
+pub mod payload;
+pub mod session;
+pub mod shell;
+
+pub use assignment::{AssignedTask, Assignments};
+pub use session::{AcsSession, Identity, Input, Output, Timer};
+pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials, TcsRoute, forget_connections};

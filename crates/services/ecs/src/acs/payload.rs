@@ -1,0 +1,248 @@
+//! A task of the payload, from its task definition, its overrides and its row.
+//!
+//! What always holds: the same rows give the same payload. What an agent could not honour is an
+//! error in words for the task's `stoppedReason`.
+//! What it leaves to others: sending it (`session`), and credentials, which are added when it goes.
+
+use std::collections::BTreeMap;
+
+use gantry_api::acs::{
+    Condition, Container, ContainerDependency, DesiredStatus, DockerConfig, DockerContainerConfig,
+    DockerHostConfig, DockerLogConfig, RoleType, Task,
+};
+use gantry_api::ecs::{self, ContainerDefinition, ContainerOverride};
+use gantry_arn::Arn;
+
+use super::image::RegistryNames;
+use super::members::{Honoured, honoured, honoured_override, honoured_task, not_built};
+use crate::tables::TaskRow;
+
+const MIB: i64 = 1 << 20;
+/// What a container sees of where it runs, as on ECS.
+const EXECUTION_ENV: (&str, &str) = ("AWS_EXECUTION_ENV", "AWS_ECS_EC2");
+
+/// A payload and the roles whose credentials go with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuiltTask {
+    pub task: Task,
+    pub roles: Vec<(RoleType, String)>,
+}
+
+/// Builds the payload of a task, or says why the node cannot run it.
+pub fn build(
+    names: &RegistryNames,
+    definition: &ecs::TaskDefinition,
+    row: &TaskRow,
+) -> Result<BuiltTask, String> {
+    let spec = honoured_task(definition)?;
+    let overrides = honoured_override(&row.overrides)?;
+    let network_mode = match spec.network_mode {
+        Some(mode @ ("host" | "none")) => mode,
+        other => {
+            let mode = other.unwrap_or("bridge");
+            return Err(format!(
+                "ResourceInitializationError: networkMode '{mode}' is not built yet; use 'host' or 'none'"
+            ));
+        }
+    };
+    let execution_role = overrides.execution_role_arn.or(spec.execution_role_arn);
+    let task_role = overrides.task_role_arn.or(spec.task_role_arn);
+    let place = Place { names, row, network_mode, execution_role: execution_role.is_some() };
+    let containers = spec
+        .containers
+        .iter()
+        .map(|container| {
+            let name = container.name.as_deref();
+            let given = overrides.containers.iter().find(|o| o.name.as_deref() == name);
+            place.container(container, given)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let arn = Arn::task(&names.region, &names.account, &row.cluster, &row.id);
+    let mut roles = Vec::new();
+    roles.extend(execution_role.map(|arn| (RoleType::TaskExecution, arn.to_owned())));
+    roles.extend(task_role.map(|arn| (RoleType::TaskApplication, arn.to_owned())));
+    let task = Task {
+        arn: Some(arn.to_string()),
+        containers,
+        cpu: overrides.cpu.or(spec.cpu).and_then(cpu_units).map(|units| units as f64 / 1024.0),
+        desired_status: Some(DesiredStatus::Running),
+        family: Some(row.family.to_string()),
+        launch_type: Some(row.launch_type.as_str().to_owned()),
+        memory: overrides.memory.or(spec.memory).and_then(mebibytes),
+        network_mode: Some(network_mode.to_owned()),
+        task_definition_account_id: Some(names.account.to_string()),
+        version: Some(row.revision.to_string()),
+        ..Task::default()
+    };
+    Ok(BuiltTask { task, roles })
+}
+
+struct Place<'a> {
+    names: &'a RegistryNames,
+    row: &'a TaskRow,
+    network_mode: &'a str,
+    execution_role: bool,
+}
+
+impl Place<'_> {
+    fn container(
+        &self,
+        definition: &ContainerDefinition,
+        given: Option<&ContainerOverride>,
+    ) -> Result<Container, String> {
+        let spec = honoured(definition)?;
+        let image = spec.image.unwrap_or_default();
+        let memory = given.and_then(|o| o.memory).or(spec.memory);
+        let reservation = given.and_then(|o| o.memory_reservation).or(spec.memory_reservation);
+        let inside = DockerContainerConfig {
+            hostname: spec.hostname.map(str::to_owned),
+            user: spec.user.map(str::to_owned),
+            working_dir: spec.working_directory.map(str::to_owned),
+            labels: spec.docker_labels.cloned().unwrap_or_default(),
+            ..DockerContainerConfig::default()
+        };
+        let host = DockerHostConfig {
+            network_mode: Some(self.network_mode.to_owned()),
+            readonly_rootfs: spec.readonly_root_filesystem,
+            memory_reservation: reservation.map(|mib| i64::from(mib) * MIB),
+            log_config: self.log_config(&spec)?,
+            ..DockerHostConfig::default()
+        };
+        let command = given.and_then(|o| o.command.as_ref()).or(spec.command);
+        let container_id = self.row.containers.iter().find(|c| c.name == spec.name).map(|c| &c.id);
+        Ok(Container {
+            command: command.cloned().unwrap_or_default(),
+            container_arn: container_id.map(|id| self.container_arn(id)),
+            cpu: given.and_then(|o| o.cpu).or(spec.cpu).map(i64::from),
+            depends_on: dependencies(&spec)?,
+            docker_config: Some(DockerConfig::of(&inside, &host)),
+            entry_point: spec.entry_point.cloned(),
+            environment: environment(&spec, given),
+            essential: Some(spec.essential),
+            image: Some(image.to_owned()),
+            logs_auth_strategy: self.execution_role.then(|| "EXECUTION_ROLE".to_owned()),
+            memory: memory.map(i64::from),
+            name: Some(spec.name.to_owned()),
+            port_mappings: ports(&spec)?,
+            registry_authentication: self.names.authentication(image, self.execution_role),
+            start_timeout: spec.start_timeout.map(i64::from),
+            stop_timeout: spec.stop_timeout.map(i64::from),
+            ..Container::default()
+        })
+    }
+
+    fn container_arn(&self, id: &str) -> String {
+        let resource = format!("container/{}/{}/{id}", self.row.cluster, self.row.id);
+        Arn::new("ecs", &self.names.region, &self.names.account, resource).to_string()
+    }
+
+    /// The agent gets the stream's whole name, as ECS sends it; the prefix is only its beginning.
+    fn log_config(&self, spec: &Honoured<'_>) -> Result<Option<DockerLogConfig>, String> {
+        let Some(ecs::LogConfiguration { log_driver, options, secret_options }) =
+            spec.log_configuration
+        else {
+            return Ok(None);
+        };
+        if secret_options.as_ref().is_some_and(|secrets| !secrets.is_empty()) {
+            return Err(not_built("logConfiguration.secretOptions", spec.name));
+        }
+        let driver = log_driver.as_str();
+        if !matches!(driver, "awslogs" | "none") {
+            return Err(not_built(&format!("logConfiguration.logDriver={driver}"), spec.name));
+        }
+        let mut options = options.clone().unwrap_or_default();
+        if driver == "awslogs" {
+            const KNOWN: [&str; 6] = [
+                "awslogs-group",
+                "awslogs-region",
+                "awslogs-stream-prefix",
+                "awslogs-create-group",
+                "mode",
+                "max-buffer-size",
+            ];
+            if let Some(unknown) = options.keys().find(|option| !KNOWN.contains(&option.as_str())) {
+                return Err(not_built(&format!("logConfiguration.options.{unknown}"), spec.name));
+            }
+            if let Some(prefix) = options.remove("awslogs-stream-prefix") {
+                let stream = format!("{prefix}/{}/{}", spec.name, self.row.id);
+                options.insert("awslogs-stream".to_owned(), stream);
+            }
+            let region = self.names.region.to_string();
+            options.entry("awslogs-region".to_owned()).or_insert(region);
+        }
+        Ok(Some(DockerLogConfig { driver: Some(driver.to_owned()), options }))
+    }
+}
+
+/// ECS's own variables, the definition's and the override's, the later over the earlier.
+fn environment(spec: &Honoured<'_>, given: Option<&ContainerOverride>) -> BTreeMap<String, String> {
+    let overridden = given.and_then(|o| o.environment.as_deref()).unwrap_or_default();
+    let mut environment =
+        BTreeMap::from([(EXECUTION_ENV.0.to_owned(), EXECUTION_ENV.1.to_owned())]);
+    for pair in spec.environment.iter().chain(overridden) {
+        if let Some(name) = &pair.name {
+            environment.insert(name.clone(), pair.value.clone().unwrap_or_default());
+        }
+    }
+    environment
+}
+
+fn dependencies(spec: &Honoured<'_>) -> Result<Vec<ContainerDependency>, String> {
+    spec.depends_on
+        .iter()
+        .map(|dependency| {
+            let condition = match dependency.condition.as_str() {
+                "START" => Condition::Start,
+                "COMPLETE" => Condition::Complete,
+                "SUCCESS" => Condition::Success,
+                other => return Err(not_built(&format!("dependsOn condition {other}"), spec.name)),
+            };
+            Ok(ContainerDependency { container_name: dependency.container_name.clone(), condition })
+        })
+        .collect()
+}
+
+fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, String> {
+    spec.port_mappings
+        .iter()
+        .map(|mapping| {
+            let ecs::PortMapping {
+                app_protocol: _,
+                container_port,
+                container_port_range,
+                host_port,
+                name,
+                protocol,
+            } = mapping;
+            if container_port_range.is_some() {
+                return Err(not_built("portMappings.containerPortRange", spec.name));
+            }
+            Ok(gantry_api::acs::PortMapping {
+                container_port: container_port.map(i64::from),
+                host_port: host_port.map(i64::from),
+                name: name.clone(),
+                protocol: protocol.as_ref().map(|protocol| protocol.as_str().to_owned()),
+            })
+        })
+        .collect()
+}
+
+/// `256` or `.25 vCPU`, as a task definition says it.
+fn cpu_units(text: &str) -> Option<i64> {
+    let text = text.trim().to_ascii_lowercase();
+    match text.strip_suffix("vcpu") {
+        Some(vcpu) => {
+            vcpu.trim().parse::<f64>().ok().map(|vcpu| (vcpu * 1024.0).round() as i64)
+        }
+        None => text.parse().ok(),
+    }
+}
+
+/// `512` or `0.5 GB`.
+fn mebibytes(text: &str) -> Option<i64> {
+    let text = text.trim().to_ascii_lowercase();
+    match text.strip_suffix("gb") {
+        Some(gb) => gb.trim().parse::<f64>().ok().map(|gb| (gb * 1024.0).round() as i64),
+        None => text.parse().ok(),
+    }
+}

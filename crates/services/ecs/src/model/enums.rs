@@ -1,0 +1,26 @@
+//! Enum members of a request, all at once: a word that the model does not list is refused before
+//! any rule looks at it, in the words of AWS's front end.
+
+use gantry_api::ecs::EcsError;
+use gantry_api::shape::Structure;
+use gantry_api::validate;
+
+use super::refusal::invalid;
+
+/// Refuses the request if any enum in it, however deep, has an unknown value.
+pub fn validate(input: &dyn Structure) -> Result<(), EcsError> {
+    let Err(found) = validate::validate(input) else {
+        return Ok(());
+    };
+    // Lengths, ranges and patterns are ECS's own rules, with ECS's own words.
+    let unknown = |error: &validate::ValidationError| {
+        error
+            .constraint
+            .starts_with("Member must satisfy enum value set")
+    };
+    let errors: Vec<_> = found.errors.into_iter().filter(unknown).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(invalid(validate::ValidationErrors { errors }.to_string()))
+}

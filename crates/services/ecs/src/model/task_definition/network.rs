@@ -1,0 +1,171 @@
+//! Ports and names on the network: what each network mode allows.
+
+use std::collections::BTreeSet;
+
+use gantry_api::ecs::{
+    ContainerDefinition, EcsError, NetworkMode, PortMapping, RegisterTaskDefinitionRequest,
+    TransportProtocol,
+};
+
+use super::super::absent::items;
+use super::super::refusal::client;
+
+const PORT_MAPPINGS_MAX: usize = 100;
+
+pub(super) fn validate(input: &RegisterTaskDefinitionRequest) -> Result<(), EcsError> {
+    let mode = input.network_mode.clone().unwrap_or(NetworkMode::Bridge);
+    let mut taken = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for container in &input.container_definitions {
+        if mode != NetworkMode::Bridge && !items(&container.links).is_empty() {
+            return Err(client(format!(
+                "Links are not supported when networkMode={}.",
+                mode.as_str()
+            )));
+        }
+        if mode == NetworkMode::None && !items(&container.port_mappings).is_empty() {
+            return Err(client(
+                "Port mappings are not supported when networkMode=none.",
+            ));
+        }
+        if items(&container.port_mappings).len() > PORT_MAPPINGS_MAX {
+            return Err(client("Too many port mappings."));
+        }
+        validate_host_names(container, &mode)?;
+        for mapping in items(&container.port_mappings) {
+            validate_mapping(mapping, &mode)?;
+            let protocol = protocol(mapping);
+            let port = host_port(mapping, &mode);
+            if port != 0 && !taken.insert((protocol, port)) {
+                return Err(client(format!(
+                    "{} host port '{port}' is mapped multiple times in task.",
+                    protocol.to_uppercase()
+                )));
+            }
+            if let Some(name) = &mapping.name
+                && !names.insert(name.clone())
+            {
+                return Err(client(format!(
+                    "Port mapping name '{name}' must be unique within a Task Definition."
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The host port that the mapping holds on its container instance; 0 if the node chooses one.
+pub fn host_port(mapping: &PortMapping, mode: &NetworkMode) -> i32 {
+    match mode {
+        NetworkMode::Bridge => mapping.host_port.unwrap_or(0),
+        _ => mapping.host_port.or(mapping.container_port).unwrap_or(0),
+    }
+}
+
+/// `tcp` unless it is said to be `udp`.
+pub fn protocol(mapping: &PortMapping) -> &'static str {
+    match &mapping.protocol {
+        Some(TransportProtocol::Udp) => "udp",
+        _ => "tcp",
+    }
+}
+
+fn validate_mapping(mapping: &PortMapping, mode: &NetworkMode) -> Result<(), EcsError> {
+    if let Some(range) = &mapping.container_port_range {
+        return validate_range(range, mapping, mode);
+    }
+    let Some(container_port) = mapping.container_port else {
+        return Err(client(
+            "Port mapping's containerPort or containerPortRange must be specified.",
+        ));
+    };
+    if !(1..=65535).contains(&container_port) {
+        return Err(client(format!(
+            "Invalid container port '{container_port}' in port mapping. Valid ports are between 1 and 65535."
+        )));
+    }
+    let host_port = mapping.host_port.unwrap_or(0);
+    if !(0..=65535).contains(&host_port) {
+        return Err(client(format!(
+            "Invalid host port '{host_port}' in port mapping. Valid ports are between 0 and 65535."
+        )));
+    }
+    // Zero stands for "not given" here as it does for the node.
+    let differs = host_port != 0 && host_port != container_port;
+    match mode {
+        NetworkMode::Awsvpc | NetworkMode::Host if differs => Err(client(format!(
+            "When networkMode={}, the host ports and container ports in port mappings must match.",
+            mode.as_str()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn validate_range(range: &str, mapping: &PortMapping, mode: &NetworkMode) -> Result<(), EcsError> {
+    if mapping.container_port.is_some() || mapping.host_port.is_some() {
+        return Err(client(
+            "containerPortRange cannot be specified together with containerPort or hostPort in port mappings.",
+        ));
+    }
+    if !matches!(mode, NetworkMode::Bridge | NetworkMode::Awsvpc) {
+        return Err(client(format!(
+            "containerPortRange is not supported when networkMode={}.",
+            mode.as_str()
+        )));
+    }
+    let bounds = range.split_once('-').and_then(|(from, to)| {
+        Some((
+            from.trim().parse::<u16>().ok()?,
+            to.trim().parse::<u16>().ok()?,
+        ))
+    });
+    match bounds {
+        Some((from, to)) if from >= 1 && from <= to => Ok(()),
+        _ => Err(client(format!(
+            "Invalid containerPortRange '{range}' in port mapping."
+        ))),
+    }
+}
+
+/// A container that shares the host's or no network cannot have names of its own on it.
+fn validate_host_names(
+    container: &ContainerDefinition,
+    mode: &NetworkMode,
+) -> Result<(), EcsError> {
+    let refuse = |member: &str| {
+        Err(client(format!(
+            "{member} is not supported when networkMode={}.",
+            mode.as_str()
+        )))
+    };
+    if *mode == NetworkMode::Awsvpc {
+        if container
+            .hostname
+            .as_ref()
+            .is_some_and(|name| !name.is_empty())
+        {
+            return refuse("hostname");
+        }
+        if !items(&container.extra_hosts).is_empty() {
+            return refuse("extraHosts");
+        }
+        if !items(&container.dns_servers).is_empty() {
+            return refuse("dnsServers");
+        }
+        if !items(&container.dns_search_domains).is_empty() {
+            return refuse("dnsSearchDomains");
+        }
+    }
+    if *mode == NetworkMode::Host
+        && container
+            .hostname
+            .as_ref()
+            .is_some_and(|name| !name.is_empty())
+    {
+        return refuse("hostname");
+    }
+    if *mode == NetworkMode::None && !items(&container.extra_hosts).is_empty() {
+        return refuse("extraHosts");
+    }
+    Ok(())
+}
