@@ -15,5 +15,6 @@
 //! query language, and authorization (which is IAM's). There is no async runtime in here: futures
 //! only wait for the store.
 
+pub mod acs;
 pub mod model;
 pub mod tables;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use gantry_api::acs::{RoleType, Task};
 use gantry_arn::{Arn, ClusterName, ContainerInstanceId, TaskId};
-use gantry_store::{Key, Prefix, RowChange, Snapshot, Table};
+use gantry_store::{Prefix, RowChange, Snapshot, Table};
 
 use super::image::RegistryNames;
-use super::payload::build;
+use super::payload::{BuiltTask, build};
 use crate::model::last_status::LastStatus;
 use crate::tables::{
-    DesiredPhase, SERVICE, TaskDefinitions, TaskReports, TaskRow, Tasks, TasksDesired,
+    DesiredPhase, SERVICE, TaskDefinitionRow, TaskDesiredRow, TaskReportRow, TaskRow,
     cluster_prefix, task_definition_name,
 };
 
@@ -44,11 +44,17 @@ pub struct Assignments {
 impl Assignments {
     /// The rows that any of this follows from.
     pub fn watches(&self) -> Vec<Prefix> {
-        [Tasks::KIND, TasksDesired::KIND, TaskReports::KIND]
+        [TaskRow::KIND, TaskDesiredRow::KIND, TaskReportRow::KIND]
             .into_iter()
             .map(|kind| {
                 let prefix = cluster_prefix(&self.cluster);
-                Prefix::names(&self.names.account, &self.names.region, SERVICE, kind, &prefix)
+                Prefix::names(
+                    &self.names.account,
+                    &self.names.region,
+                    SERVICE,
+                    kind,
+                    &prefix,
+                )
             })
             .collect()
     }
@@ -56,62 +62,67 @@ impl Assignments {
     /// Every task of this container instance that has not stopped.
     pub fn all(&self, snapshot: &Snapshot) -> Vec<AssignedTask> {
         snapshot
-            .list_prefix::<Tasks>(
+            .list_prefix::<TaskRow>(
                 &self.names.account,
                 &self.names.region,
                 &cluster_prefix(&self.cluster),
             )
             .iter()
-            .filter_map(|row| self.assigned(snapshot, row.name(), &row.row))
+            .filter_map(|row| self.assigned(snapshot, row.name(), &row.row, Detail::Whole))
             .collect()
     }
 
     /// One task by the name of its rows; none where it is not for this container instance (any more).
     pub fn one(&self, snapshot: &Snapshot, row_name: &str) -> Option<AssignedTask> {
-        let row = snapshot.read::<Tasks>(&self.names.account, &self.names.region, row_name)?;
-        self.assigned(snapshot, row_name, &row.row)
+        let row = snapshot.read::<TaskRow>(&self.names.account, &self.names.region, row_name)?;
+        self.assigned(snapshot, row_name, &row.row, Detail::WhatIsNews)
     }
 
     /// The name that a change's rows share, and its task.
     pub fn task_of(change: &RowChange) -> Option<(String, TaskId)> {
-        let name = Self::key_of(change).name().to_owned();
+        let name = change.key.name().to_owned();
         let task = name.rsplit('/').next()?.parse().ok()?;
         Some((name, task))
     }
 
-    fn key_of(change: &RowChange) -> &Key {
-        change.key()
-    }
-
-    fn assigned(&self, snapshot: &Snapshot, name: &str, row: &TaskRow) -> Option<AssignedTask> {
+    fn assigned(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        row: &TaskRow,
+        detail: Detail,
+    ) -> Option<AssignedTask> {
         if row.container_instance != self.container_instance {
             return None;
         }
         let (account, region) = (&self.names.account, &self.names.region);
-        let desired = snapshot.read::<TasksDesired>(account, region, name);
-        let report = snapshot.read::<TaskReports>(account, region, name);
-        if report.as_ref().is_some_and(|report| report.status >= LastStatus::Stopped)
-            || desired.as_ref().is_some_and(|desired| desired.given_up_at.is_some())
+        let desired = snapshot.read::<TaskDesiredRow>(account, region, name);
+        let report = snapshot.read::<TaskReportRow>(account, region, name);
+        if report
+            .as_ref()
+            .is_some_and(|report| report.status >= LastStatus::Stopped)
+            || desired
+                .as_ref()
+                .is_some_and(|desired| desired.given_up_at.is_some())
         {
             return None;
         }
-        let definition_name = task_definition_name(&row.family, row.revision);
-        let built = snapshot
-            .read::<TaskDefinitions>(account, region, &definition_name)
-            .ok_or_else(|| {
-                format!(
-                    "ResourceInitializationError: task definition {}:{} does not exist",
-                    row.family, row.revision
-                )
-            })
-            .and_then(|definition| build(&self.names, &definition.definition, row));
-        let (payload, roles) = match built {
-            Ok(built) => (Ok(Arc::new(built.task)), built.roles),
-            Err(reason) => (Err(reason), Vec::new()),
+        let arn = Arn::task(region, account, &row.cluster, &row.id).to_string();
+        let (payload, roles) = if report.is_some() && detail == Detail::WhatIsNews {
+            let task = Task {
+                arn: Some(arn.clone()),
+                ..Task::default()
+            };
+            (Ok(Arc::new(task)), Vec::new())
+        } else {
+            match self.build(snapshot, row) {
+                Ok(built) => (Ok(Arc::new(built.task)), built.roles),
+                Err(reason) => (Err(reason), Vec::new()),
+            }
         };
         Some(AssignedTask {
             id: row.id,
-            arn: Arn::task(region, account, &row.cluster, &row.id).to_string(),
+            arn,
             cluster_arn: Arn::cluster(region, account, &row.cluster).to_string(),
             stop: desired.is_some_and(|desired| desired.phase == DesiredPhase::Stopped),
             reported: report.is_some(),
@@ -119,4 +130,24 @@ impl Assignments {
             roles,
         })
     }
+    fn build(&self, snapshot: &Snapshot, row: &TaskRow) -> Result<BuiltTask, String> {
+        let name = task_definition_name(&row.family, row.revision);
+        let definition = snapshot
+            .read::<TaskDefinitionRow>(&self.names.account, &self.names.region, &name)
+            .ok_or_else(|| {
+                format!(
+                    "ResourceInitializationError: task definition {}:{} does not exist",
+                    row.family, row.revision
+                )
+            })?;
+        build(&self.names, &definition.definition, row)
+    }
+}
+
+/// How much of a task is looked up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Whole,
+    /// The agent holds a reported task: to stop it, its name is enough.
+    WhatIsNews,
 }

@@ -18,7 +18,11 @@ pub struct RegistryNames {
 
 impl RegistryNames {
     /// How to log in for this image. None for a registry that is not ECR.
-    pub fn authentication(&self, image: &str, execution_role: bool) -> Option<RegistryAuthentication> {
+    pub fn authentication(
+        &self,
+        image: &str,
+        execution_role: bool,
+    ) -> Option<RegistryAuthentication> {
         let (host, _) = image.split_once('/')?;
         let (registry_id, region) = match ecr_host(host) {
             Some((account, region)) => (account.to_owned(), region.to_owned()),
@@ -38,10 +42,15 @@ impl RegistryNames {
     }
 
     fn is_joined(&self, host: &str) -> bool {
-        let Some(joined) = &self.joined else { return false };
+        let Some(joined) = &self.joined else {
+            return false;
+        };
         let port = |name: &str| name.rsplit_once(':').map(|(_, port)| port.to_owned());
         let loopback = |name: &str| {
-            matches!(name.rsplit_once(':').map_or(name, |(h, _)| h), "localhost" | "127.0.0.1" | "[::1]")
+            matches!(
+                name.rsplit_once(':').map_or(name, |(h, _)| h),
+                "localhost" | "127.0.0.1" | "[::1]"
+            )
         };
         host == joined || (loopback(host) && loopback(joined) && port(host) == port(joined))
     }
@@ -85,7 +94,13 @@ mod tests {
 
     #[test]
     fn other_registries_are_left_alone() {
-        for image in ["busybox", "library/busybox", "localhost:5000/app", "quay.io/x/y:1", "x.dkr.ecr.us-east-1.amazonaws.com/y"] {
+        for image in [
+            "busybox",
+            "library/busybox",
+            "localhost:5000/app",
+            "quay.io/x/y:1",
+            "x.dkr.ecr.us-east-1.amazonaws.com/y",
+        ] {
             assert_eq!(of(image), None, "{image}");
         }
     }

@@ -101,7 +101,10 @@ pub fn honoured(definition: &ContainerDefinition) -> Result<Honoured<'_>, String
         ("pseudoTerminal", *pseudo_terminal == Some(true)),
         ("repositoryCredentials", repository_credentials.is_some()),
         ("resourceRequirements", asked(resource_requirements)),
-        ("restartPolicy", restart_policy.as_ref().is_some_and(|policy| policy.enabled)),
+        (
+            "restartPolicy",
+            restart_policy.as_ref().is_some_and(|policy| policy.enabled),
+        ),
         ("secrets", asked(secrets)),
         ("systemControls", asked(system_controls)),
         ("ulimits", asked(ulimits)),
@@ -178,16 +181,24 @@ pub fn honoured_task(definition: &TaskDefinition) -> Result<HonouredTask<'_>, St
         volumes: _,
     } = definition;
     let refused = [
-        ("enableFaultInjection", *enable_fault_injection == Some(true)),
+        (
+            "enableFaultInjection",
+            *enable_fault_injection == Some(true),
+        ),
         ("ephemeralStorage", ephemeral_storage.is_some()),
         ("inferenceAccelerators", asked(inference_accelerators)),
         ("ipcMode", ipc_mode.is_some()),
         ("pidMode", pid_mode.is_some()),
         ("proxyConfiguration", proxy_configuration.is_some()),
-        ("trustedExecutionConfiguration", trusted_execution_configuration.is_some()),
+        (
+            "trustedExecutionConfiguration",
+            trusted_execution_configuration.is_some(),
+        ),
     ];
     if let Some((member, _)) = refused.iter().find(|(_, asked)| *asked) {
-        return Err(format!("ResourceInitializationError: task definition member '{member}' is not built yet"));
+        return Err(format!(
+            "ResourceInitializationError: task definition member '{member}' is not built yet"
+        ));
     }
     Ok(HonouredTask {
         containers: container_definitions.as_deref().unwrap_or_default(),
@@ -220,10 +231,15 @@ pub fn honoured_override(overrides: &TaskOverride) -> Result<HonouredOverride<'_
     } = overrides;
     let refused = [
         ("ephemeralStorage", ephemeral_storage.is_some()),
-        ("inferenceAcceleratorOverrides", asked(inference_accelerator_overrides)),
+        (
+            "inferenceAcceleratorOverrides",
+            asked(inference_accelerator_overrides),
+        ),
     ];
     if let Some((member, _)) = refused.iter().find(|(_, asked)| *asked) {
-        return Err(format!("ResourceInitializationError: override '{member}' is not built yet"));
+        return Err(format!(
+            "ResourceInitializationError: override '{member}' is not built yet"
+        ));
     }
     let containers = container_overrides.as_deref().unwrap_or_default();
     for ContainerOverride {

@@ -47,13 +47,21 @@ pub fn build(
     };
     let execution_role = overrides.execution_role_arn.or(spec.execution_role_arn);
     let task_role = overrides.task_role_arn.or(spec.task_role_arn);
-    let place = Place { names, row, network_mode, execution_role: execution_role.is_some() };
+    let place = Place {
+        names,
+        row,
+        network_mode,
+        execution_role: execution_role.is_some(),
+    };
     let containers = spec
         .containers
         .iter()
         .map(|container| {
             let name = container.name.as_deref();
-            let given = overrides.containers.iter().find(|o| o.name.as_deref() == name);
+            let given = overrides
+                .containers
+                .iter()
+                .find(|o| o.name.as_deref() == name);
             place.container(container, given)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -64,7 +72,11 @@ pub fn build(
     let task = Task {
         arn: Some(arn.to_string()),
         containers,
-        cpu: overrides.cpu.or(spec.cpu).and_then(cpu_units).map(|units| units as f64 / 1024.0),
+        cpu: overrides
+            .cpu
+            .or(spec.cpu)
+            .and_then(cpu_units)
+            .map(|units| units as f64 / 1024.0),
         desired_status: Some(DesiredStatus::Running),
         family: Some(row.family.to_string()),
         launch_type: Some(row.launch_type.as_str().to_owned()),
@@ -93,7 +105,9 @@ impl Place<'_> {
         let spec = honoured(definition)?;
         let image = spec.image.unwrap_or_default();
         let memory = given.and_then(|o| o.memory).or(spec.memory);
-        let reservation = given.and_then(|o| o.memory_reservation).or(spec.memory_reservation);
+        let reservation = given
+            .and_then(|o| o.memory_reservation)
+            .or(spec.memory_reservation);
         let inside = DockerContainerConfig {
             hostname: spec.hostname.map(str::to_owned),
             user: spec.user.map(str::to_owned),
@@ -109,7 +123,12 @@ impl Place<'_> {
             ..DockerHostConfig::default()
         };
         let command = given.and_then(|o| o.command.as_ref()).or(spec.command);
-        let container_id = self.row.containers.iter().find(|c| c.name == spec.name).map(|c| &c.id);
+        let container_id = self
+            .row
+            .containers
+            .iter()
+            .find(|c| c.name == spec.name)
+            .map(|c| &c.id);
         Ok(Container {
             command: command.cloned().unwrap_or_default(),
             container_arn: container_id.map(|id| self.container_arn(id)),
@@ -138,17 +157,26 @@ impl Place<'_> {
 
     /// The agent gets the stream's whole name, as ECS sends it; the prefix is only its beginning.
     fn log_config(&self, spec: &Honoured<'_>) -> Result<Option<DockerLogConfig>, String> {
-        let Some(ecs::LogConfiguration { log_driver, options, secret_options }) =
-            spec.log_configuration
+        let Some(ecs::LogConfiguration {
+            log_driver,
+            options,
+            secret_options,
+        }) = spec.log_configuration
         else {
             return Ok(None);
         };
-        if secret_options.as_ref().is_some_and(|secrets| !secrets.is_empty()) {
+        if secret_options
+            .as_ref()
+            .is_some_and(|secrets| !secrets.is_empty())
+        {
             return Err(not_built("logConfiguration.secretOptions", spec.name));
         }
         let driver = log_driver.as_str();
         if !matches!(driver, "awslogs" | "none") {
-            return Err(not_built(&format!("logConfiguration.logDriver={driver}"), spec.name));
+            return Err(not_built(
+                &format!("logConfiguration.logDriver={driver}"),
+                spec.name,
+            ));
         }
         let mut options = options.clone().unwrap_or_default();
         if driver == "awslogs" {
@@ -160,8 +188,14 @@ impl Place<'_> {
                 "mode",
                 "max-buffer-size",
             ];
-            if let Some(unknown) = options.keys().find(|option| !KNOWN.contains(&option.as_str())) {
-                return Err(not_built(&format!("logConfiguration.options.{unknown}"), spec.name));
+            if let Some(unknown) = options
+                .keys()
+                .find(|option| !KNOWN.contains(&option.as_str()))
+            {
+                return Err(not_built(
+                    &format!("logConfiguration.options.{unknown}"),
+                    spec.name,
+                ));
             }
             if let Some(prefix) = options.remove("awslogs-stream-prefix") {
                 let stream = format!("{prefix}/{}/{}", spec.name, self.row.id);
@@ -170,13 +204,18 @@ impl Place<'_> {
             let region = self.names.region.to_string();
             options.entry("awslogs-region".to_owned()).or_insert(region);
         }
-        Ok(Some(DockerLogConfig { driver: Some(driver.to_owned()), options }))
+        Ok(Some(DockerLogConfig {
+            driver: Some(driver.to_owned()),
+            options,
+        }))
     }
 }
 
 /// ECS's own variables, the definition's and the override's, the later over the earlier.
 fn environment(spec: &Honoured<'_>, given: Option<&ContainerOverride>) -> BTreeMap<String, String> {
-    let overridden = given.and_then(|o| o.environment.as_deref()).unwrap_or_default();
+    let overridden = given
+        .and_then(|o| o.environment.as_deref())
+        .unwrap_or_default();
     let mut environment =
         BTreeMap::from([(EXECUTION_ENV.0.to_owned(), EXECUTION_ENV.1.to_owned())]);
     for pair in spec.environment.iter().chain(overridden) {
@@ -195,9 +234,17 @@ fn dependencies(spec: &Honoured<'_>) -> Result<Vec<ContainerDependency>, String>
                 "START" => Condition::Start,
                 "COMPLETE" => Condition::Complete,
                 "SUCCESS" => Condition::Success,
-                other => return Err(not_built(&format!("dependsOn condition {other}"), spec.name)),
+                other => {
+                    return Err(not_built(
+                        &format!("dependsOn condition {other}"),
+                        spec.name,
+                    ));
+                }
             };
-            Ok(ContainerDependency { container_name: dependency.container_name.clone(), condition })
+            Ok(ContainerDependency {
+                container_name: dependency.container_name.clone(),
+                condition,
+            })
         })
         .collect()
 }
@@ -221,7 +268,9 @@ fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, Strin
                 container_port: container_port.map(i64::from),
                 host_port: host_port.map(i64::from),
                 name: name.clone(),
-                protocol: protocol.as_ref().map(|protocol| protocol.as_str().to_owned()),
+                protocol: protocol
+                    .as_ref()
+                    .map(|protocol| protocol.as_str().to_owned()),
             })
         })
         .collect()
@@ -231,9 +280,11 @@ fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, Strin
 fn cpu_units(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_lowercase();
     match text.strip_suffix("vcpu") {
-        Some(vcpu) => {
-            vcpu.trim().parse::<f64>().ok().map(|vcpu| (vcpu * 1024.0).round() as i64)
-        }
+        Some(vcpu) => vcpu
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .map(|vcpu| (vcpu * 1024.0).round() as i64),
         None => text.parse().ok(),
     }
 }
@@ -242,7 +293,11 @@ fn cpu_units(text: &str) -> Option<i64> {
 fn mebibytes(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_lowercase();
     match text.strip_suffix("gb") {
-        Some(gb) => gb.trim().parse::<f64>().ok().map(|gb| (gb * 1024.0).round() as i64),
+        Some(gb) => gb
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .map(|gb| (gb * 1024.0).round() as i64),
         None => text.parse().ok(),
     }
 }
