@@ -95,10 +95,7 @@ impl<'v> Suite<'v> {
         let (input, output) = (schema("input"), schema("output"));
         let name = text(given, "name").unwrap_or_default();
         // Real models name the wrapper; these cases have it in their answers only.
-        let wrapper = match given.get("output") {
-            Some(_) => Some(leak(&format!("{name}Result"))),
-            None => None,
-        };
+        let wrapper = given.get("output").map(|_| leak(&format!("{name}Result")));
         OperationModel {
             name,
             input,
