@@ -1,0 +1,224 @@
+//! Bytes of layers and manifests, as objects in an object store.
+//!
+//! What always holds: an object appears under its name whole and synced, or not at all; memory
+//! is bounded by one part whatever the size; a writer that is dropped leaves nothing behind.
+//! What it leaves to others: which object belongs to which digest, and who may read it (rows).
+
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::StreamExt as _;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{
+    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::model::Digest;
+
+/// How much of an upload is gathered before it is written. Enough for few system calls, little
+/// enough that many pushes at once stay small.
+const PART_BYTES: usize = 512 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error("blob storage: {0}")]
+    Store(#[from] object_store::Error),
+    #[error("blob storage at {}: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+}
+
+/// The objects below one directory.
+#[derive(Clone)]
+pub struct BlobStore {
+    objects: Arc<dyn ObjectStore>,
+}
+
+impl BlobStore {
+    /// Opens a directory that no other process uses, and clears from it what is no object that
+    /// `known` names: uploads that a dead process left, and objects whose row was never written.
+    pub fn open(directory: &Path, known: &BTreeSet<String>) -> Result<Self, BlobError> {
+        let failed = |source| BlobError::Directory { path: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        let mut missing = known.clone();
+        for entry in std::fs::read_dir(directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| missing.remove(name)) {
+                continue;
+            }
+            if entry.file_type().map_err(failed)?.is_file() {
+                tracing::info!(file = ?name, "removing an unfinished upload");
+                std::fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        for object in missing {
+            tracing::error!(object, "a stored blob is missing from the blob directory");
+        }
+        let objects = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
+        Ok(Self { objects: Arc::new(objects) })
+    }
+
+    /// Begins an object. Nobody else may be given the same name.
+    pub async fn begin(&self, object: &str) -> Result<BlobWriter, BlobError> {
+        Ok(BlobWriter {
+            upload: self.objects.put_multipart(&ObjectPath::from(object)).await?,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            hasher: Sha256::new(),
+            size: 0,
+        })
+    }
+
+    /// Streams a part of an object.
+    pub async fn read(
+        &self,
+        object: &str,
+        range: Range<u64>,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, BlobError> {
+        // An empty range is an error to object stores, and what it would read is known.
+        let stream = if range.is_empty() {
+            None
+        } else {
+            let options =
+                GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+            let path = ObjectPath::from(object);
+            Some(self.objects.get_opts(&path, options).await?.into_stream())
+        };
+        Ok(futures_util::stream::iter(stream).flatten().map(|part| part.map_err(io::Error::other)))
+    }
+
+    /// A whole object of a size that is known to be small.
+    pub async fn read_whole(&self, object: &str) -> Result<Bytes, BlobError> {
+        Ok(self.objects.get(&ObjectPath::from(object)).await?.bytes().await?)
+    }
+
+    /// Removes an object; one that is not there is removed already.
+    pub async fn remove(&self, object: &str) -> Result<(), BlobError> {
+        match self.objects.delete(&ObjectPath::from(object)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// An object on its way in. Dropped unfinished, it is gone.
+pub struct BlobWriter {
+    upload: Box<dyn MultipartUpload>,
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl BlobWriter {
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        self.hasher.update(&bytes);
+        self.size += bytes.len() as u64;
+        self.pending_bytes += bytes.len();
+        self.pending.push(bytes);
+        if self.pending_bytes >= PART_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// What has been written so far, by its digest.
+    pub fn digest(&self) -> Digest {
+        Digest::from_hasher(self.hasher.clone())
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Syncs the object and puts it in its place.
+    pub async fn complete(mut self) -> Result<(), BlobError> {
+        if self.pending_bytes > 0 {
+            self.flush().await?;
+        }
+        self.upload.complete().await?;
+        Ok(())
+    }
+
+    /// Removes what was written, and returns once it is gone.
+    pub async fn abort(mut self) {
+        if let Err(error) = self.upload.abort().await {
+            tracing::warn!(%error, "an upload could not be removed; the next start does");
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), BlobError> {
+        self.pending_bytes = 0;
+        let payload: PutPayload = self.pending.drain(..).collect();
+        self.upload.put_part(payload).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    async fn all(stream: impl Stream<Item = io::Result<Bytes>>) -> Vec<u8> {
+        stream.map(|part| part.unwrap().to_vec()).concat().await
+    }
+
+    #[tokio::test]
+    async fn an_object_is_whole_or_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path(), &BTreeSet::new()).unwrap();
+        let mut writer = blobs.begin("one").await.unwrap();
+        let piece = Bytes::from(vec![7; 300 * 1024]);
+        for _ in 0..5 {
+            writer.write(piece.clone()).await.unwrap();
+        }
+        assert!(blobs.read_whole("one").await.is_err());
+        assert_eq!(writer.digest(), Digest::of(&vec![7; 1500 * 1024]));
+        assert_eq!(writer.size(), 1500 * 1024);
+        writer.complete().await.unwrap();
+        assert_eq!(files(directory.path()), ["one"]);
+        assert_eq!(all(blobs.read("one", 10..20).await.unwrap()).await, [7; 10]);
+        assert!(all(blobs.read("one", 10..10).await.unwrap()).await.is_empty());
+        blobs.remove("one").await.unwrap();
+        blobs.remove("one").await.unwrap();
+        assert!(files(directory.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_empty_object_is_one_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path(), &BTreeSet::new()).unwrap();
+        blobs.begin("empty").await.unwrap().complete().await.unwrap();
+        assert!(blobs.read_whole("empty").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_aborted_writer_leaves_nothing_and_a_start_clears_what_a_crash_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path(), &BTreeSet::new()).unwrap();
+        let mut writer = blobs.begin("gone").await.unwrap();
+        writer.write(Bytes::from(vec![1; PART_BYTES])).await.unwrap();
+        assert_eq!(files(directory.path()).len(), 1);
+        writer.abort().await;
+        assert!(files(directory.path()).is_empty());
+
+        for name in ["kept", "orphan", "half#1"] {
+            std::fs::write(directory.path().join(name), b"x").unwrap();
+        }
+        let known = BTreeSet::from(["kept".to_owned()]);
+        BlobStore::open(directory.path(), &known).unwrap();
+        assert_eq!(files(directory.path()), ["kept"]);
+    }
+}
