@@ -9,12 +9,14 @@
 //! [`AcsSessionRow`]: crate::tables::AcsSessionRow
 
 pub mod assignment;
-mod image;
+pub mod connection;
+pub mod image;
 mod members;
 pub mod payload;
 pub mod session;
 pub mod shell;
 
 pub use assignment::{AssignedTask, Assignments};
+pub use connection::{AgentFacts, Connections, forget_connections};
 pub use session::{AcsSession, Identity, Input, Output, Timer};
-pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials, TcsRoute, forget_connections};
+pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials, TcsRoute};

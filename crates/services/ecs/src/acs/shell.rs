@@ -16,20 +16,19 @@ use gantry_api::server::{ServerSocket, UpgradeQuery, WebSocketRoute};
 use gantry_api::{ApiError, RequestContext};
 use gantry_arn::{Arn, ClusterName, ContainerInstanceId, EcsResource, TaskId};
 use gantry_env::Env;
-use gantry_store::{Change, Changes, CommitError, Store, Transaction};
+use gantry_store::{Change, Changes, Store};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::{debug, info, warn};
 
 use super::assignment::Assignments;
+use super::connection::{AgentFacts, Connections};
 use super::image::RegistryNames;
 use super::session::{AcsSession, Identity, Input, Output, Timer};
 use crate::tables::{
     AcsSessionRow, ContainerInstanceRow, ContainerInstanceStatus, container_instance_name,
 };
 
-/// How often a commit that lost a race is tried again.
-const COMMIT_ATTEMPTS: u32 = 16;
 const TELEMETRY_HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// Where the credentials of a task's roles come from.
@@ -104,96 +103,6 @@ impl AcsRoute {
             Some(ContainerInstanceStatus::Active | ContainerInstanceStatus::Draining) => Ok(()),
         }
     }
-
-    /// Commits the next session's number and that its agent is connected.
-    async fn begin(
-        &self,
-        context: &RequestContext,
-        who: &Who,
-        query: &UpgradeQuery,
-    ) -> Result<u64, CommitError> {
-        let name = who.row_name();
-        let mut attempt = 0;
-        loop {
-            let snapshot = self.store.snapshot();
-            let read = snapshot.read::<AcsSessionRow>(&context.account, &context.region, &name);
-            let row = AcsSessionRow {
-                session: read.as_ref().map_or(0, |row| row.session) + 1,
-                connected: true,
-                since: Some(self.env.now()),
-                agent_version: query.get("agentVersion").cloned(),
-                agent_hash: query.get("agentHash").cloned(),
-            };
-            let mut transaction = Transaction::new();
-            match &read {
-                Some(read) => transaction.update::<AcsSessionRow>(read, &row),
-                None => transaction.create::<AcsSessionRow>(
-                    &context.account,
-                    &context.region,
-                    &name,
-                    &row,
-                ),
-            };
-            attempt += 1;
-            match self.store.commit(transaction).await {
-                Ok(_) => return Ok(row.session),
-                Err(CommitError::Conflict { .. }) if attempt < COMMIT_ATTEMPTS => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Says that the agent is gone, unless a later session says otherwise.
-    async fn end(&self, context: &RequestContext, who: &Who, session: u64) {
-        let name = who.row_name();
-        for _ in 0..COMMIT_ATTEMPTS {
-            let snapshot = self.store.snapshot();
-            let Some(read) =
-                snapshot.read::<AcsSessionRow>(&context.account, &context.region, &name)
-            else {
-                return;
-            };
-            if read.session != session {
-                return;
-            }
-            let row = AcsSessionRow {
-                connected: false,
-                since: Some(self.env.now()),
-                ..(*read.row).clone()
-            };
-            let mut transaction = Transaction::new();
-            transaction.update::<AcsSessionRow>(&read, &row);
-            match self.store.commit(transaction).await {
-                Ok(_) => return,
-                Err(CommitError::Conflict { .. }) => {}
-                Err(error) => {
-                    warn!(%error, "an agent's disconnection could not be written down");
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Says of every agent that it is not connected. Called once before serving: the sessions of the
-/// last process ended with it.
-pub async fn forget_connections(store: &Arc<dyn Store>, env: &Env) -> Result<(), CommitError> {
-    let connected = store.snapshot().list_everywhere::<AcsSessionRow>();
-    for read in connected.into_iter().filter(|read| read.connected) {
-        let row = AcsSessionRow {
-            connected: false,
-            since: Some(env.now()),
-            ..(*read.row).clone()
-        };
-        let mut transaction = Transaction::new();
-        transaction.update::<AcsSessionRow>(&read, &row);
-        match store.commit(transaction).await {
-            // A conflict is a session that has begun meanwhile.
-            Ok(_) | Err(CommitError::Conflict { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The container instance that an upgrade request names.
@@ -242,7 +151,13 @@ impl WebSocketRoute for AcsRoute {
         let Ok(who) = Who::read(&query, "containerInstanceArn") else {
             return;
         };
-        let session = match self.begin(&context, &who, &query).await {
+        let agent = AgentFacts {
+            version: query.get("agentVersion").cloned(),
+            hash: query.get("agentHash").cloned(),
+        };
+        let connections = Connections::new(self.store.clone(), self.env.clone());
+        let place = (&context.account, &context.region);
+        let session = match connections.begin(place, &who.row_name(), agent).await {
             Ok(session) => session,
             Err(error) => {
                 warn!(%error, container_instance = %who.arn, "a session could not begin");
@@ -252,7 +167,7 @@ impl WebSocketRoute for AcsRoute {
         info!(container_instance = %who.arn, session, "agent connected");
         let reason = self.pump(&context, &who, session, socket).await;
         info!(container_instance = %who.arn, session, reason, "agent disconnected");
-        self.end(&context, &who, session).await;
+        connections.end(place, &who.row_name(), session).await;
     }
 }
 
