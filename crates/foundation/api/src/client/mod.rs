@@ -224,7 +224,7 @@ impl Client {
         let timeout = self.limits.stream_progress_timeout;
         let mut body = RequestBody::new(response.into_body(), self.env.clone(), timeout);
         let bytes = body
-            .collect(self.limits.answer_bytes)
+            .whole(self.limits.answer_bytes)
             .await
             .map_err(|error| ClientError::unreachable(error.to_string()))?;
         Ok((status, bytes))

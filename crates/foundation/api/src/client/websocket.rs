@@ -46,7 +46,7 @@ impl Client {
                 let timeout = self.limits.stream_progress_timeout;
                 let mut body = RequestBody::new(response.into_body(), self.env.clone(), timeout);
                 let answer = body
-                    .collect(self.limits.answer_bytes)
+                    .whole(self.limits.answer_bytes)
                     .await
                     .unwrap_or_default();
                 return Err(ClientError::answered(json::read_error(status, &answer)));

@@ -165,7 +165,7 @@ async fn read_body(
     } else {
         None
     };
-    body.collect(limit).await
+    body.whole(limit).await
 }
 
 fn body_limit(shared: &Shared, parts: &Parts, presented: &Presented) -> usize {

@@ -86,7 +86,7 @@ impl RequestBody {
     }
 
     /// The whole body, refused as soon as it is known to be larger than `limit`.
-    pub async fn collect(&mut self, limit: usize) -> Result<Bytes, BodyError> {
+    pub async fn whole(&mut self, limit: usize) -> Result<Bytes, BodyError> {
         if self.length().is_some_and(|length| length > limit as u64) {
             return Err(BodyError::TooLarge { limit });
         }

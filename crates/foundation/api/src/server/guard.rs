@@ -20,14 +20,12 @@ pub(super) enum Refused {
     ForeignHost(String),
     #[error("Requests from web pages of another origin are refused.")]
     ForeignOrigin,
-    #[error("The request has both Content-Length and Transfer-Encoding.")]
-    AmbiguousLength,
 }
 
 impl Refused {
     pub(super) fn status(&self) -> u16 {
         match self {
-            Self::MalformedHost | Self::AmbiguousLength => 400,
+            Self::MalformedHost => 400,
             Self::ForeignHost(_) | Self::ForeignOrigin => 403,
         }
     }
@@ -35,11 +33,6 @@ impl Refused {
 
 /// The Host of an acceptable request, as the client wrote it.
 pub(super) fn check(uri: &Uri, headers: &HeaderMap, own: &[String]) -> Result<String, Refused> {
-    if headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        return Err(Refused::AmbiguousLength);
-    }
     let host = host_of(uri, headers)?;
     if !is_own_name(name_of(&host).ok_or(Refused::MalformedHost)?, own) {
         return Err(Refused::ForeignHost(host));
