@@ -15,6 +15,12 @@
 //! query language, and authorization (which is IAM's). There is no async runtime in here: futures
 //! only wait for the store.
 
+#![forbid(unsafe_code)]
+
 pub mod acs;
+mod api;
 pub mod model;
+mod service;
 pub mod tables;
+
+pub use service::{EcsOptions, EcsService};

@@ -3,8 +3,14 @@
 pub mod absent;
 pub mod enums;
 pub mod last_status;
+pub mod overrides;
+pub mod page;
 pub mod reference;
 pub mod refusal;
+pub mod report;
+pub mod resources;
+pub mod run_request;
 pub mod size;
 pub mod tags;
 pub mod task_definition;
+pub mod task_view;

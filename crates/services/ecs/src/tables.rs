@@ -351,6 +351,10 @@ pub struct ClientTokenRow {
     pub fingerprint: String,
     pub created_at: Timestamp,
     pub cluster: ClusterName,
+    /// What RegisterContainerInstance made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_instance: Option<ContainerInstanceId>,
+    /// What RunTask made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

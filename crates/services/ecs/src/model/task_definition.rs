@@ -14,6 +14,7 @@ mod dependencies;
 mod fargate;
 pub mod network;
 mod task;
+pub(crate) use task::is_role;
 mod volumes;
 
 use gantry_api::ecs::{EcsError, RegisterTaskDefinitionRequest};

@@ -1,0 +1,67 @@
+//! The operations: wire type in, one transaction on the store, wire type out. One file a resource.
+
+mod clusters;
+mod container_instances;
+mod describe_tasks;
+mod identity;
+mod instance_state;
+mod placements;
+mod run_task;
+mod state_changes;
+mod stop_task;
+mod tag_resources;
+mod task_definition_lists;
+mod task_definitions;
+
+pub(crate) mod lookup;
+
+use async_trait::async_trait;
+use gantry_api::RequestContext;
+use gantry_api::ecs::{self, Ecs, EcsError};
+
+use crate::service::EcsService;
+
+macro_rules! operations {
+    ($($operation:ident($request:ident) -> $response:ident = $file:ident;)*) => {
+        #[async_trait]
+        impl Ecs for EcsService {
+            $(async fn $operation(
+                &self,
+                ctx: &RequestContext,
+                input: ecs::$request,
+            ) -> Result<ecs::$response, EcsError> {
+                crate::model::enums::validate(&input)?;
+                $file::$operation(self, ctx, input).await
+            })*
+        }
+    };
+}
+
+operations! {
+    create_cluster(CreateClusterRequest) -> CreateClusterResponse = clusters;
+    delete_cluster(DeleteClusterRequest) -> DeleteClusterResponse = clusters;
+    describe_clusters(DescribeClustersRequest) -> DescribeClustersResponse = clusters;
+    list_clusters(ListClustersRequest) -> ListClustersResponse = clusters;
+    register_task_definition(RegisterTaskDefinitionRequest) -> RegisterTaskDefinitionResponse = task_definitions;
+    describe_task_definition(DescribeTaskDefinitionRequest) -> DescribeTaskDefinitionResponse = task_definitions;
+    deregister_task_definition(DeregisterTaskDefinitionRequest) -> DeregisterTaskDefinitionResponse = task_definitions;
+    delete_task_definitions(DeleteTaskDefinitionsRequest) -> DeleteTaskDefinitionsResponse = task_definitions;
+    list_task_definitions(ListTaskDefinitionsRequest) -> ListTaskDefinitionsResponse = task_definition_lists;
+    list_task_definition_families(ListTaskDefinitionFamiliesRequest) -> ListTaskDefinitionFamiliesResponse = task_definition_lists;
+    register_container_instance(RegisterContainerInstanceRequest) -> RegisterContainerInstanceResponse = container_instances;
+    describe_container_instances(DescribeContainerInstancesRequest) -> DescribeContainerInstancesResponse = container_instances;
+    list_container_instances(ListContainerInstancesRequest) -> ListContainerInstancesResponse = container_instances;
+    deregister_container_instance(DeregisterContainerInstanceRequest) -> DeregisterContainerInstanceResponse = instance_state;
+    update_container_instances_state(UpdateContainerInstancesStateRequest) -> UpdateContainerInstancesStateResponse = instance_state;
+    discover_poll_endpoint(DiscoverPollEndpointRequest) -> DiscoverPollEndpointResponse = instance_state;
+    submit_task_state_change(SubmitTaskStateChangeRequest) -> SubmitTaskStateChangeResponse = state_changes;
+    submit_container_state_change(SubmitContainerStateChangeRequest) -> SubmitContainerStateChangeResponse = state_changes;
+    submit_attachment_state_changes(SubmitAttachmentStateChangesRequest) -> SubmitAttachmentStateChangesResponse = state_changes;
+    run_task(RunTaskRequest) -> RunTaskResponse = run_task;
+    stop_task(StopTaskRequest) -> StopTaskResponse = stop_task;
+    list_tasks(ListTasksRequest) -> ListTasksResponse = describe_tasks;
+    describe_tasks(DescribeTasksRequest) -> DescribeTasksResponse = describe_tasks;
+    tag_resource(TagResourceRequest) -> TagResourceResponse = tag_resources;
+    untag_resource(UntagResourceRequest) -> UntagResourceResponse = tag_resources;
+    list_tags_for_resource(ListTagsForResourceRequest) -> ListTagsForResourceResponse = tag_resources;
+}

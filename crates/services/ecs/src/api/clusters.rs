@@ -1,0 +1,330 @@
+//! Clusters: CreateCluster, DescribeClusters, ListClusters, DeleteCluster.
+
+use gantry_api::RequestContext;
+use gantry_api::ecs::{
+    Cluster, ClusterField, ClusterServiceConnectDefaults, ClusterSetting, ClusterSettingName,
+    CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest, DeleteClusterResponse,
+    DescribeClustersRequest, DescribeClustersResponse, EcsError, Failure, KeyValuePair,
+    ListClustersRequest, ListClustersResponse,
+};
+use gantry_store::{Transaction, Versioned};
+
+use super::lookup::Rows;
+use crate::model::absent::items;
+use crate::model::last_status::LastStatus;
+use crate::model::page::{PageRequest, page};
+use crate::model::reference::Scope;
+use crate::model::refusal::{invalid, not_built};
+use crate::model::tags;
+use crate::service::EcsService;
+use crate::tables::{ClusterRow, ClusterStatus, ContainerInstanceStatus};
+
+const DESCRIBED_MAX: usize = 100;
+const PAGE_MAX: usize = 100;
+
+pub(super) async fn create_cluster(
+    service: &EcsService,
+    ctx: &RequestContext,
+    input: CreateClusterRequest,
+) -> Result<CreateClusterResponse, EcsError> {
+    let scope = Scope::of(ctx);
+    let name = match input.cluster_name.as_deref() {
+        None | Some("") => Default::default(),
+        Some(name) => name
+            .parse()
+            .map_err(|_| invalid("Cluster name contains invalid characters."))?,
+    };
+    tags::validate(items(&input.tags))?;
+    if !items(&input.capacity_providers).is_empty()
+        || !items(&input.default_capacity_provider_strategy).is_empty()
+    {
+        return Err(not_built("A cluster's capacity provider"));
+    }
+    let settings = settings(input.settings)?;
+    let connect = input.service_connect_defaults;
+    let row = ClusterRow {
+        name,
+        status: ClusterStatus::Active,
+        created_at: ctx.now,
+        settings,
+        configuration: input.configuration,
+        service_connect_defaults: connect.map(|defaults| ClusterServiceConnectDefaults {
+            namespace: Some(defaults.namespace),
+        }),
+        tags: input.tags.unwrap_or_default(),
+    };
+    let cluster = service
+        .transact(|snapshot| {
+            let rows = Rows::new(snapshot, &scope);
+            let mut transaction = Transaction::new();
+            match rows.cluster(&row.name) {
+                // The same name again gives the cluster that is there, whatever else is asked.
+                Some(there) if there.status == ClusterStatus::Active => {
+                    return Ok((transaction, describe(&rows, &there, &Include::everything())));
+                }
+                Some(inactive) => transaction.update::<ClusterRow>(&inactive, &row),
+                None => transaction.create::<ClusterRow>(
+                    &scope.account,
+                    &scope.region,
+                    row.name.as_str(),
+                    &row,
+                ),
+            };
+            let cluster = describe_row(&rows, &row, &Include::everything());
+            Ok((transaction, cluster))
+        })
+        .await?;
+    Ok(CreateClusterResponse {
+        cluster: Some(cluster),
+    })
+}
+
+fn settings(given: Option<Vec<ClusterSetting>>) -> Result<Vec<ClusterSetting>, EcsError> {
+    let mut settings = given.unwrap_or_default();
+    for setting in &settings {
+        let value = setting.value.as_deref().unwrap_or_default();
+        if !matches!(value, "enabled" | "disabled" | "enhanced") {
+            return Err(invalid(format!(
+                "Invalid value '{value}' for cluster setting containerInsights. Valid values are enhanced, enabled and disabled."
+            )));
+        }
+    }
+    if settings.is_empty() {
+        settings.push(ClusterSetting {
+            name: Some(ClusterSettingName::ContainerInsights),
+            value: Some("disabled".to_owned()),
+        });
+    }
+    Ok(settings)
+}
+
+pub(super) async fn describe_clusters(
+    service: &EcsService,
+    ctx: &RequestContext,
+    input: DescribeClustersRequest,
+) -> Result<DescribeClustersResponse, EcsError> {
+    let scope = Scope::of(ctx);
+    let asked = match input.clusters {
+        Some(asked) if !asked.is_empty() => asked,
+        _ => vec!["default".to_owned()],
+    };
+    if asked.len() > DESCRIBED_MAX {
+        return Err(invalid(format!(
+            "Clusters cannot have more than {DESCRIBED_MAX} elements."
+        )));
+    }
+    let include = Include::of(items(&input.include));
+    let snapshot = service.snapshot();
+    let rows = Rows::new(&snapshot, &scope);
+    let (mut clusters, mut failures) = (Vec::new(), Vec::new());
+    for text in &asked {
+        let name = scope.cluster(Some(text))?;
+        match rows.cluster(&name) {
+            Some(cluster) => clusters.push(describe(&rows, &cluster, &include)),
+            None => failures.push(Failure {
+                arn: Some(scope.cluster_arn(&name)),
+                reason: Some("MISSING".to_owned()),
+                detail: None,
+            }),
+        }
+    }
+    Ok(DescribeClustersResponse {
+        clusters: Some(clusters),
+        failures: Some(failures),
+    })
+}
+
+pub(super) async fn list_clusters(
+    service: &EcsService,
+    ctx: &RequestContext,
+    input: ListClustersRequest,
+) -> Result<ListClustersResponse, EcsError> {
+    let scope = Scope::of(ctx);
+    let snapshot = service.snapshot();
+    let clusters = Rows::new(&snapshot, &scope).list::<ClusterRow>("");
+    let active = clusters
+        .iter()
+        .filter(|cluster| cluster.status == ClusterStatus::Active);
+    let (arns, next_token) = page(
+        &service.page_key,
+        &format!("clusters {} {}", scope.account, scope.region),
+        PageRequest {
+            next_token: input.next_token.as_deref(),
+            max_results: input.max_results,
+            limit: PAGE_MAX,
+        },
+        active.map(|cluster| (cluster.name().to_owned(), scope.cluster_arn(&cluster.name))),
+    )?;
+    Ok(ListClustersResponse {
+        cluster_arns: Some(arns),
+        next_token,
+    })
+}
+
+pub(super) async fn delete_cluster(
+    service: &EcsService,
+    ctx: &RequestContext,
+    input: DeleteClusterRequest,
+) -> Result<DeleteClusterResponse, EcsError> {
+    let scope = Scope::of(ctx);
+    if input.cluster.is_empty() {
+        return Err(invalid("Cluster can not be blank."));
+    }
+    let name = scope.cluster(Some(&input.cluster))?;
+    let cluster = service
+        .transact(|snapshot| {
+            let rows = Rows::new(snapshot, &scope);
+            let Some(there) = rows.cluster(&name) else {
+                return Err(EcsError::cluster_not_found_exception("Cluster not found."));
+            };
+            let mut transaction = Transaction::new();
+            if there.status == ClusterStatus::Inactive {
+                return Ok((transaction, describe(&rows, &there, &Include::everything())));
+            }
+            let instances = rows.container_instances(&name);
+            if instances.iter().any(|i| i.status != ContainerInstanceStatus::Inactive) {
+                return Err(EcsError::cluster_contains_container_instances_exception(
+                    "The Cluster cannot be deleted while Container Instances are active or draining.",
+                ));
+            }
+            if rows.tasks(&name).any(|task| !task.last_status().is_stopped()) {
+                return Err(EcsError::cluster_contains_tasks_exception(
+                    "The Cluster cannot be deleted while Tasks are active.",
+                ));
+            }
+            // Placements and registrations expect the cluster's row as it is, so none of them can
+            // slip in between this look and the commit.
+            let mut row = (*there.row).clone();
+            row.status = ClusterStatus::Inactive;
+            transaction.update::<ClusterRow>(&there, &row);
+            Ok((transaction, describe_row(&rows, &row, &Include::everything())))
+        })
+        .await?;
+    Ok(DeleteClusterResponse {
+        cluster: Some(cluster),
+    })
+}
+
+/// What a description has beyond the essentials.
+struct Include {
+    configurations: bool,
+    settings: bool,
+    statistics: bool,
+    tags: bool,
+}
+
+impl Include {
+    fn of(fields: &[ClusterField]) -> Self {
+        Self {
+            configurations: fields.contains(&ClusterField::Configurations),
+            settings: fields.contains(&ClusterField::Settings),
+            statistics: fields.contains(&ClusterField::Statistics),
+            tags: fields.contains(&ClusterField::Tags),
+        }
+    }
+
+    fn everything() -> Self {
+        Self {
+            configurations: true,
+            settings: true,
+            statistics: false,
+            tags: true,
+        }
+    }
+}
+
+fn describe(rows: &Rows<'_>, cluster: &Versioned<ClusterRow>, include: &Include) -> Cluster {
+    describe_row(rows, &cluster.row, include)
+}
+
+fn describe_row(rows: &Rows<'_>, row: &ClusterRow, include: &Include) -> Cluster {
+    let registered = rows
+        .container_instances(&row.name)
+        .iter()
+        .filter(|instance| instance.status != ContainerInstanceStatus::Inactive)
+        .count();
+    let counts = Counts::of(rows, row);
+    let count = |n: usize| Some(i32::try_from(n).unwrap_or(i32::MAX));
+    let when = |included: bool| included.then_some(());
+    Cluster {
+        cluster_arn: Some(rows.scope.cluster_arn(&row.name)),
+        cluster_name: Some(row.name.to_string()),
+        status: Some(
+            match row.status {
+                ClusterStatus::Active => "ACTIVE",
+                ClusterStatus::Inactive => "INACTIVE",
+            }
+            .to_owned(),
+        ),
+        registered_container_instances_count: count(registered),
+        running_tasks_count: count(counts.running),
+        pending_tasks_count: count(counts.pending),
+        active_services_count: Some(0),
+        statistics: Some(match include.statistics {
+            true => counts.statistics(),
+            false => Vec::new(),
+        }),
+        tags: Some(
+            when(include.tags)
+                .map(|()| row.tags.clone())
+                .unwrap_or_default(),
+        ),
+        settings: Some(
+            when(include.settings)
+                .map(|()| row.settings.clone())
+                .unwrap_or_default(),
+        ),
+        capacity_providers: Some(Vec::new()),
+        default_capacity_provider_strategy: Some(Vec::new()),
+        configuration: when(include.configurations).and_then(|()| row.configuration.clone()),
+        service_connect_defaults: row.service_connect_defaults.clone(),
+        ..Cluster::default()
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    running: usize,
+    pending: usize,
+}
+
+impl Counts {
+    fn of(rows: &Rows<'_>, row: &ClusterRow) -> Self {
+        let mut counts = Self::default();
+        // The tasks that count are those that hold a share of an instance: stopped ones, of which
+        // there may be thousands, are not looked at.
+        for instance in rows.container_instances(&row.name) {
+            for task in rows.allocation(&row.name, &instance.id).tasks {
+                match task.last_status() {
+                    LastStatus::Running => counts.running += 1,
+                    status if status < LastStatus::Running => counts.pending += 1,
+                    _ => {}
+                }
+            }
+        }
+        counts
+    }
+
+    /// Only EC2 has tasks yet; the other counts are true as well: there are none.
+    fn statistics(&self) -> Vec<KeyValuePair> {
+        let values = [
+            ("runningEC2TasksCount", self.running),
+            ("runningFargateTasksCount", 0),
+            ("pendingEC2TasksCount", self.pending),
+            ("pendingFargateTasksCount", 0),
+            ("runningExternalTasksCount", 0),
+            ("pendingExternalTasksCount", 0),
+            ("activeEC2ServiceCount", 0),
+            ("activeFargateServiceCount", 0),
+            ("drainingEC2ServiceCount", 0),
+            ("drainingFargateServiceCount", 0),
+            ("activeExternalServiceCount", 0),
+            ("drainingExternalServiceCount", 0),
+        ];
+        let pair = |(name, value): (&str, usize)| KeyValuePair {
+            name: Some(name.to_owned()),
+            value: Some(value.to_string()),
+        };
+        values.into_iter().map(pair).collect()
+    }
+}
