@@ -2,7 +2,6 @@
 
 pub mod batch;
 pub mod names;
-pub mod order;
 pub mod position;
 pub mod retention;
 pub mod spool;

@@ -7,6 +7,8 @@
 //! carry a proof bound to the stream: a token that was changed, or that is of another
 //! stream or of a deleted one of the same name, is refused.
 
+use gantry_archive::Direction;
+use gantry_env::Timestamp;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
@@ -33,6 +35,14 @@ impl Position {
         }
     }
 
+    /// The same place in the archive's words.
+    pub fn in_archive(self) -> gantry_archive::Position {
+        gantry_archive::Position {
+            timestamp: Timestamp::from_millis(self.timestamp),
+            offset: self.sequence,
+        }
+    }
+
     /// The cursor just behind this event.
     pub fn behind(self) -> Self {
         Self {
@@ -42,19 +52,10 @@ impl Position {
     }
 }
 
-/// Which way a token reads from its cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    Forward,
-    Backward,
-}
-
-impl Direction {
-    fn letter(self) -> char {
-        match self {
-            Direction::Forward => 'f',
-            Direction::Backward => 'b',
-        }
+fn letter(direction: Direction) -> char {
+    match direction {
+        Direction::Forward => 'f',
+        Direction::Backward => 'b',
     }
 }
 
@@ -66,7 +67,7 @@ pub fn seal(direction: Direction, cursor: Position, stream_secret: &[u8]) -> Str
     bytes[6..13].copy_from_slice(&cursor.sequence.to_be_bytes()[1..]);
     let proof = proof(direction, &bytes[..13], stream_secret);
     bytes[13..].copy_from_slice(&proof);
-    format!("{}/{}/s", direction.letter(), to_digits(&bytes))
+    format!("{}/{}/s", letter(direction), to_digits(&bytes))
 }
 
 /// Reads a token that [`seal`] made for this stream.
@@ -98,7 +99,7 @@ fn proof(direction: Direction, cursor: &[u8], secret: &[u8]) -> [u8; 10] {
     let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(secret) else {
         return [0; 10];
     };
-    mac.update(&[direction.letter() as u8]);
+    mac.update(&[letter(direction) as u8]);
     mac.update(cursor);
     let full = mac.finalize().into_bytes();
     let mut short = [0u8; 10];

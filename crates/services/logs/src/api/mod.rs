@@ -1,0 +1,403 @@
+//! The operations. Rows are decided on a snapshot and committed in one transaction; events are
+//! appended to the archive. Where a row was changed meanwhile, the operation is decided again.
+
+mod filter_events;
+mod get_events;
+mod groups;
+mod housekeeping;
+mod put_events;
+mod retention;
+mod streams;
+mod tags;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gantry_api::logs::{self, Logs, LogsError};
+use gantry_api::{ApiError, RequestContext};
+use gantry_archive::Archive;
+use gantry_arn::{AccountId, LogGroupName, LogStreamName, Region};
+use gantry_env::{Env, Timestamp};
+use gantry_store::{Snapshot, Store, Transaction, Versioned};
+use tokio::sync::Mutex;
+
+pub use housekeeping::Kept;
+
+use crate::model::names::{self, NotAGroup};
+use crate::model::retention as retention_rules;
+use crate::tables::{LogGroupRow, LogGroups, LogStreamRow, LogStreams, stream_row_name};
+
+/// CloudWatch Logs over a store and an archive. Cloning shares it.
+#[derive(Clone)]
+pub struct LogsService {
+    store: Arc<dyn Store>,
+    archive: Archive,
+    env: Env,
+    /// Batches for one stream are taken one after the other, so that writers of a stream do not
+    /// make each other decide again and again. Streams share these locks by chance.
+    writing: Arc<[Mutex<()>; WRITE_LOCKS]>,
+}
+
+const WRITE_LOCKS: usize = 64;
+/// How often a commit that meets another one is tried again.
+const ATTEMPTS: usize = 32;
+
+impl LogsService {
+    pub fn new(store: Arc<dyn Store>, archive: Archive, env: Env) -> Self {
+        Self {
+            store,
+            archive,
+            env,
+            writing: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
+        }
+    }
+
+    fn view<'a>(&self, ctx: &'a RequestContext) -> View<'a> {
+        View {
+            snapshot: self.store.snapshot(),
+            account: &ctx.account,
+            region: &ctx.region,
+            now: ctx.now,
+        }
+    }
+
+    async fn change<T: Send>(
+        &self,
+        ctx: &RequestContext,
+        decide: impl Fn(&View<'_>) -> Result<(Transaction, T), LogsError> + Send + Sync,
+    ) -> Result<T, LogsError> {
+        for _ in 0..ATTEMPTS {
+            let (transaction, output) = decide(&self.view(ctx))?;
+            if !transaction.has_writes() {
+                return Ok(output);
+            }
+            match self.store.commit(transaction).await {
+                Ok(_) => return Ok(output),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(internal(error)),
+            }
+        }
+        Err(LogsError::operation_aborted_exception(
+            "Multiple concurrent requests to update the same resource were in conflict.",
+        ))
+    }
+
+    fn random_id(&self) -> String {
+        hex::encode(self.env.entropy.bytes16())
+    }
+}
+
+/// The rows of one account and region at one moment.
+struct View<'a> {
+    snapshot: Snapshot,
+    account: &'a AccountId,
+    region: &'a Region,
+    now: Timestamp,
+}
+
+/// A group and its name.
+struct Group {
+    name: LogGroupName,
+    row: Versioned<LogGroupRow>,
+}
+
+impl Group {
+    /// Events before this are expired, whether or not they have been deleted yet.
+    fn oldest_kept(&self, now: Timestamp) -> Timestamp {
+        match self.row.retention_days.and_then(retention_rules::retention) {
+            Some(kept) => now - kept,
+            None => Timestamp::EPOCH,
+        }
+    }
+}
+
+impl View<'_> {
+    fn find_group(&self, name: &LogGroupName) -> Option<Group> {
+        let row = self
+            .snapshot
+            .read::<LogGroups>(self.account, self.region, name.as_str())?;
+        Some(Group {
+            name: name.clone(),
+            row,
+        })
+    }
+
+    fn group(&self, name: &str) -> Result<Group, LogsError> {
+        let name = group_name(name)?;
+        self.find_group(&name).ok_or_else(no_such_group)
+    }
+
+    /// A group by name or by identifier: exactly one of them is given.
+    fn group_by(&self, name: Option<&str>, identifier: Option<&str>) -> Result<Group, LogsError> {
+        match (name, identifier) {
+            (Some(name), None) => self.group(name),
+            (None, Some(identifier)) => self.group_by_identifier(identifier),
+            (Some(_), Some(_)) => Err(invalid(
+                "LogGroup name and LogGroup identifier are mutually exclusive parameters.",
+            )),
+            (None, None) => Err(invalid(
+                "Either a LogGroup name or a LogGroup identifier must be given.",
+            )),
+        }
+    }
+
+    fn group_by_identifier(&self, identifier: &str) -> Result<Group, LogsError> {
+        match names::group_of_identifier(identifier, self.region, self.account) {
+            Ok(name) => self.find_group(&name).ok_or_else(no_such_group),
+            Err(NotAGroup::Elsewhere) => Err(no_such_group()),
+            Err(NotAGroup::Malformed) => Err(invalid(format!(
+                "{identifier} is not the name or the ARN of a log group."
+            ))),
+        }
+    }
+
+    fn group_by_arn(&self, arn: &str) -> Result<Group, LogsError> {
+        match names::group_of_arn(arn, self.region, self.account) {
+            Ok(name) => self.find_group(&name).ok_or_else(no_such_group),
+            Err(NotAGroup::Elsewhere) => Err(no_such_group()),
+            Err(NotAGroup::Malformed) => {
+                Err(invalid(format!("{arn} is not the ARN of a log group.")))
+            }
+        }
+    }
+
+    /// The row that stands under a stream's name, whichever life of the group it is of.
+    fn stream_row(
+        &self,
+        group: &LogGroupName,
+        stream: &LogStreamName,
+    ) -> Option<Versioned<LogStreamRow>> {
+        let name = stream_row_name(group, stream);
+        self.snapshot
+            .read::<LogStreams>(self.account, self.region, &name)
+    }
+
+    fn find_stream(
+        &self,
+        group: &Group,
+        stream: &LogStreamName,
+    ) -> Option<Versioned<LogStreamRow>> {
+        self.stream_row(&group.name, stream)
+            .filter(|row| row.group_id == group.row.id)
+    }
+
+    fn stream(
+        &self,
+        group: &Group,
+        stream: &str,
+    ) -> Result<(LogStreamName, Versioned<LogStreamRow>), LogsError> {
+        let name = stream_name(stream)?;
+        let row = self.find_stream(group, &name).ok_or_else(no_such_stream)?;
+        Ok((name, row))
+    }
+}
+
+fn group_name(text: &str) -> Result<LogGroupName, LogsError> {
+    text.parse()
+        .map_err(|_| invalid(format!("{text} is not {}.", LogGroupName::EXPECTED)))
+}
+
+fn stream_name(text: &str) -> Result<LogStreamName, LogsError> {
+    text.parse()
+        .map_err(|_| invalid(format!("{text} is not {}.", LogStreamName::EXPECTED)))
+}
+
+fn invalid(message: impl Into<String>) -> LogsError {
+    LogsError::invalid_parameter_exception(message)
+}
+
+fn no_such_group() -> LogsError {
+    LogsError::resource_not_found_exception("The specified log group does not exist.")
+}
+
+fn no_such_stream() -> LogsError {
+    LogsError::resource_not_found_exception("The specified log stream does not exist.")
+}
+
+fn bad_token() -> LogsError {
+    invalid("The specified nextToken is invalid.")
+}
+
+fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> LogsError {
+    ApiError::internal(cause).into()
+}
+
+#[async_trait]
+impl Logs for LogsService {
+    async fn create_log_group(
+        &self,
+        ctx: &RequestContext,
+        input: logs::CreateLogGroupRequest,
+    ) -> Result<(), LogsError> {
+        let id = self.random_id();
+        self.change(ctx, |view| groups::create(view, &input, &id))
+            .await
+    }
+
+    async fn create_log_stream(
+        &self,
+        ctx: &RequestContext,
+        input: logs::CreateLogStreamRequest,
+    ) -> Result<(), LogsError> {
+        let id = self.random_id();
+        self.change(ctx, |view| streams::create(view, &input, &id))
+            .await
+    }
+
+    async fn delete_log_group(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DeleteLogGroupRequest,
+    ) -> Result<(), LogsError> {
+        let group = self
+            .change(ctx, |view| groups::delete(view, &input))
+            .await?;
+        self.purge_group(&ctx.account, &ctx.region, &group).await
+    }
+
+    async fn delete_log_stream(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DeleteLogStreamRequest,
+    ) -> Result<(), LogsError> {
+        let records = self
+            .change(ctx, |view| streams::delete(view, &input))
+            .await?;
+        self.archive
+            .delete_streams(vec![records])
+            .await
+            .map_err(internal)?;
+        Ok(())
+    }
+
+    async fn delete_retention_policy(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DeleteRetentionPolicyRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| retention::delete(view, &input))
+            .await
+    }
+
+    async fn describe_log_groups(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DescribeLogGroupsRequest,
+    ) -> Result<logs::DescribeLogGroupsResponse, LogsError> {
+        self.describe_groups(&self.view(ctx), &input)
+    }
+
+    async fn describe_log_streams(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DescribeLogStreamsRequest,
+    ) -> Result<logs::DescribeLogStreamsResponse, LogsError> {
+        self.describe_streams(&self.view(ctx), &input)
+    }
+
+    async fn filter_log_events(
+        &self,
+        ctx: &RequestContext,
+        input: logs::FilterLogEventsRequest,
+    ) -> Result<logs::FilterLogEventsResponse, LogsError> {
+        self.filter_events(self.view(ctx), &input).await
+    }
+
+    async fn get_log_events(
+        &self,
+        ctx: &RequestContext,
+        input: logs::GetLogEventsRequest,
+    ) -> Result<logs::GetLogEventsResponse, LogsError> {
+        self.get_events(self.view(ctx), &input).await
+    }
+
+    async fn list_tags_for_resource(
+        &self,
+        ctx: &RequestContext,
+        input: logs::ListTagsForResourceRequest,
+    ) -> Result<logs::ListTagsForResourceResponse, LogsError> {
+        let group = self.view(ctx).group_by_arn(&input.resource_arn)?;
+        Ok(logs::ListTagsForResourceResponse {
+            tags: Some(group.row.tags.clone()),
+        })
+    }
+
+    async fn list_tags_log_group(
+        &self,
+        ctx: &RequestContext,
+        input: logs::ListTagsLogGroupRequest,
+    ) -> Result<logs::ListTagsLogGroupResponse, LogsError> {
+        let group = self.view(ctx).group(&input.log_group_name)?;
+        Ok(logs::ListTagsLogGroupResponse {
+            tags: Some(group.row.tags.clone()),
+        })
+    }
+
+    async fn put_log_events(
+        &self,
+        ctx: &RequestContext,
+        input: logs::PutLogEventsRequest,
+    ) -> Result<logs::PutLogEventsResponse, LogsError> {
+        self.put_events(ctx, input).await
+    }
+
+    async fn put_log_group_deletion_protection(
+        &self,
+        ctx: &RequestContext,
+        input: logs::PutLogGroupDeletionProtectionRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| groups::protect(view, &input)).await
+    }
+
+    async fn put_retention_policy(
+        &self,
+        ctx: &RequestContext,
+        input: logs::PutRetentionPolicyRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| retention::put(view, &input)).await
+    }
+
+    async fn tag_log_group(
+        &self,
+        ctx: &RequestContext,
+        input: logs::TagLogGroupRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| {
+            tags::add(&view.group(&input.log_group_name)?, &input.tags)
+        })
+        .await
+    }
+
+    async fn tag_resource(
+        &self,
+        ctx: &RequestContext,
+        input: logs::TagResourceRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| {
+            tags::add(&view.group_by_arn(&input.resource_arn)?, &input.tags)
+        })
+        .await
+    }
+
+    async fn untag_log_group(
+        &self,
+        ctx: &RequestContext,
+        input: logs::UntagLogGroupRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| {
+            tags::remove(&view.group(&input.log_group_name)?, &input.tags)
+        })
+        .await
+    }
+
+    async fn untag_resource(
+        &self,
+        ctx: &RequestContext,
+        input: logs::UntagResourceRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| {
+            tags::remove(&view.group_by_arn(&input.resource_arn)?, &input.tag_keys)
+        })
+        .await
+    }
+}
