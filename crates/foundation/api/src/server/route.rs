@@ -66,7 +66,8 @@ pub trait WebSocketRoute: Send + Sync {
         "ecs"
     }
 
-    /// Decides before the upgrade; an error is answered in awsJson's form with its status.
+    /// Decides before the upgrade; an error is answered with its status, in a form that the
+    /// Amazon ECS agent and awsJson clients both read.
     async fn admit(&self, context: &RequestContext, query: &UpgradeQuery) -> Result<(), ApiError>;
 
     /// Runs the session. The server drops this future when it shuts down, so everything that

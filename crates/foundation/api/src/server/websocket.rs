@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{
-    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
@@ -22,13 +22,12 @@ use tracing::Instrument;
 use super::Shared;
 use super::authenticate::{authenticate, rejection_error};
 use super::body::ResponseBody;
-use super::dispatch::{Answer, into_response, panicked};
+use super::dispatch::{Answer, panicked};
 use super::listener::{Connection, stopped};
 use super::metrics::Counted;
 use super::route::{RequestFacts, UpgradeQuery, WebSocketRoute};
 use crate::context::RequestContext;
 use crate::error::ApiError;
-use crate::protocol::{Protocol, json};
 use crate::sigv4::{Presented, percent_decoded};
 
 /// Agents send small frames; a connection that rests should hold little.
@@ -58,11 +57,28 @@ pub(super) async fn answer(
     };
     match accept(shared, connection, route, parts, &facts).await {
         Ok(response) => Answer::new(response, counted),
-        Err(error) => {
-            let reply = json::JSON_1_1.write_error(None, &error, &facts.request_id);
-            Answer::new(into_response(reply), counted)
-        }
+        Err(error) => Answer::new(refusal(&error), counted),
     }
+}
+
+/// A refused upgrade. The Amazon ECS agent reads the body as one of its frames (`type`, and the
+/// exception as `message`), other clients as an awsJson error; this is both at once.
+fn refusal(error: &ApiError) -> Response<ResponseBody> {
+    if let Some(cause) = &error.cause {
+        tracing::error!(code = error.code, %cause, "the upgrade failed");
+    }
+    let body = serde_json::json!({
+        "type": error.code,
+        "message": { "message": error.message },
+        "__type": error.code,
+        "Message": error.message,
+    });
+    let mut response = Response::new(ResponseBody::full(body.to_string()));
+    *response.status_mut() =
+        StatusCode::from_u16(error.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let json = HeaderValue::from_static("application/x-amz-json-1.1");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }
 
 async fn accept(

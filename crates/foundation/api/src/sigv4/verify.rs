@@ -93,10 +93,10 @@ impl Presented {
                 _ => {}
             }
         }
-        let amz_date = match headers.get("x-amz-date").or_else(|| headers.get("date")) {
-            Some(value) => Some(value.to_str().unwrap_or_default().trim()),
-            None => None,
-        };
+        let amz_date = headers
+            .get("x-amz-date")
+            .or_else(|| headers.get("date"))
+            .map(|value| value.to_str().unwrap_or_default().trim());
         let mut missing = String::new();
         for (name, value) in [
             ("Credential", credential),

@@ -119,8 +119,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let (year, month) = year_and_month(now);
-        // From the month's first day, so that a clock that is a little behind still accepts it.
-        params.not_before = rcgen::date_time_ymd(year, month, 1);
+        // From the month before, so that a clock that is behind still accepts it.
+        params.not_before = match month {
+            1 => rcgen::date_time_ymd(year - 1, 12, 1),
+            _ => rcgen::date_time_ymd(year, month - 1, 1),
+        };
         params.not_after = rcgen::date_time_ymd(year + SERVER_YEARS, month, 1);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
@@ -145,7 +148,7 @@ fn authority_params(key: &KeyPair, now: Timestamp) -> CertificateParams {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let (year, _) = year_and_month(now);
-    params.not_before = rcgen::date_time_ymd(year, 1, 1);
+    params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
     params.not_after = rcgen::date_time_ymd(year + AUTHORITY_YEARS, 1, 1);
     params
 }
@@ -162,7 +165,7 @@ fn year_and_month(now: Timestamp) -> (i32, u8) {
         .next()
         .and_then(|month| month.parse().ok())
         .unwrap_or(1);
-    (i32::clamp(year, 1970, 9900), month)
+    (i32::clamp(year, 1971, 9900), u8::clamp(month, 1, 12))
 }
 
 /// Under another name first, and synced, so that the file is whole whenever it is there.

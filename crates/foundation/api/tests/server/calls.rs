@@ -35,10 +35,14 @@ async fn a_signed_call_is_answered_with_a_request_id() {
     toy.stopped().await;
 }
 
+/// A status and a code.
+type Expected = (u16, &'static str);
+
 #[tokio::test]
 async fn every_fault_of_a_signature_has_its_own_error() {
     let toy = Toy::start().await;
-    let cases: [(&str, fn(&mut Raw), (u16, &str), (u16, &str), &str); 9] = [
+    type Case = (&'static str, fn(&mut Raw), Expected, Expected, &'static str);
+    let cases: [Case; 9] = [
         (
             "unsigned",
             |raw| raw.signed = false,

@@ -89,8 +89,12 @@ async fn websockets_are_verified_admitted_and_handed_over() {
         .await
         .unwrap_err();
     assert_eq!(
-        (refused.code.as_str(), refused.status),
-        ("InactiveInstanceException", Some(400))
+        (
+            refused.code.as_str(),
+            refused.message.as_str(),
+            refused.status
+        ),
+        ("InactiveInstanceException", "it is gone", Some(400))
     );
     let unsigned = toy.send(&Raw::get("/acs/ws")).await;
     assert_eq!(unsigned.code(), "MissingAuthenticationTokenException");
