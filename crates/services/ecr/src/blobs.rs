@@ -44,7 +44,10 @@ impl BlobStore {
     /// Opens a directory that no other process uses, and clears from it what is no object that
     /// `known` names: uploads that a dead process left, and objects whose row was never written.
     pub fn open(directory: &Path, known: &BTreeSet<String>) -> Result<Self, BlobError> {
-        let failed = |source| BlobError::Directory { path: directory.to_owned(), source };
+        let failed = |source| BlobError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let mut missing = known.clone();
         for entry in std::fs::read_dir(directory).map_err(failed)? {
@@ -62,13 +65,18 @@ impl BlobStore {
             tracing::error!(object, "a stored blob is missing from the blob directory");
         }
         let objects = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
-        Ok(Self { objects: Arc::new(objects) })
+        Ok(Self {
+            objects: Arc::new(objects),
+        })
     }
 
     /// Begins an object. Nobody else may be given the same name.
     pub async fn begin(&self, object: &str) -> Result<BlobWriter, BlobError> {
         Ok(BlobWriter {
-            upload: self.objects.put_multipart(&ObjectPath::from(object)).await?,
+            upload: self
+                .objects
+                .put_multipart(&ObjectPath::from(object))
+                .await?,
             pending: Vec::new(),
             pending_bytes: 0,
             hasher: Sha256::new(),
@@ -86,17 +94,26 @@ impl BlobStore {
         let stream = if range.is_empty() {
             None
         } else {
-            let options =
-                GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+            let options = GetOptions {
+                range: Some(GetRange::Bounded(range)),
+                ..GetOptions::default()
+            };
             let path = ObjectPath::from(object);
             Some(self.objects.get_opts(&path, options).await?.into_stream())
         };
-        Ok(futures_util::stream::iter(stream).flatten().map(|part| part.map_err(io::Error::other)))
+        Ok(futures_util::stream::iter(stream)
+            .flatten()
+            .map(|part| part.map_err(io::Error::other)))
     }
 
     /// A whole object of a size that is known to be small.
     pub async fn read_whole(&self, object: &str) -> Result<Bytes, BlobError> {
-        Ok(self.objects.get(&ObjectPath::from(object)).await?.bytes().await?)
+        Ok(self
+            .objects
+            .get(&ObjectPath::from(object))
+            .await?
+            .bytes()
+            .await?)
     }
 
     /// Removes an object; one that is not there is removed already.
@@ -168,7 +185,9 @@ mod tests {
 
     fn files(directory: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(directory).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     async fn all(stream: impl Stream<Item = io::Result<Bytes>>) -> Vec<u8> {
@@ -190,7 +209,11 @@ mod tests {
         writer.complete().await.unwrap();
         assert_eq!(files(directory.path()), ["one"]);
         assert_eq!(all(blobs.read("one", 10..20).await.unwrap()).await, [7; 10]);
-        assert!(all(blobs.read("one", 10..10).await.unwrap()).await.is_empty());
+        assert!(
+            all(blobs.read("one", 10..10).await.unwrap())
+                .await
+                .is_empty()
+        );
         blobs.remove("one").await.unwrap();
         blobs.remove("one").await.unwrap();
         assert!(files(directory.path()).is_empty());
@@ -200,7 +223,13 @@ mod tests {
     async fn an_empty_object_is_one_too() {
         let directory = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(directory.path(), &BTreeSet::new()).unwrap();
-        blobs.begin("empty").await.unwrap().complete().await.unwrap();
+        blobs
+            .begin("empty")
+            .await
+            .unwrap()
+            .complete()
+            .await
+            .unwrap();
         assert!(blobs.read_whole("empty").await.unwrap().is_empty());
     }
 
@@ -209,7 +238,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(directory.path(), &BTreeSet::new()).unwrap();
         let mut writer = blobs.begin("gone").await.unwrap();
-        writer.write(Bytes::from(vec![1; PART_BYTES])).await.unwrap();
+        writer
+            .write(Bytes::from(vec![1; PART_BYTES]))
+            .await
+            .unwrap();
         assert_eq!(files(directory.path()).len(), 1);
         writer.abort().await;
         assert!(files(directory.path()).is_empty());

@@ -37,7 +37,10 @@ pub struct Step {
 
 impl Step {
     fn of(transaction: Transaction) -> Self {
-        Self { remove_object: None, transaction }
+        Self {
+            remove_object: None,
+            transaction,
+        }
     }
 }
 
@@ -78,7 +81,9 @@ fn plan_repository(
             blobs.chain([&image.digest])
         })
         .collect();
-    let unused = layers.iter().filter(|layer| stale(layer) && !needed.contains(&layer.digest));
+    let unused = layers
+        .iter()
+        .filter(|layer| stale(layer) && !needed.contains(&layer.digest));
     let unused: Vec<_> = unused.take(LAYERS_AT_ONCE).collect();
     if unused.is_empty() {
         return None;
@@ -88,7 +93,9 @@ fn plan_repository(
     // An image that came between would need what is unlinked here.
     match snapshot.read::<ContentRow>(&account, &region, &repository.id) {
         Some(content) => {
-            let next = ContentRow { generation: content.generation + 1 };
+            let next = ContentRow {
+                generation: content.generation + 1,
+            };
             transaction.update::<ContentRow>(&content, &next);
         }
         None => {
@@ -155,7 +162,11 @@ fn unlink(
             0 => BlobState::Idle { since: now },
             _ => blob.state.clone(),
         };
-        let row = BlobRow { links, state, ..BlobRow::clone(&blob.row) };
+        let row = BlobRow {
+            links,
+            state,
+            ..BlobRow::clone(&blob.row)
+        };
         transaction.update::<BlobRow>(&blob, &row);
     }
 }
@@ -164,13 +175,19 @@ fn plan_blob(now: Timestamp, options: &Options, blob: &Versioned<BlobRow>) -> Op
     let mut transaction = Transaction::new();
     match blob.state {
         BlobState::Idle { since } if now - since >= options.blob_grace => {
-            let row = BlobRow { state: BlobState::Collecting, ..BlobRow::clone(&blob.row) };
+            let row = BlobRow {
+                state: BlobState::Collecting,
+                ..BlobRow::clone(&blob.row)
+            };
             transaction.update::<BlobRow>(blob, &row);
             Some(Step::of(transaction))
         }
         BlobState::Collecting => {
             transaction.expect_read(blob).delete(blob.key.clone());
-            Some(Step { remove_object: Some(blob.object.clone()), transaction })
+            Some(Step {
+                remove_object: Some(blob.object.clone()),
+                transaction,
+            })
         }
         _ => None,
     }
@@ -179,7 +196,10 @@ fn plan_blob(now: Timestamp, options: &Options, blob: &Versioned<BlobRow>) -> Op
 impl RegistryState {
     /// Does everything that is due now. Answers how many steps it took.
     pub async fn collect(&self, now: Timestamp) -> Result<usize, RegistryError> {
-        for writer in self.uploads.take_abandoned(now, self.options.upload_idle_timeout) {
+        for writer in self
+            .uploads
+            .take_abandoned(now, self.options.upload_idle_timeout)
+        {
             writer.abort().await;
         }
         let mut taken = 0;

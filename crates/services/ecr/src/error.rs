@@ -10,8 +10,13 @@ use crate::model::{Digest, ImageTag, Reference};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    #[error("The repository with name '{name}' does not exist in the registry with id '{registry}'")]
-    RepositoryUnknown { name: RepositoryName, registry: AccountId },
+    #[error(
+        "The repository with name '{name}' does not exist in the registry with id '{registry}'"
+    )]
+    RepositoryUnknown {
+        name: RepositoryName,
+        registry: AccountId,
+    },
     #[error("The layer with digest '{0}' does not exist in the repository")]
     BlobUnknown(Digest),
     #[error("Requested image not found: {0}")]
@@ -29,13 +34,20 @@ pub enum RegistryError {
     #[error("The layers with digests '{}' required by the manifest do not exist", list(.0))]
     LayersMissing(Vec<Digest>),
     #[error("The manifest gives layer '{digest}' {declared} bytes; it has {actual}")]
-    LayerSize { digest: Digest, declared: u64, actual: u64 },
+    LayerSize {
+        digest: Digest,
+        declared: u64,
+        actual: u64,
+    },
     #[error("Images with digests '{}' required for pushing image into repository do not exist", list(.0))]
     ImagesMissing(Vec<Digest>),
     #[error(
         "The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten because the tag is immutable."
     )]
-    TagImmutable { tag: ImageTag, repository: RepositoryName },
+    TagImmutable {
+        tag: ImageTag,
+        repository: RepositoryName,
+    },
     #[error("Requested image referenced by manifest list: [{}]", list(.0))]
     ReferencedByIndex(Vec<Digest>),
     /// The client's body broke off.

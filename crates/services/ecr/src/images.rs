@@ -109,14 +109,29 @@ impl RegistryState {
         let manifest = Manifest::parse(&push.bytes, push.media_type.as_deref())?;
         let digest = Digest::of(&push.bytes);
         if let Some(expected) = push.digest.filter(|expected| *expected != digest) {
-            return Err(RegistryError::DigestMismatch { expected, actual: digest });
+            return Err(RegistryError::DigestMismatch {
+                expected,
+                actual: digest,
+            });
         }
         let manifest_size = push.bytes.len() as u64;
-        let image = ImageRow { digest, manifest, manifest_size, pushed_at: now };
+        let image = ImageRow {
+            digest,
+            manifest,
+            manifest_size,
+            pushed_at: now,
+        };
         // What cannot succeed is refused before its bytes are stored.
-        self.plan_push(&self.store.snapshot(), place, name, &image, push.tag.as_ref())?;
+        self.plan_push(
+            &self.store.snapshot(),
+            place,
+            name,
+            &image,
+            push.tag.as_ref(),
+        )?;
         for _ in 0..Self::TRIES {
-            self.store_bytes(place, name, &image.digest, push.bytes.clone(), now).await?;
+            self.store_bytes(place, name, &image.digest, push.bytes.clone(), now)
+                .await?;
             let snapshot = self.store.snapshot();
             let (transaction, pushed) =
                 self.plan_push(&snapshot, place, name, &image, push.tag.as_ref())?;
@@ -153,20 +168,34 @@ impl RegistryState {
         }
         if let Some(tag) = tag {
             let current = self.tag(snapshot, place, &repository.id, tag);
-            let same = current.as_ref().is_some_and(|current| current.digest == image.digest);
+            let same = current
+                .as_ref()
+                .is_some_and(|current| current.digest == image.digest);
             if current.is_some() && !same && !repository.mutability.may_move(tag) {
                 let repository = name.clone();
-                return Err(RegistryError::TagImmutable { tag: tag.clone(), repository });
+                return Err(RegistryError::TagImmutable {
+                    tag: tag.clone(),
+                    repository,
+                });
             }
             if !same {
-                let row = TagRow { tag: tag.clone(), digest: image.digest.clone() };
+                let row = TagRow {
+                    tag: tag.clone(),
+                    digest: image.digest.clone(),
+                };
                 let row_name = tag_name(&repository.id, tag);
                 transaction.write::<TagRow>(account, region, &row_name, &row);
             }
             already_there &= same;
         }
         let image = existing.map_or_else(|| image.clone(), |there| ImageRow::clone(&there.row));
-        Ok((transaction, Pushed { image, already_there }))
+        Ok((
+            transaction,
+            Pushed {
+                image,
+                already_there,
+            },
+        ))
     }
 
     fn check_references(
@@ -195,9 +224,13 @@ impl RegistryState {
         }
         let absent = |digest: &Digest| {
             let reference = Reference::Digest(digest.clone());
-            self.image(snapshot, place, repository, &reference).is_none()
+            self.image(snapshot, place, repository, &reference)
+                .is_none()
         };
-        let manifests = manifest.manifests().iter().map(|content| content.digest.clone());
+        let manifests = manifest
+            .manifests()
+            .iter()
+            .map(|content| content.digest.clone());
         let missing: Vec<Digest> = manifests.filter(absent).collect();
         if !missing.is_empty() {
             return Err(RegistryError::ImagesMissing(missing));
@@ -217,7 +250,9 @@ impl RegistryState {
         let (account, region) = (&place.account, &place.region);
         match snapshot.read::<ContentRow>(account, region, &repository.id) {
             Some(content) => {
-                let next = ContentRow { generation: content.generation + 1 };
+                let next = ContentRow {
+                    generation: content.generation + 1,
+                };
                 transaction.update::<ContentRow>(&content, &next);
             }
             None => {
@@ -239,11 +274,17 @@ impl RegistryState {
             let snapshot = self.store.snapshot();
             let repository = self.repository(&snapshot, place, name)?;
             let unknown = || RegistryError::ManifestUnknown(Reference::Tag(tag.clone()));
-            let row = self.tag(&snapshot, place, &repository.id, tag).ok_or_else(unknown)?;
+            let row = self
+                .tag(&snapshot, place, &repository.id, tag)
+                .ok_or_else(unknown)?;
             let mut transaction = self.changing(&snapshot, place, &repository);
             transaction.delete(row.key.clone());
             let tags = self.tags(&snapshot, place, &repository.id);
-            let is_last = tags.iter().filter(|other| other.digest == row.digest).count() == 1;
+            let is_last = tags
+                .iter()
+                .filter(|other| other.digest == row.digest)
+                .count()
+                == 1;
             if is_last {
                 self.refuse_needed(&snapshot, place, &repository.id, &row.digest)?;
                 self.remove_image(&mut transaction, place, &repository.id, &row.digest);
@@ -268,7 +309,10 @@ impl RegistryState {
             let snapshot = self.store.snapshot();
             let repository = self.repository(&snapshot, place, name)?;
             let reference = Reference::Digest(digest.clone());
-            if self.image(&snapshot, place, &repository.id, &reference).is_none() {
+            if self
+                .image(&snapshot, place, &repository.id, &reference)
+                .is_none()
+            {
                 return Err(RegistryError::ManifestUnknown(reference));
             }
             self.refuse_needed(&snapshot, place, &repository.id, digest)?;
@@ -317,11 +361,22 @@ impl RegistryState {
     ) -> Result<(), RegistryError> {
         let images = self.images(snapshot, place, repository);
         let names = |image: &ImageRow| {
-            image.manifest.manifests().iter().any(|content| content.digest == *digest)
+            image
+                .manifest
+                .manifests()
+                .iter()
+                .any(|content| content.digest == *digest)
         };
-        let indexes: Vec<Digest> =
-            images.iter().filter(|image| names(image)).map(|image| image.digest.clone()).collect();
-        if indexes.is_empty() { Ok(()) } else { Err(RegistryError::ReferencedByIndex(indexes)) }
+        let indexes: Vec<Digest> = images
+            .iter()
+            .filter(|image| names(image))
+            .map(|image| image.digest.clone())
+            .collect();
+        if indexes.is_empty() {
+            Ok(())
+        } else {
+            Err(RegistryError::ReferencedByIndex(indexes))
+        }
     }
 
     /// Notes that an image was pulled. A pull never fails over it.

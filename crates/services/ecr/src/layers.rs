@@ -45,9 +45,12 @@ impl RegistryState {
         place: &Place,
         name: &RepositoryName,
     ) -> Result<Versioned<RepositoryRow>, RegistryError> {
-        snapshot.read::<RepositoryRow>(&place.account, &place.region, name.as_str()).ok_or_else(
-            || RegistryError::RepositoryUnknown { name: name.clone(), registry: place.account },
-        )
+        snapshot
+            .read::<RepositoryRow>(&place.account, &place.region, name.as_str())
+            .ok_or_else(|| RegistryError::RepositoryUnknown {
+                name: name.clone(),
+                registry: place.account,
+            })
     }
 
     /// The blob of a digest as far as this repository may see it.
@@ -85,7 +88,10 @@ impl RegistryState {
                 return Ok(layer.size);
             }
             let mut transaction = Transaction::new();
-            let wanted = LayerRow { wanted_at: now, ..LayerRow::clone(&layer.row) };
+            let wanted = LayerRow {
+                wanted_at: now,
+                ..LayerRow::clone(&layer.row)
+            };
             transaction.update::<LayerRow>(&layer, &wanted);
             if self.commit(transaction).await? {
                 return Ok(layer.size);
@@ -119,7 +125,15 @@ impl RegistryState {
         let object = upload.to_string();
         let writer = self.blobs.begin(&object).await?;
         let state = UploadState::begin(now, BLOB_BYTES_MAX);
-        self.uploads.insert(repository.id.clone(), upload, Session { state, writer, object });
+        self.uploads.insert(
+            repository.id.clone(),
+            upload,
+            Session {
+                state,
+                writer,
+                object,
+            },
+        );
         Ok(upload)
     }
 
@@ -147,7 +161,10 @@ impl RegistryState {
         let (actual, size) = (writer.digest(), writer.size());
         if actual != *expected {
             writer.abort().await;
-            return Err(RegistryError::DigestMismatch { expected: expected.clone(), actual });
+            return Err(RegistryError::DigestMismatch {
+                expected: expected.clone(),
+                actual,
+            });
         }
         // Where the blob is there already, the upload need not become durable.
         match self.link(place, name, expected, None, now).await {
@@ -158,7 +175,8 @@ impl RegistryState {
             }
         }
         writer.complete().await?;
-        self.link_new(place, name, expected, NewObject { object, size }, now).await
+        self.link_new(place, name, expected, NewObject { object, size }, now)
+            .await
     }
 
     /// Stores bytes that are in memory, a manifest's, as a blob of the repository.
@@ -179,7 +197,8 @@ impl RegistryState {
         let mut writer = self.blobs.begin(&object).await?;
         writer.write(bytes).await?;
         writer.complete().await?;
-        self.link_new(place, name, digest, NewObject { object, size }, now).await
+        self.link_new(place, name, digest, NewObject { object, size }, now)
+            .await
     }
 
     async fn link_new(
@@ -220,7 +239,10 @@ impl RegistryState {
             transaction.expect_read(&repository);
 
             if let Some((layer, _)) = self.layer(&snapshot, place, &repository.id, digest) {
-                let wanted = LayerRow { wanted_at: now, ..LayerRow::clone(&layer.row) };
+                let wanted = LayerRow {
+                    wanted_at: now,
+                    ..LayerRow::clone(&layer.row)
+                };
                 transaction.update::<LayerRow>(&layer, &wanted);
                 if self.commit(transaction).await? {
                     return Ok(Linked::Surplus);
@@ -229,16 +251,30 @@ impl RegistryState {
             }
 
             let blob = snapshot.read::<BlobRow>(&account, &region, digest.as_str());
-            let reusable = blob.as_ref().filter(|blob| blob.state != BlobState::Collecting);
+            let reusable = blob
+                .as_ref()
+                .filter(|blob| blob.state != BlobState::Collecting);
             let (row, linked) = match (reusable, new) {
                 (Some(blob), _) => {
                     let links = blob.links + 1;
-                    let row = BlobRow { links, state: BlobState::Stored, ..BlobRow::clone(&blob.row) };
+                    let row = BlobRow {
+                        links,
+                        state: BlobState::Stored,
+                        ..BlobRow::clone(&blob.row)
+                    };
                     (row, Linked::Surplus)
                 }
                 (None, Some(new)) => {
                     let (object, size) = (new.object.clone(), new.size);
-                    (BlobRow { object, size, links: 1, state: BlobState::Stored }, Linked::Used)
+                    (
+                        BlobRow {
+                            object,
+                            size,
+                            links: 1,
+                            state: BlobState::Stored,
+                        },
+                        Linked::Used,
+                    )
                 }
                 (None, None) => return Err(RegistryError::BlobUnknown(digest.clone())),
             };
@@ -246,7 +282,11 @@ impl RegistryState {
                 Some(blob) => transaction.update::<BlobRow>(blob, &row),
                 None => transaction.create::<BlobRow>(&account, &region, digest.as_str(), &row),
             };
-            let layer = LayerRow { digest: digest.clone(), size: row.size, wanted_at: now };
+            let layer = LayerRow {
+                digest: digest.clone(),
+                size: row.size,
+                wanted_at: now,
+            };
             let name = content_name(&repository.id, digest);
             transaction.create::<LayerRow>(&place.account, &place.region, &name, &layer);
             if self.commit(transaction).await? {

@@ -120,7 +120,9 @@ table!(BlobRow, "blob");
 pub enum BlobState {
     Stored,
     /// Without links since then.
-    Idle { since: Timestamp },
+    Idle {
+        since: Timestamp,
+    },
     /// The object is being removed and must not be linked to any more.
     Collecting,
 }

@@ -42,7 +42,10 @@ pub struct Uploads {
 
 impl Uploads {
     pub fn new(open_max: usize) -> Self {
-        Self { slots: Arc::default(), open_max }
+        Self {
+            slots: Arc::default(),
+            open_max,
+        }
     }
 
     /// Whether one more may be begun.
@@ -54,7 +57,8 @@ impl Uploads {
     }
 
     pub fn insert(&self, repository: RepositoryId, upload: UploadId, session: Session) {
-        self.lock().insert((repository, upload), Slot::Idle(Box::new(session)));
+        self.lock()
+            .insert((repository, upload), Slot::Idle(Box::new(session)));
     }
 
     /// Takes an upload to write `range` to it, or whatever comes.
@@ -71,9 +75,11 @@ impl Uploads {
             session.state.open_chunk(range)?;
         }
         match std::mem::replace(slot, Slot::Writing) {
-            Slot::Idle(session) => {
-                Ok(Lease { slots: self.slots.clone(), key, session: Some(session) })
-            }
+            Slot::Idle(session) => Ok(Lease {
+                slots: self.slots.clone(),
+                key,
+                session: Some(session),
+            }),
             Slot::Writing => Err(UploadRefusal::Busy.into()),
         }
     }
@@ -91,8 +97,11 @@ impl Uploads {
     pub fn take_abandoned(&self, now: Timestamp, idle_timeout: Duration) -> Vec<BlobWriter> {
         let mut slots = self.lock();
         let abandoned = |slot: &Slot| matches!(slot, Slot::Idle(session) if session.state.is_abandoned(now, idle_timeout));
-        let keys: Vec<_> =
-            slots.iter().filter(|(_, slot)| abandoned(slot)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<_> = slots
+            .iter()
+            .filter(|(_, slot)| abandoned(slot))
+            .map(|(key, _)| key.clone())
+            .collect();
         let taken = keys.iter().filter_map(|key| slots.remove(key));
         taken
             .filter_map(|slot| match slot {
@@ -120,7 +129,9 @@ pub struct Lease {
 
 impl Lease {
     pub fn session(&mut self) -> Result<&mut Session, RegistryError> {
-        self.session.as_deref_mut().ok_or(RegistryError::UploadUnknown)
+        self.session
+            .as_deref_mut()
+            .ok_or(RegistryError::UploadUnknown)
     }
 
     /// The request's part is written; another may follow.
@@ -143,7 +154,10 @@ impl Lease {
     }
 
     fn forget(&self) {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }
 

@@ -31,7 +31,11 @@ impl Digest {
 
     /// The digest of all that a hasher has seen.
     pub fn from_hasher(hasher: Sha256) -> Self {
-        Self(format!("{}{}", Self::PREFIX, hex::encode(hasher.finalize())))
+        Self(format!(
+            "{}{}",
+            Self::PREFIX,
+            hex::encode(hasher.finalize())
+        ))
     }
 
     pub fn as_str(&self) -> &str {

@@ -49,7 +49,10 @@ pub struct Content {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ManifestKind {
     /// One image or artifact. Layers that are fetched from elsewhere are left out.
-    Image { config: Content, layers: Vec<Content> },
+    Image {
+        config: Content,
+        layers: Vec<Content>,
+    },
     /// A list of manifests.
     Index { manifests: Vec<Content> },
 }
@@ -89,7 +92,9 @@ impl Manifest {
                     return Err(ManifestError::Ambiguous);
                 }
                 bounded(&layers)?;
-                let artifact = document.artifact_type.unwrap_or_else(|| config.media_type.clone());
+                let artifact = document
+                    .artifact_type
+                    .unwrap_or_else(|| config.media_type.clone());
                 let config = config.content();
                 let stored = layers.into_iter().filter(|layer| !layer.is_foreign());
                 let layers = stored.map(Descriptor::content).collect();
@@ -106,7 +111,13 @@ impl Manifest {
             }
             _ => return Err(ManifestError::Unsupported(shown(&media_type))),
         };
-        Ok(Self { media_type, kind, artifact_type, subject, annotations })
+        Ok(Self {
+            media_type,
+            kind,
+            artifact_type,
+            subject,
+            annotations,
+        })
     }
 
     /// The blobs that must be in the repository first.
@@ -129,7 +140,8 @@ impl Manifest {
     /// Bytes of configuration and layers, compressed as they are stored. A sum that a stranger
     /// made too large saturates.
     pub fn content_size(&self) -> u64 {
-        self.blobs().fold(0, |sum, content| sum.saturating_add(content.size))
+        self.blobs()
+            .fold(0, |sum, content| sum.saturating_add(content.size))
     }
 }
 
@@ -184,7 +196,11 @@ impl Descriptor {
     }
 
     fn content(self) -> Content {
-        Content { digest: self.digest, size: self.size, media_type: self.media_type }
+        Content {
+            digest: self.digest,
+            size: self.size,
+            media_type: self.media_type,
+        }
     }
 }
 
@@ -245,12 +261,21 @@ mod tests {
         document.as_object_mut().unwrap().remove("mediaType");
         assert_eq!(parse(&document, None).unwrap().media_type, OCI_IMAGE);
         let declared = format!("{DOCKER_IMAGE}; charset=utf-8");
-        assert_eq!(parse(&document, Some(&declared)).unwrap().media_type, DOCKER_IMAGE);
+        assert_eq!(
+            parse(&document, Some(&declared)).unwrap().media_type,
+            DOCKER_IMAGE
+        );
         document["manifests"] = json!([]);
-        assert_eq!(parse(&document, Some(OCI_IMAGE)), Err(ManifestError::Ambiguous));
+        assert_eq!(
+            parse(&document, Some(OCI_IMAGE)),
+            Err(ManifestError::Ambiguous)
+        );
         assert_eq!(parse(&document, None), Err(ManifestError::Ambiguous));
         assert!(matches!(
-            parse(&image(), Some("application/vnd.docker.distribution.manifest.v1+json")),
+            parse(
+                &image(),
+                Some("application/vnd.docker.distribution.manifest.v1+json")
+            ),
             Err(ManifestError::MediaTypeMismatch { .. })
         ));
     }
@@ -260,20 +285,37 @@ mod tests {
         let index = json!({"schemaVersion": 2, "mediaType": DOCKER_LIST,
             "manifests": [descriptor(1, DOCKER_IMAGE)]});
         let manifest = parse(&index, None).unwrap();
-        assert_eq!((manifest.manifests().len(), manifest.blobs().count()), (1, 0));
+        assert_eq!(
+            (manifest.manifests().len(), manifest.blobs().count()),
+            (1, 0)
+        );
     }
 
     #[test]
     fn what_is_not_a_manifest_is_refused() {
         let hostile = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "layers": [],
             "config": {"digest": "sha256:../../x", "size": 1}});
-        assert!(matches!(parse(&hostile, None), Err(ManifestError::Syntax(_))));
-        assert!(matches!(Manifest::parse(b"{", None), Err(ManifestError::Syntax(_))));
-        assert_eq!(parse(&json!({"schemaVersion": 1}), None), Err(ManifestError::SchemaVersion));
-        assert_eq!(parse(&json!({"schemaVersion": 2}), None), Err(ManifestError::NoMediaType));
+        assert!(matches!(
+            parse(&hostile, None),
+            Err(ManifestError::Syntax(_))
+        ));
+        assert!(matches!(
+            Manifest::parse(b"{", None),
+            Err(ManifestError::Syntax(_))
+        ));
+        assert_eq!(
+            parse(&json!({"schemaVersion": 1}), None),
+            Err(ManifestError::SchemaVersion)
+        );
+        assert_eq!(
+            parse(&json!({"schemaVersion": 2}), None),
+            Err(ManifestError::NoMediaType)
+        );
         let huge = vec![b' '; MANIFEST_BYTES_MAX + 1];
         assert_eq!(Manifest::parse(&huge, None), Err(ManifestError::TooLarge));
-        let many: Vec<_> = (0..=DESCRIPTORS_MAX).map(|_| descriptor(1, OCI_IMAGE)).collect();
+        let many: Vec<_> = (0..=DESCRIPTORS_MAX)
+            .map(|_| descriptor(1, OCI_IMAGE))
+            .collect();
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": many});
         assert_eq!(parse(&index, None), Err(ManifestError::TooManyDescriptors));
         let deep = "[".repeat(100_000);

@@ -7,6 +7,7 @@
 pub mod digest;
 pub mod immutability;
 pub mod manifest;
+pub mod page;
 pub mod range;
 pub mod route;
 pub mod tag;

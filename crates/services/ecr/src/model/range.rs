@@ -46,7 +46,10 @@ fn bounded(first: u64, end: u64, size: u64) -> Requested {
 /// both inclusive, with or without the unit that HTTP would have.
 pub fn chunk(header: &str) -> Option<Range<u64>> {
     let header = header.trim();
-    let header = header.strip_prefix("bytes").unwrap_or(header).trim_start_matches([' ', '=']);
+    let header = header
+        .strip_prefix("bytes")
+        .unwrap_or(header)
+        .trim_start_matches([' ', '=']);
     let range = header.split('/').next()?;
     let (first, last) = range.split_once('-')?;
     let (first, last) = (number(first)?, number(last)?);

@@ -12,12 +12,28 @@ use super::{Digest, Reference};
 pub enum Route {
     /// `/v2/`: does this speak the API, and am I let in?
     Base,
-    Blob { repository: RepositoryName, digest: Digest },
-    Uploads { repository: RepositoryName },
-    Upload { repository: RepositoryName, upload: UploadId },
-    Manifest { repository: RepositoryName, reference: Reference },
-    Tags { repository: RepositoryName },
-    Referrers { repository: RepositoryName, digest: Digest },
+    Blob {
+        repository: RepositoryName,
+        digest: Digest,
+    },
+    Uploads {
+        repository: RepositoryName,
+    },
+    Upload {
+        repository: RepositoryName,
+        upload: UploadId,
+    },
+    Manifest {
+        repository: RepositoryName,
+        reference: Reference,
+    },
+    Tags {
+        repository: RepositoryName,
+    },
+    Referrers {
+        repository: RepositoryName,
+        digest: Digest,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,23 +62,29 @@ impl Route {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
-                Ok(Self::Uploads { repository: repository(name)? })
+                Ok(Self::Uploads {
+                    repository: repository(name)?,
+                })
             }
             [name @ .., "blobs", "uploads", upload] => Ok(Self::Upload {
                 repository: repository(name)?,
                 upload: upload.parse().map_err(|_| RouteError::Upload)?,
             }),
-            [name @ .., "blobs", digest] => {
-                Ok(Self::Blob { repository: repository(name)?, digest: parsed(digest)? })
-            }
+            [name @ .., "blobs", digest] => Ok(Self::Blob {
+                repository: repository(name)?,
+                digest: parsed(digest)?,
+            }),
             [name @ .., "manifests", reference] => Ok(Self::Manifest {
                 repository: repository(name)?,
                 reference: reference.parse().map_err(RouteError::Reference)?,
             }),
-            [name @ .., "tags", "list"] => Ok(Self::Tags { repository: repository(name)? }),
-            [name @ .., "referrers", digest] => {
-                Ok(Self::Referrers { repository: repository(name)?, digest: parsed(digest)? })
-            }
+            [name @ .., "tags", "list"] => Ok(Self::Tags {
+                repository: repository(name)?,
+            }),
+            [name @ .., "referrers", digest] => Ok(Self::Referrers {
+                repository: repository(name)?,
+                digest: parsed(digest)?,
+            }),
             _ => Err(RouteError::Unknown),
         }
     }
@@ -83,9 +105,13 @@ fn parsed(digest: &str) -> Result<Digest, RouteError> {
 
 /// The value of a query's parameter, the first one where it is repeated.
 pub fn parameter(query: Option<&str>, name: &str) -> Option<String> {
-    let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let pairs = query?
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut values = pairs.filter(|(key, _)| *key == name);
-    values.next().and_then(|(_, value)| percent_decoded(&value.replace('+', " ")))
+    values
+        .next()
+        .and_then(|(_, value)| percent_decoded(&value.replace('+', " ")))
 }
 
 /// `None` where an escape is broken or what comes out is not text.
@@ -122,16 +148,23 @@ mod tests {
         let digest = Digest::of(b"");
         assert_eq!(
             Route::parse(&format!("/v2/blobs/uploads/manifests/blobs/{digest}")),
-            Ok(Route::Blob { repository: name("blobs/uploads/manifests"), digest })
+            Ok(Route::Blob {
+                repository: name("blobs/uploads/manifests"),
+                digest
+            })
         );
         assert_eq!(
             Route::parse("/v2/tags/list/tags/list"),
-            Ok(Route::Tags { repository: name("tags/list") })
+            Ok(Route::Tags {
+                repository: name("tags/list")
+            })
         );
         assert_eq!(Route::parse("/v2"), Ok(Route::Base));
         assert_eq!(
             Route::parse("/v2/a/b/blobs/uploads/"),
-            Ok(Route::Uploads { repository: name("a/b") })
+            Ok(Route::Uploads {
+                repository: name("a/b")
+            })
         );
     }
 
@@ -162,7 +195,10 @@ mod tests {
     fn escaped_digests_are_read() {
         let digest = Digest::of(b"");
         let query = format!("mount={}&from=a%2Fb", digest.as_str().replace(':', "%3A"));
-        assert_eq!(parameter(Some(&query), "mount").as_deref(), Some(digest.as_str()));
+        assert_eq!(
+            parameter(Some(&query), "mount").as_deref(),
+            Some(digest.as_str())
+        );
         assert_eq!(parameter(Some(&query), "from").as_deref(), Some("a/b"));
         assert_eq!(parameter(Some(&query), "digest"), None);
     }

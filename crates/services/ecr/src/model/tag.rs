@@ -18,7 +18,9 @@ const LENGTH_MAX: usize = 300;
 pub struct ImageTag(String);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an image tag has 1 to 300 letters, digits, '_', '.' and '-', and begins with none of the last two")]
+#[error(
+    "an image tag has 1 to 300 letters, digits, '_', '.' and '-', and begins with none of the last two"
+)]
 pub struct InvalidTag;
 
 impl ImageTag {
@@ -36,7 +38,11 @@ impl FromStr for ImageTag {
         let valid = bytes.first().is_some_and(|b| word(*b))
             && bytes.len() <= LENGTH_MAX
             && bytes.iter().all(|b| word(*b) || *b == b'.' || *b == b'-');
-        if valid { Ok(Self(value.to_owned())) } else { Err(InvalidTag) }
+        if valid {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(InvalidTag)
+        }
     }
 }
 
@@ -111,7 +117,17 @@ mod tests {
         for good in ["latest", "v1.2-3", "_x", "A"] {
             assert!(good.parse::<ImageTag>().is_ok(), "{good}");
         }
-        for bad in ["", ".x", "-x", "a/b", "a:b", "a@b", "..", "ä", &"a".repeat(301)] {
+        for bad in [
+            "",
+            ".x",
+            "-x",
+            "a/b",
+            "a:b",
+            "a@b",
+            "..",
+            "ä",
+            &"a".repeat(301),
+        ] {
             assert!(bad.parse::<ImageTag>().is_err(), "{bad}");
         }
     }

@@ -51,10 +51,16 @@ impl Grant {
             return Err(TokenError::Invalid);
         }
         let (payload, signature) = password.split_once('.').ok_or(TokenError::Invalid)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Invalid)?;
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| TokenError::Invalid)?;
         // `verify_slice` compares in constant time.
-        mac(key, payload).verify_slice(&signature).map_err(|_| TokenError::Invalid)?;
-        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Invalid)?;
+        mac(key, payload)
+            .verify_slice(&signature)
+            .map_err(|_| TokenError::Invalid)?;
+        let json = URL_SAFE_NO_PAD
+            .decode(payload)
+            .map_err(|_| TokenError::Invalid)?;
         let grant: Self = serde_json::from_slice(&json).map_err(|_| TokenError::Invalid)?;
         if now >= grant.expires_at {
             return Err(TokenError::Expired);
@@ -86,14 +92,26 @@ mod tests {
         };
         let password = grant.password(&[7; 64]).unwrap();
         assert_eq!(Grant::verify(&password, &[7; 64], now), Ok(grant.clone()));
-        assert_eq!(Grant::verify(&password, &[8; 64], now), Err(TokenError::Invalid));
+        assert_eq!(
+            Grant::verify(&password, &[8; 64], now),
+            Err(TokenError::Invalid)
+        );
         let late = now + Duration::from_secs(60);
-        assert_eq!(Grant::verify(&password, &[7; 64], late), Err(TokenError::Expired));
+        assert_eq!(
+            Grant::verify(&password, &[7; 64], late),
+            Err(TokenError::Expired)
+        );
 
-        let other = Grant { account: AccountId::default(), ..grant };
+        let other = Grant {
+            account: AccountId::default(),
+            ..grant
+        };
         let forged = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&other).unwrap());
         let forged = format!("{forged}.{}", password.split_once('.').unwrap().1);
-        assert_eq!(Grant::verify(&forged, &[7; 64], now), Err(TokenError::Invalid));
+        assert_eq!(
+            Grant::verify(&forged, &[7; 64], now),
+            Err(TokenError::Invalid)
+        );
         for bad in ["", ".", "a.b", &"a".repeat(5000)] {
             assert_eq!(Grant::verify(bad, &[7; 64], now), Err(TokenError::Invalid));
         }

@@ -27,7 +27,13 @@ impl UploadId {
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = hex::encode(self.0);
-        let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+        let (a, b, c, d, e) = (
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        );
         write!(f, "{a}-{b}-{c}-{d}-{e}")
     }
 }
@@ -43,9 +49,16 @@ impl FromStr for UploadId {
 
     fn from_str(value: &str) -> Result<Self, InvalidUploadId> {
         let parsed = hex::decode(value.replace('-', "")).ok();
-        let id = parsed.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(InvalidUploadId)?;
+        let id = parsed
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(InvalidUploadId)?;
         // One upload has one name, so that a name in another form is never taken for it.
-        if id.to_string() == value { Ok(id) } else { Err(InvalidUploadId) }
+        if id.to_string() == value {
+            Ok(id)
+        } else {
+            Err(InvalidUploadId)
+        }
     }
 }
 
@@ -75,14 +88,22 @@ pub struct UploadState {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    Idle { since: Timestamp },
+    Idle {
+        since: Timestamp,
+    },
     /// A request is writing; it must end exactly at `ends_at`, where that was said.
-    Writing { ends_at: Option<u64> },
+    Writing {
+        ends_at: Option<u64>,
+    },
 }
 
 impl UploadState {
     pub fn begin(now: Timestamp, limit: u64) -> Self {
-        Self { received: 0, limit, phase: Phase::Idle { since: now } }
+        Self {
+            received: 0,
+            limit,
+            phase: Phase::Idle { since: now },
+        }
     }
 
     pub fn received(&self) -> u64 {
@@ -96,13 +117,17 @@ impl UploadState {
         }
         if let Some(range) = &range {
             if range.start != self.received {
-                return Err(UploadRefusal::OutOfOrder { expected: self.received });
+                return Err(UploadRefusal::OutOfOrder {
+                    expected: self.received,
+                });
             }
             if range.end > self.limit {
                 return Err(UploadRefusal::TooLarge { limit: self.limit });
             }
         }
-        self.phase = Phase::Writing { ends_at: range.map(|range| range.end) };
+        self.phase = Phase::Writing {
+            ends_at: range.map(|range| range.end),
+        };
         Ok(())
     }
 

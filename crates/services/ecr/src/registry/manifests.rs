@@ -1,0 +1,201 @@
+//! Manifests, tags and referrers.
+
+use bytes::{Bytes, BytesMut};
+use gantry_api::server::ResponseBody;
+use gantry_arn::RepositoryName;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LINK, LOCATION};
+use http::{Method, StatusCode};
+use hyper::body::Body;
+use serde_json::json;
+
+use super::answers::{Answer, Refusal};
+use super::blobs::CONTENT_DIGEST;
+use super::{BoxError, Call, next_piece};
+use crate::error::RegistryError;
+use crate::images::Push;
+use crate::model::manifest::{MANIFEST_BYTES_MAX, ManifestError, OCI_INDEX};
+use crate::model::{Digest, Reference};
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+/// Both the default and the most tags on a page, as at ECR.
+const TAGS_PAGE: usize = 1000;
+
+/// The most entries in a referrers list, which has no pages here.
+const REFERRERS_MAX: usize = 1000;
+
+impl Call<'_> {
+    pub(super) async fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Answer, Refusal> {
+        let state = &self.service.state;
+        let snapshot = state.store.snapshot();
+        let repository = state.repository(&snapshot, &self.place, name)?;
+        let image = state
+            .image(&snapshot, &self.place, &repository.id, reference)
+            .ok_or_else(|| RegistryError::ManifestUnknown(reference.clone()))?;
+        let answer = Answer::new(StatusCode::OK)
+            .header(CONTENT_DIGEST, &image.digest)
+            .header(ETAG, format!("\"{}\"", image.digest))
+            .header(CONTENT_TYPE, &image.manifest.media_type)
+            .header(CONTENT_LENGTH, image.manifest_size);
+        if self.parts.method == Method::HEAD {
+            return Ok(answer);
+        }
+        let bytes = state
+            .manifest_bytes(&snapshot, &self.place, &repository.id, &image.digest)
+            .await?;
+        state.record_pull(&self.place, &image, self.now).await;
+        Ok(answer.body(ResponseBody::full(bytes)))
+    }
+
+    pub(super) async fn put_manifest<B>(
+        &self,
+        name: &RepositoryName,
+        reference: Reference,
+        mut body: B,
+    ) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = next_piece(&mut body).await? {
+            if bytes.len() + piece.len() > MANIFEST_BYTES_MAX {
+                return Err(RegistryError::from(ManifestError::TooLarge).into());
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        let media_type = self.header(CONTENT_TYPE).map(str::to_owned);
+        let (tag, digest) = match reference {
+            Reference::Tag(tag) => (Some(tag), None),
+            Reference::Digest(digest) => (None, Some(digest)),
+        };
+        let push = Push {
+            bytes: bytes.freeze(),
+            media_type,
+            tag,
+            digest,
+        };
+        // In a task of its own, for the same reason as the end of an upload.
+        let (service, place, owned_name) = (self.service.clone(), self.place.clone(), name.clone());
+        let now = self.now;
+        let pushing = tokio::spawn(async move {
+            service
+                .state
+                .push_manifest(&place, &owned_name, push, now)
+                .await
+        });
+        let pushed = match pushing.await {
+            Ok(pushed) => pushed?,
+            Err(error) => {
+                tracing::error!(%error, "storing a manifest failed");
+                return Err(RegistryError::Contended.into());
+            }
+        };
+        let digest = &pushed.image.digest;
+        let mut answer = Answer::new(StatusCode::CREATED)
+            .header(LOCATION, format!("/v2/{name}/manifests/{digest}"))
+            .header(CONTENT_DIGEST, digest)
+            .header(CONTENT_LENGTH, 0);
+        if let Some(subject) = &pushed.image.manifest.subject {
+            answer = answer.header(SUBJECT, subject);
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn delete_manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Answer, Refusal> {
+        let state = &self.service.state;
+        match reference {
+            Reference::Tag(tag) => state.untag(&self.place, name, tag).await.map(drop)?,
+            Reference::Digest(digest) => {
+                state
+                    .delete_image(&self.place, name, digest)
+                    .await
+                    .map(drop)?;
+            }
+        }
+        Ok(Answer::new(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0))
+    }
+
+    pub(super) fn list_tags(&self, name: &RepositoryName) -> Result<Answer, Refusal> {
+        let state = &self.service.state;
+        let snapshot = state.store.snapshot();
+        let repository = state.repository(&snapshot, &self.place, name)?;
+        let asked = self.parameter("n").map(|n| {
+            n.parse::<usize>().map_err(|_| {
+                Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "PAGINATION_NUMBER_INVALID",
+                    "n is not a number",
+                )
+            })
+        });
+        let limit = asked.transpose()?.unwrap_or(TAGS_PAGE).min(TAGS_PAGE);
+        let last = self.parameter("last").unwrap_or_default();
+        let rows = state.tags(&snapshot, &self.place, &repository.id);
+        let mut rest = rows
+            .iter()
+            .map(|row| row.tag.as_str())
+            .filter(|tag| *tag > last.as_str())
+            .peekable();
+        let page: Vec<&str> = rest.by_ref().take(limit).collect();
+        let body = json!({"name": name.as_str(), "tags": page});
+        let mut answer = Answer::json(StatusCode::OK, body.to_string());
+        if let (Some(last), Some(_)) = (page.last(), rest.peek()) {
+            let next = format!("</v2/{name}/tags/list?n={limit}&last={last}>; rel=\"next\"");
+            answer = answer.header(LINK, next);
+        }
+        Ok(answer)
+    }
+
+    /// The images that are about another one. An image that nobody is about has an empty list,
+    /// whether it exists or not.
+    pub(super) fn referrers(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Answer, Refusal> {
+        let state = &self.service.state;
+        let snapshot = state.store.snapshot();
+        let repository = state.repository(&snapshot, &self.place, name)?;
+        let wanted = self.parameter("artifactType");
+        let images = state.images(&snapshot, &self.place, &repository.id);
+        let about = images
+            .iter()
+            .filter(|image| image.manifest.subject.as_ref() == Some(digest));
+        let of_type = about
+            .filter(|image| wanted.is_none() || image.manifest.artifact_type == wanted)
+            .take(REFERRERS_MAX);
+        let descriptors: Vec<_> = of_type
+            .map(|image| {
+                let mut descriptor = json!({
+                    "mediaType": image.manifest.media_type,
+                    "digest": image.digest.as_str(),
+                    "size": image.manifest_size,
+                });
+                if let Some(artifact_type) = &image.manifest.artifact_type {
+                    descriptor["artifactType"] = json!(artifact_type);
+                }
+                if let Some(annotations) = &image.manifest.annotations {
+                    descriptor["annotations"] = annotations.clone();
+                }
+                descriptor
+            })
+            .collect();
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
+        let mut answer =
+            Answer::json(StatusCode::OK, index.to_string()).header(CONTENT_TYPE, OCI_INDEX);
+        if wanted.is_some() {
+            let applied = HeaderName::from_static("oci-filters-applied");
+            answer = answer.header(applied, "artifactType");
+        }
+        Ok(answer)
+    }
+}
