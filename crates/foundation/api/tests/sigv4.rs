@@ -419,12 +419,7 @@ const REQUESTS: [(&str, &str, &str, &str); 6] = [
         "clusterArn=arn%3Aaws%3Aecs%3Aus-east-1%3A000000000000%3Acluster%2Fdefault&seqNum=1",
         "",
     ),
-    (
-        "PUT",
-        "/a%20b/c~d/%E2%82%AC",
-        "z=1&a=~&A=&b=x%20y",
-        "body",
-    ),
+    ("PUT", "/a%20b/c~d/%E2%82%AC", "z=1&a=~&A=&b=x%20y", "body"),
     ("DELETE", "/a//b/../c/./", "key", ""),
     ("GET", "/x:y@z/", "q=a%2Fb%2B%3D&q=a", ""),
 ];
