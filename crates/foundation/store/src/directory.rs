@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Holds a directory until it is dropped.
@@ -25,13 +26,15 @@ pub enum LockError {
 }
 
 impl DirectoryLock {
-    /// Makes `directory` if it is missing, and takes it.
+    /// Makes `directory` if it is missing, closes it to every other user, since what is kept in it
+    /// (keys in rows, what tasks log) is nobody else's, and takes it.
     pub fn take(directory: &Path) -> Result<Self, LockError> {
         let failed = |source| LockError::Io {
             directory: directory.to_owned(),
             source,
         };
         fs::create_dir_all(directory).map_err(failed)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let path = directory.join("lock");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -90,5 +93,16 @@ mod tests {
         );
         drop(held);
         DirectoryLock::take(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_taken_is_closed_to_other_users() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("store");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let _held = DirectoryLock::take(&directory).unwrap();
+        let mode = fs::metadata(&directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 }
