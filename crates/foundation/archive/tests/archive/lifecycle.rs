@@ -18,9 +18,10 @@ fn segments(directory: &Path) -> Vec<u64> {
     let Ok(entries) = std::fs::read_dir(directory.join("segments")) else {
         return Vec::new();
     };
-    entries
-        .map(|entry| entry.unwrap().metadata().unwrap().len())
-        .collect()
+    // One may be deleted while we look.
+    let length =
+        |entry: std::io::Result<std::fs::DirEntry>| Some(entry.ok()?.metadata().ok()?.len());
+    entries.filter_map(length).collect()
 }
 
 /// Waits until `is_so`, which other threads bring about.
@@ -314,5 +315,82 @@ fn limits_locks_and_versions_are_refused_in_words() {
             refused.contains("archive version 9, and this Gantry knows version 1"),
             "{refused}"
         );
+    });
+}
+
+/// A tiny file system of its own, unmounted when it is dropped.
+struct TinyDisk(tempfile::TempDir);
+
+impl TinyDisk {
+    /// `None` where mounting is not allowed.
+    fn mount(kibibytes: usize) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={kibibytes}k"),
+                "gantry-test",
+            ])
+            .arg(directory.path())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(directory))
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_changes_nothing_and_passes() {
+    let Some(disk) = TinyDisk::mount(3072) else {
+        eprintln!("skipped: mounting a tmpfs needs root");
+        return;
+    };
+    run(async {
+        let ballast = disk.0.path().join("ballast");
+        std::fs::write(&ballast, vec![0; 1024 * 1024]).unwrap();
+        let directory = disk.0.path().join("archive");
+        let env = VirtualEnv::seeded(1).env();
+        let archive = Archive::open_with(&directory, env.clone(), 64 * 1024)
+            .await
+            .unwrap();
+        let append = |number: u64| {
+            let mut payload = vec![0; 10_000];
+            env.entropy.fill(&mut payload);
+            let record = Record::new(Timestamp::from_millis(number as i64), payload);
+            let before = (number > 0).then(|| Bytes::from(number.to_string()));
+            let after = Bytes::from((number + 1).to_string());
+            vec![Append::new("a", vec![record]).with_cursor(before, after)]
+        };
+        let mut number = 0;
+        let refused = loop {
+            match archive.append(append(number)).await {
+                Ok(_) => number += 1,
+                Err(error) => break error,
+            }
+            assert!(number < 1000, "the disk was never full");
+        };
+        assert!(matches!(refused, ArchiveError::Io { .. }), "{refused}");
+        assert_eq!(archive.stream("a").unwrap().unwrap().next_offset, number);
+
+        std::fs::remove_file(&ballast).unwrap();
+        archive.append(append(number)).await.unwrap();
+        let before = read_all(&archive, Read::forward("a")).await;
+        assert_eq!(before.len() as u64, number + 1);
+        drop(archive);
+        let archive = Archive::open_with(&directory, env.clone(), 64 * 1024)
+            .await
+            .unwrap();
+        assert_eq!(read_all(&archive, Read::forward("a")).await, before);
     });
 }

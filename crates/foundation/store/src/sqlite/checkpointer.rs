@@ -1,14 +1,14 @@
 //! Moves the write-ahead log into the database, on a thread and a connection of its own.
 //!
 //! Checkpoints inside commits are what made the slowest of them slow. A passive checkpoint blocks
-//! no writer, and once it has caught up, the next commit begins the log anew, so it stays small.
-//! While writers never pause it may not quite catch up; past a limit it says so, and the
-//! committer finishes the job between two batches.
+//! no writer, and once the whole log has been moved, the next commit begins it anew. While writers
+//! never pause, something new always stands behind what was moved, so the log would grow without
+//! end; past a limit the committer moves that small rest itself, between two batches.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -21,10 +21,13 @@ const PAGE_BYTES: usize = 4096;
 const CHECKPOINT_EVERY_BYTES: usize = 4 * 1024 * 1024;
 
 /// The size of the log at which the committer has to help.
-const OVERDUE_BYTES: usize = 32 * 1024 * 1024;
+const OVERDUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How often one checkpoint runs after what was written during the last.
 const PASSES: usize = 3;
+
+/// How many new pages in the log make another pass worth its fsync.
+const PASS_FRAMES: usize = 64;
 
 pub(super) struct Checkpointer {
     connection: Connection,
@@ -33,8 +36,24 @@ pub(super) struct Checkpointer {
 /// The committer's end.
 pub(super) struct CheckpointSignal {
     wake: SyncSender<()>,
-    overdue: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     bytes_since: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// The log is larger than it should be although all but its end has been moved.
+    overdue: AtomicBool,
+    /// Held during a checkpoint: of two at once, SQLite would let one return without doing anything.
+    one_at_a_time: Mutex<()>,
+}
+
+impl Shared {
+    fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Checkpointer {
@@ -50,33 +69,41 @@ impl Checkpointer {
     pub(super) fn start(self) -> std::io::Result<(CheckpointSignal, JoinHandle<()>)> {
         // One wake-up may wait: more would only repeat what the first does.
         let (wake, wakes) = sync_channel(1);
-        let overdue = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
         let signal = CheckpointSignal {
             wake,
-            overdue: overdue.clone(),
+            shared: shared.clone(),
             bytes_since: 0,
         };
         let thread = std::thread::Builder::new()
             .name("store-checkpointer".to_owned())
-            .spawn(move || self.run(&wakes, &overdue))?;
+            .spawn(move || self.run(&wakes, &shared))?;
         Ok((signal, thread))
     }
 
-    fn run(self, wakes: &Receiver<()>, overdue: &AtomicBool) {
+    fn run(self, wakes: &Receiver<()>, shared: &Shared) {
         while wakes.recv().is_ok() {
+            let mut frames = 0;
             for _ in 0..PASSES {
-                match checkpoint(&self.connection) {
-                    Ok(log) if log.is_done() => break,
-                    Ok(log) if log.frames * PAGE_BYTES > OVERDUE_BYTES => {
-                        overdue.store(true, Ordering::Relaxed);
+                let turn = shared.take_turn();
+                let log = checkpoint(&self.connection);
+                drop(turn);
+                match log {
+                    // Nothing came while it ran, or so little that another pass would be all fsync.
+                    Ok(log) if log.frames < frames + PASS_FRAMES => {
+                        frames = log.frames;
+                        break;
                     }
-                    Ok(_) => {}
+                    Ok(log) => frames = log.frames,
                     Err(error) => {
                         // Nothing is lost: the log keeps growing until a later one succeeds.
                         tracing::warn!(%error, "the store's write-ahead log could not be checkpointed");
                         break;
                     }
                 }
+            }
+            if frames * PAGE_BYTES > OVERDUE_BYTES {
+                shared.overdue.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -99,35 +126,30 @@ impl CheckpointSignal {
         }
     }
 
-    pub(super) fn is_overdue(&self) -> bool {
-        self.overdue.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn caught_up(&self) {
-        self.overdue.store(false, Ordering::Relaxed);
+    /// Called by the committer between two batches, when nobody writes: moves what is left of a
+    /// log that has grown too large, so that the next commit begins it anew.
+    pub(super) fn help(&self, connection: &Connection) {
+        if !self.shared.overdue.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let _turn = self.shared.take_turn();
+        if let Err(error) = checkpoint(connection) {
+            tracing::warn!(%error, "the store's write-ahead log could not be checkpointed");
+        }
     }
 }
 
-/// What stood in the log and how much of it has reached the database.
-pub(super) struct Log {
+/// What stood in the log.
+struct Log {
     frames: usize,
-    moved: usize,
-}
-
-impl Log {
-    fn is_done(&self) -> bool {
-        self.moved >= self.frames
-    }
 }
 
 /// One passive checkpoint.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<Log> {
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
-    let (frames, moved) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], read)?;
-    // Both are minus one where there is no log at all.
-    let count = |pages| usize::try_from(pages).unwrap_or(0);
-    Ok(Log {
-        frames: count(frames),
-        moved: count(moved),
-    })
+fn checkpoint(connection: &Connection) -> rusqlite::Result<Log> {
+    let frames = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        row.get::<_, i64>(1)
+    })?;
+    // Minus one where there is no log at all.
+    let frames = usize::try_from(frames).unwrap_or(0);
+    Ok(Log { frames })
 }

@@ -103,13 +103,7 @@ impl Committer {
                 waiting.push(request);
             }
             self.commit(waiting);
-            if self.checkpoints.is_overdue() {
-                // Writers have outrun the checkpointer: nobody writes now, so this one catches up.
-                if let Err(error) = self.file.checkpoint() {
-                    tracing::warn!(%error, "the store's write-ahead log could not be checkpointed");
-                }
-                self.checkpoints.caught_up();
-            }
+            self.checkpoints.help(self.file.connection());
         }
     }
 

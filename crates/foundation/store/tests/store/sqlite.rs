@@ -149,6 +149,28 @@ fn thousands_of_rows_are_loaded_in_order() {
     assert_eq!(after, before);
 }
 
+#[test]
+fn the_log_stays_small_under_writers_that_never_pause() {
+    const EACH_BYTES: usize = 512 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                for number in 0..30 {
+                    let name = format!("{writer}/{}", number % 3);
+                    run(store.commit(put(&name, vec![b'x'; EACH_BYTES]))).unwrap();
+                }
+            });
+        }
+    });
+    let log = directory.path().join("rows.sqlite-wal");
+    let mebibytes = std::fs::metadata(log).unwrap().len() / (1024 * 1024);
+    // 120 MiB were written.
+    assert!(mebibytes < 64, "{mebibytes} MiB");
+}
+
 /// A tiny file system of its own, unmounted when it is dropped.
 struct TinyDisk(tempfile::TempDir);
 
