@@ -19,6 +19,8 @@
 
 pub mod acs;
 mod api;
+pub mod controllers;
+pub mod explain;
 pub mod model;
 mod service;
 pub mod tables;
