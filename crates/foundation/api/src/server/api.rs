@@ -67,6 +67,8 @@ async fn run(
     let protocol = call.protocol;
     let counted = counted(&call);
     let span = tracing::Span::current();
+    span.record("service", counted.service)
+        .record("operation", counted.operation);
     let signing_name = call.service.signing_name;
     let now = shared.env.now();
     let context = match authenticate(

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::body::{RequestBody, ResponseBody};
 use super::listener::Connection;
@@ -45,7 +46,7 @@ pub(super) async fn answer(
     let in_work = connection.pace.begin(&shared.env);
     let request_id = new_request_id(&*shared.env.entropy);
     let method = request.method().clone();
-    let span = tracing::info_span!("request", request_id);
+    let span = tracing::info_span!("request", request_id, service = Empty, operation = Empty);
     let work = route(&shared, &connection, request, &request_id).instrument(span.clone());
     let Answer {
         mut response,
@@ -67,14 +68,20 @@ pub(super) async fn answer(
     let status = response.status().as_u16();
     let took = shared.env.monotonic().saturating_sub(started);
     shared.metrics.count(counted, status, took);
-    let _entered = span.enter();
     let duration_ms = took.as_secs_f64() * 1000.0;
     let Counted {
         service,
         operation,
         protocol,
     } = counted;
-    tracing::info!(%method, service, operation, protocol, status, duration_ms, "answered");
+    // An AWS call has recorded its own as soon as they were known, and a field is shown as often
+    // as it is recorded.
+    if matches!(protocol, "http" | "websocket") {
+        span.record("service", service)
+            .record("operation", operation);
+    }
+    let _entered = span.enter();
+    tracing::info!(%method, protocol, status, duration_ms, "answered");
     let body = response.body_mut();
     let earlier = body.until_sent.take();
     body.until_sent = Some(Box::new((earlier, in_work)));

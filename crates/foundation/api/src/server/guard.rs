@@ -102,7 +102,16 @@ fn is_own_name(name: &str, own: &[String]) -> bool {
             || [".localhost", ".amazonaws.com", ".amazonaws.com.cn"]
                 .iter()
                 .any(|suffix| name.ends_with(suffix))
-            || own.iter().any(|own| own.eq_ignore_ascii_case(&name)))
+            || own.iter().any(|own| is_named(&name, own)))
+}
+
+/// Whether a lower-case name is the configured one, or below it where that is `*.domain`.
+fn is_named(name: &str, own: &str) -> bool {
+    let own = own.to_ascii_lowercase();
+    match own.strip_prefix('*') {
+        Some(suffix) => suffix.starts_with('.') && name.ends_with(suffix),
+        None => own == name,
+    }
 }
 
 fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refused> {
@@ -144,7 +153,11 @@ mod tests {
         check(
             &"/".parse().unwrap(),
             &with(&[("host", host)]),
-            &["builder.lan".to_owned()],
+            &[
+                "Builder.lan".to_owned(),
+                "*.gantry.lan".to_owned(),
+                "*".to_owned(),
+            ],
         )
     }
 
@@ -159,6 +172,7 @@ mod tests {
             "[::1]:4566",
             "10.1.2.3",
             "builder.lan:4566",
+            "000000000000.dkr.ecr.us-east-1.gantry.lan",
             "ecs.us-east-1.amazonaws.com",
             "000000000000.dkr.ecr.us-east-1.amazonaws.com",
             "localhost.",

@@ -136,7 +136,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Names beside localhost by which this endpoint may be called.
+    /// Names beside localhost by which this endpoint may be called: `builder.lan`, or
+    /// `*.builder.lan` for all below it.
     pub fn host_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.shared.host_names.extend(names);
         self
