@@ -161,7 +161,9 @@ async fn read_body(
         return Err(BodyError::TooLarge { limit });
     }
     let _share = if expected > SMALL_BODY_BYTES {
-        let kib = u32::try_from(expected.div_ceil(1024)).unwrap_or(u32::MAX);
+        // Never more than there is at all, or the wait would have no end.
+        let whole = shared.limits.buffered_bytes as u64;
+        let kib = u32::try_from(expected.min(whole) / 1024).unwrap_or(u32::MAX);
         // The semaphore is never closed, so waiting for it cannot fail.
         shared.buffer_budget.acquire_many(kib).await.ok()
     } else {
