@@ -7,3 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+pub mod shell;
+
+pub use shell::{Agent, AgentConfig, AgentError, MachineResources, Shutdown};

@@ -94,6 +94,8 @@ impl AgentCore {
                 self.retry_reports(&mut out);
             }
             Input::Disconnected { .. } => self.link.disconnected(&mut self.chance, &mut out),
+            // It also comes instead of a socket.
+            Input::Frame(Frame::InactiveInstance(_)) => self.link.inactive(&mut out),
             Input::Frame(frame) if self.link.is_up() => self.on_frame(now, frame, &mut out),
             // What a socket that was given up still delivers.
             Input::Frame(_) => {}
@@ -109,6 +111,13 @@ impl AgentCore {
             Input::Runtime(event) => self.on_runtime_event(now, &event, &mut out),
             Input::Timer(timer) => self.on_timer(now, timer, &mut out),
             Input::Persisted(id) => self.on_persisted(now, id, &mut out),
+            Input::StopAll { reason } => {
+                let all: Vec<TaskId> = self.tasks.keys().copied().collect();
+                for machine in self.tasks.values_mut() {
+                    machine.stop(Some(reason.clone()));
+                }
+                self.drive(now, all, &mut out);
+            }
         }
         out
     }
@@ -156,9 +165,9 @@ impl AgentCore {
             Frame::TaskStopVerificationAck(ack) => self.on_stop_verification(now, ack, out),
             Frame::IamRoleCredentials(message) => self.on_credentials(message, out),
             Frame::Close(_) => self.link.renew(out),
-            Frame::InactiveInstance(_) => self.link.inactive(out),
             // An error of the control plane's comes with its hanging up; the rest is not for agents.
             Frame::Error(_)
+            | Frame::InactiveInstance(_)
             | Frame::TaskStopVerification(_)
             | Frame::HeartbeatAck(_)
             | Frame::IamRoleCredentialsAck(_)

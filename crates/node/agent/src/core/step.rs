@@ -39,6 +39,10 @@ pub enum Input {
     Timer(Timer),
     /// The records of an [`Output::Persist`] are on disk.
     Persisted(PersistId),
+    /// Stop every task: whoever runs this agent ends it together with its tasks.
+    StopAll {
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -168,9 +172,11 @@ pub enum RuntimeEvent {
         container: String,
         reason: String,
     },
+    /// Also where its start was never told of.
     Exited {
         task: TaskId,
         container: String,
+        runtime_id: String,
         exit: Exit,
     },
     /// The task's shim is gone and with it every container of the task.
@@ -213,7 +219,11 @@ pub enum AdoptedContainer {
         exit: Exit,
     },
     /// It was being made when the last process died, and does not run.
-    Lost { reason: String },
+    /// It is being made: `Started` or `StartFailed` follows.
+    Starting,
+    Lost {
+        reason: String,
+    },
 }
 
 /// SubmitTaskStateChange, before it is on the wire.

@@ -125,6 +125,18 @@ impl TaskMachine {
                 self.started(name, runtime_id);
                 self.exited(name, exit);
             }
+            Some(AdoptedContainer::Starting) => {
+                self.container_mut(name)
+                    .status
+                    .advance(ContainerStatus::Created);
+                out.push(Output::SetTimer {
+                    timer: Timer::StartTimeout {
+                        task: self.id,
+                        container: name.to_owned(),
+                    },
+                    after: DEFAULT_START_TIMEOUT,
+                });
+            }
             Some(AdoptedContainer::Lost { reason }) => self.failed(name, reason.clone()),
             // It ran when it was last seen, and the runtime has nothing of it: it was not removed by
             // this agent, which removes only what is reported.
@@ -195,8 +207,14 @@ impl TaskMachine {
                 self.started(container, runtime_id);
             }
             RuntimeEvent::Exited {
-                container, exit, ..
-            } => self.exited(container, exit),
+                container,
+                runtime_id,
+                exit,
+                ..
+            } => {
+                self.started(container, runtime_id);
+                self.exited(container, exit);
+            }
             RuntimeEvent::ShimDied { reason, .. } => {
                 let running: Vec<String> = self
                     .state

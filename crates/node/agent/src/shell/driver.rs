@@ -1,0 +1,499 @@
+//! The hands of the core: carries its runtime commands out and tells it what happened.
+//!
+//! What always holds: every command is answered by an event; starts share a bounded number of workers;
+//! a task's spool is drained before it is removed.
+//! What it leaves to others: containers (`gantry_runtime`), what to do next (the core).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gantry_arn::TaskId;
+use gantry_env::Env;
+use gantry_runtime::{
+    ContainerName, ContainerSpec, ImageReference, LogMode, LogSpec, NetworkMode, PulledImage,
+    Resources, Runtime, RuntimeEvent as Happened, TaskHandle, TaskSpec,
+};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::awslogs::{self, SavedOffset};
+use super::calls::Clients;
+use super::registry::Registries;
+use crate::core::plan::{self, AwsLogsPlan, ContainerPlan, DeliveryMode, LogPlan, TaskPlan};
+use crate::core::step::{AdoptedContainer, AdoptedTask, Exit, RuntimeCommand, RuntimeEvent};
+
+/// More starts at a time than this only wait for one another in the kernel.
+const START_WORKERS: usize = 4;
+/// The spool in blocking mode, and at most in non-blocking mode.
+const SPOOL_BYTES: u64 = 16 << 20;
+const REMOVE_RETRY: Duration = Duration::from_secs(5);
+const REMOVE_ATTEMPTS: u32 = 10;
+
+pub type Tell = Arc<dyn Fn(RuntimeEvent) + Send + Sync>;
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Driver(Arc<Inner>);
+
+struct Inner {
+    runtime: Runtime,
+    clients: Arc<Clients>,
+    registries: Registries,
+    offsets: PathBuf,
+    env: Env,
+    tell: Tell,
+    starts: Semaphore,
+    tasks: Mutex<BTreeMap<TaskId, Arc<OnceCell<TaskHandle>>>>,
+    images: Mutex<BTreeMap<(TaskId, String), PulledImage>>,
+    logs: Mutex<BTreeMap<(TaskId, String), JoinHandle<()>>>,
+}
+
+impl Driver {
+    pub fn new(
+        runtime: Runtime,
+        clients: Arc<Clients>,
+        offsets: PathBuf,
+        env: Env,
+        tell: Tell,
+    ) -> Driver {
+        Driver(Arc::new(Inner {
+            runtime,
+            registries: Registries::new(clients.clone(), env.clone()),
+            clients,
+            offsets,
+            env,
+            tell,
+            starts: Semaphore::new(START_WORKERS),
+            tasks: Mutex::default(),
+            images: Mutex::default(),
+            logs: Mutex::default(),
+        }))
+    }
+
+    /// What still runs from before, and from now on every event of the runtime.
+    pub async fn adopt(&self) -> Result<Vec<AdoptedTask>, gantry_runtime::RuntimeError> {
+        let found = self.0.runtime.adopt().await?;
+        let mut adopted = Vec::with_capacity(found.len());
+        for task in found {
+            let id = task.spec.id;
+            let containers = task
+                .containers
+                .iter()
+                .map(|container| {
+                    let name = container.spec.name.as_str().to_owned();
+                    let state = adopted_container(&id, container, task.shim_alive);
+                    (name, state)
+                })
+                .collect();
+            lock(&self.0.tasks).insert(id, Arc::new(OnceCell::from(task.handle)));
+            adopted.push(AdoptedTask {
+                task: id,
+                containers,
+            });
+        }
+        let driver = self.clone();
+        tokio::spawn(async move {
+            while let Some(event) = driver.0.runtime.next_event().await {
+                driver.happened(event);
+            }
+        });
+        Ok(adopted)
+    }
+
+    /// Begins a command and returns.
+    pub fn begin(&self, command: RuntimeCommand) {
+        let driver = self.clone();
+        tokio::spawn(async move { driver.carry_out(command).await });
+    }
+
+    async fn carry_out(&self, command: RuntimeCommand) {
+        match command {
+            RuntimeCommand::Pull { task, plan } => self.pull(task, *plan).await,
+            RuntimeCommand::PrepareLog {
+                task,
+                container,
+                log,
+            } => {
+                let client = self
+                    .0
+                    .clients
+                    .for_task(task, &log.region, log.use_execution_role);
+                let result = match client {
+                    Ok(client) => awslogs::prepare(&client, &log, &self.0.env).await,
+                    Err(error) => Err(format!("ResourceInitializationError: {error}")),
+                };
+                self.tell(match result {
+                    Ok(()) => RuntimeEvent::LogReady { task, container },
+                    Err(reason) => RuntimeEvent::LogFailed {
+                        task,
+                        container,
+                        reason,
+                    },
+                });
+            }
+            RuntimeCommand::Start {
+                task,
+                task_plan,
+                plan,
+            } => {
+                let container = plan.name.clone();
+                // What has started is told by the runtime's own event, in order with its exit.
+                if let Err(reason) = self.start(task, &task_plan, &plan).await {
+                    self.tell(RuntimeEvent::StartFailed {
+                        task,
+                        container,
+                        reason,
+                    });
+                }
+            }
+            RuntimeCommand::Stop {
+                task,
+                container,
+                grace,
+            } => {
+                self.stop(task, &container, grace).await;
+            }
+            RuntimeCommand::ResumeLog {
+                task,
+                container,
+                log,
+            } => {
+                self.forward_log(task, &container, log);
+            }
+            RuntimeCommand::Remove { task } => self.remove(task).await,
+        }
+    }
+
+    async fn pull(&self, task: TaskId, plan: ContainerPlan) {
+        let container = plan.name.clone();
+        match self.pull_image(task, &plan).await {
+            Ok(image) => {
+                let digest = image.digest.clone();
+                lock(&self.0.images).insert((task, container.clone()), image);
+                self.tell(RuntimeEvent::Pulled {
+                    task,
+                    container,
+                    digest,
+                });
+            }
+            Err(reason) => self.tell(RuntimeEvent::PullFailed {
+                task,
+                container,
+                reason,
+            }),
+        }
+    }
+
+    async fn pull_image(&self, task: TaskId, plan: &ContainerPlan) -> Result<PulledImage, String> {
+        let reference: ImageReference = plan.image.parse().map_err(|error| {
+            format!(
+                "CannotPullContainerError: '{}' is not the name of an image: {error}",
+                plan.image
+            )
+        })?;
+        let access = self.0.registries.access(task, &plan.registry).await?;
+        match self.0.runtime.pull(&reference, &access).await {
+            Ok(image) => Ok(image),
+            Err(error) => {
+                // The password may be what is wrong; the next pull gets a new one.
+                self.0.registries.forget(&plan.registry);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        task: TaskId,
+        task_plan: &TaskPlan,
+        plan: &ContainerPlan,
+    ) -> Result<(), String> {
+        let image = lock(&self.0.images)
+            .remove(&(task, plan.name.clone()))
+            .ok_or_else(|| {
+                "CannotCreateContainerError: the image is not here any more".to_owned()
+            })?;
+        let spec = container_spec(task_plan, plan, &image)?;
+        let cell = lock(&self.0.tasks).entry(task).or_default().clone();
+        let _worker = self
+            .0
+            .starts
+            .acquire()
+            .await
+            .map_err(|error| error.to_string())?;
+        let handle = cell
+            .get_or_try_init(|| self.0.runtime.create_task(task_spec(task, task_plan)))
+            .await
+            .map_err(|error| error.to_string())?;
+        handle
+            .start_container(spec)
+            .await
+            .map_err(|error| error.to_string())?;
+        if let LogPlan::AwsLogs(log) = &plan.log {
+            self.forward_log(task, &plan.name, log.clone());
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, task: TaskId, container: &str, grace: Duration) {
+        let Some((handle, name)) = self.handle(task).zip(container.parse().ok()) else {
+            return;
+        };
+        if let Err(error) = handle.stop(&name, grace).await {
+            // What could not be stopped is gone or its shim is: the runtime tells either.
+            warn!(%task, container, %error, "a container could not be stopped");
+        }
+    }
+
+    fn forward_log(&self, task: TaskId, container: &str, log: AwsLogsPlan) {
+        let Some((handle, name)) = self
+            .handle(task)
+            .zip(container.parse::<ContainerName>().ok())
+        else {
+            return;
+        };
+        let saved = SavedOffset::new(&self.0.offsets, task.as_str(), container);
+        let reader = match handle.logs(&name, saved.load()) {
+            Ok(reader) => reader,
+            Err(error) => {
+                warn!(%task, container, %error, "a container's log cannot be read");
+                return;
+            }
+        };
+        let clients = self.0.clients.clone();
+        let (region, role) = (log.region.clone(), log.use_execution_role);
+        let client = move || clients.for_task(task, &region, role);
+        let forwarder = tokio::spawn(awslogs::forward(
+            client,
+            reader,
+            log,
+            saved,
+            self.0.env.clone(),
+        ));
+        lock(&self.0.logs).insert((task, container.to_owned()), forwarder);
+    }
+
+    async fn remove(&self, task: TaskId) {
+        let handle = self.handle(task);
+        if let Some(handle) = &handle
+            && let Err(error) = handle.close().await
+        {
+            debug!(%task, %error, "a task's shim could not be told that it is over");
+        }
+        let forwarders: Vec<_> = {
+            let mut logs = lock(&self.0.logs);
+            let keys: Vec<_> = logs.keys().filter(|(of, _)| *of == task).cloned().collect();
+            keys.into_iter()
+                .filter_map(|key| logs.remove_entry(&key))
+                .collect()
+        };
+        for ((_, container), forwarder) in forwarders {
+            // A forwarder that panicked has nothing more to deliver.
+            let _ = forwarder.await;
+            SavedOffset::new(&self.0.offsets, task.as_str(), &container).remove();
+        }
+        if let Some(handle) = handle {
+            for attempt in 1..=REMOVE_ATTEMPTS {
+                match handle.remove().await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        warn!(%task, %error, attempt, "a task could not be removed");
+                        self.0.env.sleep(REMOVE_RETRY).await;
+                    }
+                }
+            }
+        }
+        lock(&self.0.tasks).remove(&task);
+        lock(&self.0.images).retain(|(of, _), _| *of != task);
+        self.0.clients.forget_task(task);
+        self.tell(RuntimeEvent::Removed { task });
+    }
+
+    fn happened(&self, event: Happened) {
+        match event {
+            Happened::ContainerStarted {
+                task,
+                container,
+                pid: _,
+                at,
+            } => {
+                let container = container.as_str().to_owned();
+                let runtime_id = runtime_id(&task, &container);
+                self.tell(RuntimeEvent::Started {
+                    task,
+                    container,
+                    runtime_id,
+                    at,
+                });
+            }
+            Happened::ContainerExited {
+                task,
+                container,
+                exit,
+            } => {
+                let container = container.as_str().to_owned();
+                let runtime_id = runtime_id(&task, &container);
+                let exit = exit_of(&exit);
+                self.tell(RuntimeEvent::Exited {
+                    task,
+                    container,
+                    runtime_id,
+                    exit,
+                });
+            }
+            Happened::ShimDied {
+                task,
+                containers: _,
+                at: _,
+            } => {
+                self.tell(RuntimeEvent::ShimDied {
+                    task,
+                    reason: "ContainerRuntimeError: the task's shim ended".to_owned(),
+                });
+            }
+        }
+    }
+
+    fn handle(&self, task: TaskId) -> Option<TaskHandle> {
+        lock(&self.0.tasks)
+            .get(&task)
+            .and_then(|cell| cell.get().cloned())
+    }
+
+    fn tell(&self, event: RuntimeEvent) {
+        (self.0.tell)(event);
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the API shows as `runtimeId`: in the form of Fargate's, the same after a restart.
+fn runtime_id(task: &TaskId, container: &str) -> String {
+    format!("{task}-{container}")
+}
+
+fn exit_of(exit: &gantry_runtime::Exit) -> Exit {
+    Exit {
+        exit_code: exit.exit_code,
+        out_of_memory: exit.out_of_memory,
+        at: exit.at,
+    }
+}
+
+fn adopted_container(
+    task: &TaskId,
+    container: &gantry_runtime::AdoptedContainer,
+    shim_alive: bool,
+) -> AdoptedContainer {
+    let runtime_id = runtime_id(task, container.spec.name.as_str());
+    let lost = || AdoptedContainer::Lost {
+        reason: "ContainerRuntimeError: the task's shim ended".to_owned(),
+    };
+    if let Some(error) = &container.failed {
+        return AdoptedContainer::Lost {
+            reason: error.to_string(),
+        };
+    }
+    match (&container.exit, container.started_at) {
+        (Some(exit), started_at) => AdoptedContainer::Exited {
+            runtime_id,
+            started_at: started_at.unwrap_or(exit.at),
+            exit: exit_of(exit),
+        },
+        (None, Some(started_at)) if shim_alive => AdoptedContainer::Running {
+            runtime_id,
+            started_at,
+        },
+        (None, None) if shim_alive => AdoptedContainer::Starting,
+        (None, _) => lost(),
+    }
+}
+
+fn task_spec(task: TaskId, plan: &TaskPlan) -> TaskSpec {
+    TaskSpec {
+        id: task,
+        network: match plan.network_mode {
+            plan::NetworkMode::Host => NetworkMode::Host,
+            plan::NetworkMode::None => NetworkMode::None,
+        },
+        extra_hosts: Vec::new(),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn container_spec(
+    task: &TaskPlan,
+    plan: &ContainerPlan,
+    image: &PulledImage,
+) -> Result<ContainerSpec, String> {
+    let ContainerPlan {
+        name,
+        image: _,
+        registry: _,
+        essential: _,
+        entry_point,
+        command,
+        environment,
+        working_directory,
+        user,
+        hostname,
+        cpu_shares,
+        memory_limit_bytes,
+        memory_reservation_bytes,
+        readonly_root_filesystem,
+        // They say something about the container to whoever lists containers, which nobody can here.
+        labels: _,
+        log,
+        stop_timeout: _,
+        start_timeout: _,
+        depends_on: _,
+        ports: _,
+    } = plan;
+    let name: ContainerName = name
+        .parse()
+        .map_err(|error| format!("CannotCreateContainerError: {error}"))?;
+    let mut spec = ContainerSpec::new(name, image.digest.clone());
+    spec.entry_point = entry_point.clone();
+    spec.command = (!command.is_empty()).then(|| command.clone());
+    spec.environment = environment.clone().into_iter().collect();
+    spec.working_directory = working_directory.clone();
+    spec.user = user.clone();
+    spec.hostname = hostname
+        .clone()
+        .filter(|_| task.network_mode == plan::NetworkMode::None);
+    spec.readonly_root_filesystem = *readonly_root_filesystem;
+    // No container may take more than its whole task.
+    let memory_bytes = match (*memory_limit_bytes, task.memory_limit_bytes) {
+        (Some(own), Some(whole)) => Some(own.min(whole)),
+        (own, whole) => own.or(whole),
+    };
+    spec.resources = Resources {
+        cpu_shares: Some(*cpu_shares),
+        memory_bytes,
+        memory_reservation_bytes: *memory_reservation_bytes,
+        ..Resources::default()
+    };
+    spec.logs = match log {
+        LogPlan::None => LogSpec::None,
+        LogPlan::AwsLogs(AwsLogsPlan {
+            mode: DeliveryMode::Blocking,
+            ..
+        }) => LogSpec::Spool {
+            mode: LogMode::Blocking,
+            bytes_max: SPOOL_BYTES,
+        },
+        LogPlan::AwsLogs(AwsLogsPlan {
+            mode: DeliveryMode::NonBlocking { max_buffer_bytes },
+            ..
+        }) => LogSpec::Spool {
+            mode: LogMode::NonBlocking,
+            bytes_max: *max_buffer_bytes,
+        },
+    };
+    Ok(spec)
+}

@@ -1,0 +1,330 @@
+//! Pumps the agent's core on a real machine: sockets, calls, timers, the journal and the runtime.
+//!
+//! What always holds: the core is stepped by one task only, so its inputs have one order; everything
+//! slow is done elsewhere and comes back as an input.
+//! What it leaves to others: every decision (`core`).
+
+mod awslogs;
+mod calls;
+mod connection;
+mod driver;
+mod journal_file;
+mod registration;
+mod registry;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_api::client::{Client, ClientError, CredentialsProvider};
+use gantry_arn::Region;
+use gantry_env::{Env, Sleep};
+use gantry_runtime::{InstallationId, Runtime, RuntimeError, RuntimeOptions, ShimCommand};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use self::calls::Clients;
+use self::connection::{Connection, SocketEvent};
+use self::driver::Driver;
+use self::journal_file::JournalWriter;
+pub use self::registration::MachineResources;
+use crate::core::step::{Input, Output, PersistId, RuntimeCommand, Timer};
+use crate::core::{AgentCore, Identity};
+
+/// How long a node that is ending waits for its tasks to be stopped and reported.
+const STOP_ALL_TIMEOUT: Duration = Duration::from_secs(150);
+
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The installation's directory; the agent keeps its own files in `agent` below it.
+    pub data_dir: PathBuf,
+    /// The control plane to join: `http://127.0.0.1:4566`.
+    pub endpoint: String,
+    pub region: Region,
+    pub cluster: String,
+    pub credentials: Arc<dyn CredentialsProvider>,
+    pub installation: InstallationId,
+    pub shim: ShimCommand,
+    /// What the agent says it is.
+    pub version: String,
+    /// What this machine gives to tasks; None for all that it has.
+    pub resources: Option<MachineResources>,
+}
+
+/// What shall become of the tasks when the agent ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shutdown {
+    #[default]
+    No,
+    /// The agent ends at once, its tasks run on.
+    LeaveTasks,
+    /// Stop them, report that, and end.
+    StopTasks,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("the agent's files in {path}: {cause}")]
+    Files {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
+    #[error("the journal cannot be written: {0}")]
+    Journal(std::io::Error),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// The agent of one container instance.
+pub struct Agent;
+
+/// What comes to the task that steps the core.
+enum Event {
+    Input(Input),
+    Socket { socket: u64, event: SocketEvent },
+    JournalFailed(std::io::Error),
+}
+
+impl Agent {
+    /// Runs until `shutdown` says otherwise. A dropped sender leaves the tasks running.
+    pub async fn run(
+        config: AgentConfig,
+        env: Env,
+        mut shutdown: watch::Receiver<Shutdown>,
+    ) -> Result<(), AgentError> {
+        let directory = config.data_dir.join("agent");
+        let offsets = directory.join("log-offsets");
+        let files = |cause| AgentError::Files {
+            path: directory.clone(),
+            cause,
+        };
+        std::fs::create_dir_all(&offsets).map_err(files)?;
+        let clients = Arc::new(Clients::new(
+            config.endpoint.clone(),
+            config.region.clone(),
+            config.credentials.clone(),
+            env.clone(),
+        ));
+        let own = clients.own()?;
+        let runtime = Runtime::open(RuntimeOptions {
+            data_dir: config.data_dir.clone(),
+            installation: config.installation.clone(),
+            shim: config.shim.clone(),
+            env: env.clone(),
+        })
+        .await?;
+        let resources = match config.resources {
+            Some(resources) => resources,
+            None => MachineResources::of_this_machine().map_err(files)?,
+        };
+        let registering = registration::register(
+            &own,
+            &directory,
+            &config.cluster,
+            &config.version,
+            resources,
+            &env,
+        );
+        let registration = tokio::select! {
+            registration = registering => registration.map_err(files)?,
+            _ = asked_to_end(&mut shutdown, false) => return Ok(()),
+        };
+        let (events_in, events) = mpsc::unbounded_channel();
+        let told = events_in.clone();
+        let (journal, records) = JournalWriter::open(&directory, move |result| {
+            // The agent may have ended by now.
+            let _ = told.send(match result {
+                Ok(id) => Event::Input(Input::Persisted(id)),
+                Err(error) => Event::JournalFailed(error),
+            });
+        })
+        .map_err(files)?;
+        let told = events_in.clone();
+        let driver = Driver::new(
+            runtime,
+            clients.clone(),
+            offsets,
+            env.clone(),
+            Arc::new(move |event| {
+                let _ = told.send(Event::Input(Input::Runtime(event)));
+            }),
+        );
+        let adopted = driver.adopt().await?;
+        info!(tasks = adopted.len(), "adopted what still runs");
+        let identity = Identity {
+            cluster_arn: registration.cluster_arn.clone(),
+            container_instance_arn: registration.container_instance_arn.clone(),
+        };
+        let pump = Pump {
+            core: AgentCore::new(identity, env.entropy.u64()),
+            connection: Connection::new(clients.clone(), config.version.clone(), registration),
+            own,
+            clients,
+            driver,
+            journal,
+            timers: BTreeMap::new(),
+            env,
+            events_in,
+            events,
+        };
+        pump.run(Input::Loaded { records, adopted }, shutdown).await
+    }
+}
+
+/// Returns once the agent shall end, and how. While it is ending already, only a second wish that the
+/// tasks be left counts.
+async fn asked_to_end(shutdown: &mut watch::Receiver<Shutdown>, ending: bool) -> Shutdown {
+    let counts = |asked: &Shutdown| match asked {
+        Shutdown::No => false,
+        Shutdown::StopTasks => !ending,
+        Shutdown::LeaveTasks => true,
+    };
+    match shutdown.wait_for(counts).await {
+        Ok(asked) => *asked,
+        Err(_) if ending => std::future::pending().await,
+        Err(_) => Shutdown::LeaveTasks,
+    }
+}
+
+struct Pump {
+    core: AgentCore,
+    connection: Connection,
+    own: Client,
+    clients: Arc<Clients>,
+    driver: Driver,
+    journal: JournalWriter,
+    /// When each timer is due, on the monotonic clock.
+    timers: BTreeMap<Timer, Duration>,
+    env: Env,
+    events_in: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Pump {
+    async fn run(
+        mut self,
+        loaded: Input,
+        mut shutdown: watch::Receiver<Shutdown>,
+    ) -> Result<(), AgentError> {
+        self.step(loaded);
+        let mut ending: Option<Sleep> = None;
+        loop {
+            let due = self
+                .timers
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(t, at)| (t.clone(), *at));
+            let timers = self.env.timers.clone();
+            tokio::select! {
+                biased;
+                asked = asked_to_end(&mut shutdown, ending.is_some()) => {
+                    if asked == Shutdown::LeaveTasks {
+                        return Ok(());
+                    }
+                    ending = Some(self.env.sleep(STOP_ALL_TIMEOUT));
+                    let reason = "The agent is shutting down".to_owned();
+                    self.step(Input::StopAll { reason });
+                }
+                Some(event) = self.events.recv() => match event {
+                    Event::Input(input) => self.step(input),
+                    Event::Socket { socket, event } => {
+                        if let Some(input) = self.connection.input(socket, event) {
+                            self.step(input);
+                        }
+                    }
+                    // What cannot be written down may not be acknowledged, and then nothing can be
+                    // done. The tasks run on.
+                    Event::JournalFailed(error) => return Err(AgentError::Journal(error)),
+                },
+                () = async {
+                    match &due {
+                        Some((_, at)) => timers.sleep_until_monotonic(*at).await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    if let Some((timer, _)) = due {
+                        self.timers.remove(&timer);
+                        self.step(Input::Timer(timer));
+                    }
+                }
+                () = until(&mut ending) => {
+                    warn!("some tasks could not be stopped and reported in time");
+                    return Ok(());
+                }
+            }
+            if ending.is_some() && self.core.tasks().next().is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let outputs = self.core.step(self.env.now(), input);
+        for output in outputs {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Connect => {
+                let events = self.events_in.clone();
+                self.connection.open(move |socket, event| {
+                    let _ = events.send(Event::Socket { socket, event });
+                });
+            }
+            Output::Disconnect => self.connection.close(),
+            Output::Send(frame) => {
+                debug!(kind = frame.kind(), "to the control plane");
+                self.connection.send(frame);
+            }
+            Output::Call { call, request } => {
+                let (client, events) = (self.own.clone(), self.events_in.clone());
+                tokio::spawn(async move {
+                    let (task, status) = (request.task_arn.clone(), request.status);
+                    let result = calls::submit(&client, request).await;
+                    match &result {
+                        Ok(()) => debug!(task, ?status, "reported"),
+                        Err(error) => warn!(task, ?status, ?error, "a report was not taken"),
+                    }
+                    let _ = events.send(Event::Input(Input::Reply { call, result }));
+                });
+            }
+            Output::Runtime(command) => {
+                if let RuntimeCommand::Remove { task } = &command {
+                    // Timers of a task that is over mean nothing any more.
+                    let task = *task;
+                    self.timers.retain(|timer, _| {
+                        !matches!(timer, Timer::StartTimeout { task: of, .. } if *of == task)
+                    });
+                }
+                self.driver.begin(command);
+            }
+            Output::SetTimer { timer, after } => {
+                self.timers.insert(timer, self.env.monotonic() + after);
+            }
+            Output::Persist { id, records } => self.persist(id, records),
+            Output::Credentials {
+                task,
+                role,
+                credentials,
+            } => {
+                self.clients.keep_role(task, role, credentials);
+            }
+        }
+    }
+
+    fn persist(&self, id: PersistId, records: Vec<crate::core::JournalRecord>) {
+        self.journal.append(id, records);
+    }
+}
+
+async fn until(deadline: &mut Option<Sleep>) {
+    match deadline {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
