@@ -1,0 +1,342 @@
+//! The distribution API: who is let in, what is found, how errors look.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gantry_ecr::model::Digest;
+use gantry_ecr::model::manifest::{DOCKER_IMAGE, MANIFEST_BYTES_MAX, OCI_IMAGE, OCI_INDEX};
+use http::StatusCode;
+use serde_json::json;
+
+use crate::fixture::{Fixture, basic, manifest};
+
+#[tokio::test]
+async fn only_a_good_password_is_let_in() {
+    let fixture = Fixture::with_repository().await;
+    let nobody = fixture.call_raw("GET", "/v2/", &[], "").await;
+    assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        nobody.header("www-authenticate"),
+        "Basic realm=\"http://localhost:4566/\",service=\"ecr.amazonaws.com\""
+    );
+    assert_eq!(nobody.code(), "UNAUTHORIZED");
+
+    let token = fixture.token("000000000000").await;
+    let good = format!("Basic {token}");
+    for bad in [
+        "Bearer x",
+        "Basic !",
+        &basic("AWS", "x.y"),
+        &basic("root", "x"),
+        &good[..40],
+    ] {
+        let reply = fixture
+            .call_raw("GET", "/v2/", &[("authorization", bad)], "")
+            .await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{bad}");
+    }
+    let path = "/v2/app/tags/list";
+    let reply = fixture
+        .call_raw("GET", path, &[("authorization", &good)], "")
+        .await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(
+        reply.header("docker-distribution-api-version"),
+        "registry/2.0"
+    );
+
+    fixture.world.advance(Duration::from_secs(12 * 3600));
+    let late = fixture
+        .call_raw("GET", path, &[("authorization", &good)], "")
+        .await;
+    assert_eq!(
+        (late.status, late.code().as_str()),
+        (StatusCode::FORBIDDEN, "DENIED")
+    );
+}
+
+#[tokio::test]
+async fn a_token_opens_its_own_account_only() {
+    let fixture = Fixture::with_repository().await;
+    let token = format!("Basic {}", fixture.token("111111111111").await);
+    let headers = [("authorization", token.as_str())];
+    let reply = fixture
+        .call_raw("GET", "/v2/app/tags/list", &headers, "")
+        .await;
+    assert_eq!(
+        (reply.status, reply.code().as_str()),
+        (StatusCode::NOT_FOUND, "NAME_UNKNOWN")
+    );
+    assert_eq!(
+        reply.json()["errors"][0]["message"],
+        "The repository with name 'app' does not exist in the registry with id '111111111111'"
+    );
+}
+
+#[tokio::test]
+async fn an_image_is_read_back_as_it_was_pushed() {
+    let fixture = Fixture::with_repository().await;
+    let text = fixture.image("app", b"layer").await;
+    let digest = Digest::of(text.as_bytes());
+    let put = fixture.put_manifest("app", "v1", OCI_IMAGE, &text).await;
+    assert_eq!(put.header("docker-content-digest"), digest.as_str());
+
+    for reference in ["v1", digest.as_str()] {
+        let path = format!("/v2/app/manifests/{reference}");
+        let get = fixture.call("GET", &path, &[], "").await;
+        assert_eq!(
+            (get.status, &get.body[..]),
+            (StatusCode::OK, text.as_bytes())
+        );
+        assert_eq!(get.header("content-type"), OCI_IMAGE);
+        let head = fixture.call("HEAD", &path, &[], "").await;
+        assert_eq!(head.header("docker-content-digest"), digest.as_str());
+        assert_eq!(head.header("content-length"), text.len().to_string());
+        assert!(head.body.is_empty());
+    }
+    let layer = Digest::of(b"layer");
+    let path = format!("/v2/app/blobs/{layer}");
+    let get = fixture.call("GET", &path, &[], "").await;
+    assert_eq!((get.status, &get.body[..]), (StatusCode::OK, &b"layer"[..]));
+    let part = fixture
+        .call("GET", &path, &[("range", "bytes=1-2")], "")
+        .await;
+    assert_eq!(
+        (part.status, &part.body[..]),
+        (StatusCode::PARTIAL_CONTENT, &b"ay"[..])
+    );
+    assert_eq!(part.header("content-range"), "bytes 1-2/5");
+    let past = fixture
+        .call("GET", &path, &[("range", "bytes=5-")], "")
+        .await;
+    assert_eq!(past.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    let head = fixture.call("HEAD", &path, &[], "").await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (StatusCode::OK, "5")
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_has_its_own_code() {
+    let fixture = Fixture::with_repository().await;
+    let digest = Digest::of(b"nothing");
+    for (method, path, status, code) in [
+        ("GET", "/v2/other/tags/list".to_owned(), 404, "NAME_UNKNOWN"),
+        (
+            "GET",
+            "/v2/app/manifests/v1".to_owned(),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
+        (
+            "GET",
+            format!("/v2/app/blobs/{digest}"),
+            404,
+            "BLOB_UNKNOWN",
+        ),
+        (
+            "PATCH",
+            format!("/v2/app/blobs/uploads/{}", "0".repeat(8)),
+            404,
+            "BLOB_UPLOAD_UNKNOWN",
+        ),
+        ("GET", "/v2/APP/tags/list".to_owned(), 400, "NAME_INVALID"),
+        (
+            "GET",
+            "/v2/../../etc/manifests/passwd".to_owned(),
+            400,
+            "NAME_INVALID",
+        ),
+        (
+            "GET",
+            "/v2/app/blobs/sha256:..%2f..%2fetc%2fpasswd".to_owned(),
+            400,
+            "DIGEST_INVALID",
+        ),
+        (
+            "GET",
+            "/v2/app/blobs/../../../rows.sqlite".to_owned(),
+            404,
+            "UNSUPPORTED",
+        ),
+        ("GET", "/v2/app/manifests/-x".to_owned(), 400, "TAG_INVALID"),
+        ("GET", "/v2/_catalog".to_owned(), 404, "UNSUPPORTED"),
+        ("POST", "/v2/".to_owned(), 405, "UNSUPPORTED"),
+        (
+            "DELETE",
+            format!("/v2/app/blobs/{digest}"),
+            405,
+            "UNSUPPORTED",
+        ),
+        (
+            "POST",
+            "/v2/other/blobs/uploads/".to_owned(),
+            404,
+            "NAME_UNKNOWN",
+        ),
+    ] {
+        let reply = fixture.call(method, &path, &[], "").await;
+        let seen = (reply.status.as_u16(), reply.code());
+        assert_eq!(seen, (status, code.to_owned()), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_lies_or_is_too_large_changes_nothing() {
+    let fixture = Fixture::with_repository().await;
+    let good = fixture.image("app", b"layer").await;
+    let (config, layer) = (Digest::of(b"{}"), Digest::of(b"layer"));
+    let (missing, other) = (Digest::of(b"missing"), Digest::of(b"other"));
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_IMAGE, "digest": missing.as_str(), "size": 2}]});
+    for (reference, media_type, text, status, code) in [
+        (
+            "v1",
+            OCI_IMAGE,
+            manifest(&config, 2, &missing, 7),
+            400,
+            "MANIFEST_BLOB_UNKNOWN",
+        ),
+        (
+            "v1",
+            OCI_IMAGE,
+            manifest(&config, 2, &layer, 6),
+            400,
+            "SIZE_INVALID",
+        ),
+        (
+            "v1",
+            OCI_INDEX,
+            index.to_string(),
+            400,
+            "MANIFEST_BLOB_UNKNOWN",
+        ),
+        ("v1", DOCKER_IMAGE, good.clone(), 400, "MANIFEST_INVALID"),
+        ("v1", OCI_IMAGE, "{".to_owned(), 400, "MANIFEST_INVALID"),
+        ("v1", "text/plain", "{}".to_owned(), 400, "MANIFEST_INVALID"),
+        (
+            other.as_str(),
+            OCI_IMAGE,
+            good.clone(),
+            400,
+            "DIGEST_INVALID",
+        ),
+        (
+            "v1",
+            OCI_IMAGE,
+            " ".repeat(MANIFEST_BYTES_MAX + 1),
+            413,
+            "MANIFEST_INVALID",
+        ),
+    ] {
+        let files = fixture.files();
+        let reply = fixture
+            .put_manifest("app", reference, media_type, &text)
+            .await;
+        let seen = (reply.status.as_u16(), reply.code());
+        assert_eq!(
+            seen,
+            (status, code.to_owned()),
+            "{}",
+            &text[..text.len().min(200)]
+        );
+        assert_eq!(fixture.files(), files);
+    }
+    let tags = fixture.call("GET", "/v2/app/tags/list", &[], "").await;
+    assert_eq!(tags.json(), json!({"name": "app", "tags": []}));
+}
+
+#[tokio::test]
+async fn tags_come_in_pages() {
+    let fixture = Fixture::with_repository().await;
+    let text = fixture.image("app", b"layer").await;
+    for tag in ["c", "a", "b"] {
+        fixture.put_manifest("app", tag, OCI_IMAGE, &text).await;
+    }
+    let first = fixture.call("GET", "/v2/app/tags/list?n=2", &[], "").await;
+    assert_eq!(first.json()["tags"], json!(["a", "b"]));
+    assert_eq!(
+        first.header("link"),
+        "</v2/app/tags/list?n=2&last=b>; rel=\"next\""
+    );
+    let second = fixture
+        .call("GET", "/v2/app/tags/list?n=2&last=b", &[], "")
+        .await;
+    assert_eq!(second.json()["tags"], json!(["c"]));
+    assert_eq!(second.header("link"), "");
+    let bad = fixture.call("GET", "/v2/app/tags/list?n=-1", &[], "").await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn referrers_are_listed_by_what_they_are_about() {
+    let fixture = Fixture::with_repository().await;
+    let image = fixture.push_image("app", "v1", b"layer").await;
+    let config = Digest::of(b"{}");
+    let signature = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE,
+        "artifactType": "application/vnd.example.signature",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": config.as_str(), "size": 2},
+        "layers": [], "annotations": {"by": "me"},
+        "subject": {"mediaType": OCI_IMAGE, "digest": image.as_str(), "size": 5}});
+    let put = fixture
+        .put_manifest("app", "sig", OCI_IMAGE, &signature.to_string())
+        .await;
+    assert_eq!(put.header("oci-subject"), image.as_str());
+    let path = format!("/v2/app/referrers/{image}");
+    let list = fixture.call("GET", &path, &[], "").await;
+    assert_eq!(list.header("content-type"), OCI_INDEX);
+    let manifests = list.json()["manifests"].clone();
+    assert_eq!(manifests.as_array().unwrap().len(), 1);
+    assert_eq!(
+        manifests[0]["artifactType"],
+        "application/vnd.example.signature"
+    );
+    assert_eq!(manifests[0]["annotations"]["by"], "me");
+    let other = fixture
+        .call("GET", &format!("{path}?artifactType=x"), &[], "")
+        .await;
+    assert_eq!(other.json()["manifests"], json!([]));
+}
+
+#[tokio::test]
+async fn an_index_needs_its_images_and_keeps_them() {
+    let fixture = Fixture::with_repository().await;
+    let image = fixture.push_image("app", "amd64", b"layer").await;
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_IMAGE, "digest": image.as_str(), "size": 2}]})
+    .to_string();
+    let put = fixture.put_manifest("app", "all", OCI_INDEX, &index).await;
+    assert_eq!(put.status, StatusCode::CREATED);
+    let path = format!("/v2/app/manifests/{image}");
+    let refused = fixture.call("DELETE", &path, &[], "").await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::FORBIDDEN, "DENIED")
+    );
+    let digest = Digest::of(index.as_bytes());
+    for digest in [digest, image] {
+        let path = format!("/v2/app/manifests/{digest}");
+        let deleted = fixture.call("DELETE", &path, &[], "").await;
+        assert_eq!(deleted.status, StatusCode::ACCEPTED);
+        assert_eq!(
+            fixture.call("GET", &path, &[], "").await.status,
+            StatusCode::NOT_FOUND
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_large_blob_is_streamed_whole_and_in_parts() {
+    let fixture = Fixture::with_repository().await;
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let digest = fixture.push_blob("app", &bytes).await;
+    let path = format!("/v2/app/blobs/{digest}");
+    let whole = fixture.call("GET", &path, &[], Bytes::new()).await;
+    assert_eq!(Digest::of(&whole.body), digest);
+    let part = fixture
+        .call("GET", &path, &[("range", "bytes=1999999-2000001")], "")
+        .await;
+    assert_eq!(&part.body[..], &bytes[1_999_999..2_000_002]);
+}

@@ -1,0 +1,8 @@
+//! The registry through both of its wires, on rows in memory and blobs in a temporary directory.
+
+mod api;
+mod collection;
+mod distribution;
+mod fixture;
+mod pushes;
+mod uploads;
