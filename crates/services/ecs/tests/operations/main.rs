@@ -1,0 +1,12 @@
+//! ECS from outside in, on a memory store: what is asked and what is answered.
+
+mod clusters;
+mod container_instances;
+mod controllers;
+mod harness;
+mod interleavings;
+mod registration_rules;
+mod run_task;
+mod states;
+mod tags;
+mod task_definitions;
