@@ -13,7 +13,6 @@ use gantry_arn::{AccountId, LogGroupName, LogStreamName, Region};
 use gantry_env::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::spool::SpoolMark;
 use crate::tables::{LogStreamRow, SEPARATOR};
 
 /// The spools that a stream remembers. A container has one; more come only from restarts of a
@@ -32,8 +31,6 @@ pub struct StreamState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
     end: u64,
-    start: Option<u64>,
-    events: u32,
     at: Timestamp,
 }
 
@@ -50,22 +47,14 @@ impl StreamState {
         serde_json::to_vec(self).map(Bytes::from)
     }
 
-    pub fn mark(&self, spool: &str) -> Option<SpoolMark> {
-        self.spools.get(spool).map(|held| SpoolMark {
-            end: held.end,
-            last_start: held.start,
-            last_events: held.events,
-        })
+    /// How far a spool is held.
+    pub fn held_to(&self, spool: &str) -> Option<u64> {
+        self.spools.get(spool).map(|held| held.end)
     }
 
     /// Moves a spool's mark, forgetting the one that was silent for longest if there are many.
-    pub fn set_mark(&mut self, spool: &str, mark: SpoolMark, now: Timestamp) {
-        let held = Held {
-            end: mark.end,
-            start: mark.last_start,
-            events: mark.last_events,
-            at: now,
-        };
+    pub fn hold_to(&mut self, spool: &str, end: u64, now: Timestamp) {
+        let held = Held { end, at: now };
         self.spools.insert(spool.to_owned(), held);
         while self.spools.len() > MAX_SPOOLS {
             let silent = self.spools.iter().min_by_key(|(_, held)| held.at);
@@ -170,16 +159,15 @@ mod tests {
     #[test]
     fn the_spool_that_was_silent_for_longest_is_forgotten() {
         let mut state = StreamState::default();
-        let mark = SpoolMark::default();
         for n in 0..=MAX_SPOOLS as i64 {
-            state.set_mark(
+            state.hold_to(
                 &format!("s{n}"),
-                mark,
+                7,
                 Timestamp::from_millis(100 - (n % 2) * n),
             );
         }
         assert_eq!(state.spools.len(), MAX_SPOOLS);
-        assert!(state.mark("s31").is_none() && state.mark("s32").is_some());
+        assert!(state.held_to("s31").is_none() && state.held_to("s32") == Some(7));
         let again = StreamState::read(Some(&state.write().unwrap())).unwrap();
         assert_eq!(again, state);
     }

@@ -12,7 +12,7 @@ use crate::api::streams::plain_sequence_token;
 use crate::events::{StreamState, archive_name, encode};
 use crate::model::batch::{Admission, EventShape, admit};
 use crate::model::retention::retention;
-use crate::model::spool::{SpoolDecision, SpoolMark, SpoolToken, decide};
+use crate::model::spool::{SpoolDecision, SpoolToken, decide};
 
 /// How often another process over the same archive may come first.
 const ATTEMPTS: usize = 64;
@@ -82,16 +82,13 @@ impl LogsService {
             let next_offset = info.as_ref().map_or(0, |info| info.next_offset);
             let mut state = StreamState::read(before.as_ref()).map_err(internal)?;
 
-            let mut taken = admission.taken.clone();
+            let taken = admission.taken.clone();
             if let Some(token) = token {
-                match decide(state.mark(&token.spool), token) {
+                match decide(state.held_to(&token.spool), token) {
                     SpoolDecision::AlreadyHeld => return Ok(held_to(&state, token)),
-                    SpoolDecision::Store { skip } => {
-                        taken.start = taken.start.max(skip).min(taken.end);
-                    }
                     SpoolDecision::Overlaps { held_to } => return Err(overlap(token, held_to)),
+                    SpoolDecision::New => state.hold_to(&token.spool, token.end, now),
                 }
-                state.set_mark(&token.spool, SpoolMark::after(token, events.len()), now);
             }
             if taken.is_empty() && token.is_none() {
                 return Ok(plain_sequence_token(next_offset));
@@ -127,7 +124,7 @@ impl LogsService {
 
 /// How far the spool is held now: what an agent may forget.
 fn held_to(state: &StreamState, token: &SpoolToken) -> String {
-    let end = state.mark(&token.spool).map_or(token.end, |mark| mark.end);
+    let end = state.held_to(&token.spool).unwrap_or(token.end);
     SpoolToken {
         spool: token.spool.clone(),
         start: None,

@@ -1,13 +1,13 @@
-//! Repeats of a batch from a Gantry agent are recognised by where they end in its spool.
+//! Repeats of a batch from a Gantry agent are recognised by where they stand in its spool.
 //!
 //! An agent cuts its batches from a spool file and puts into `sequenceToken` where the
-//! batch stands in it: `gantry:SPOOL:START-END`, in bytes (`gantry:SPOOL:END` where it does
-//! not say where the batch starts). For each spool a stream remembers, durably with the
-//! events, the end of what it holds. Ends only grow, and a batch is never stored twice:
-//! a batch that ends at or before the mark is acknowledged as it is; one that repeats the
-//! last batch and goes on is stored from where the repeat ends; one that starts in the
-//! middle of what is held is refused with the offset to go on from, since nobody can tell
-//! which of its events are new. Any other client's token says nothing and is ignored.
+//! batch stands in it: `gantry:SPOOL:START-END`, in bytes. For each spool a stream remembers,
+//! durably with the events, the end of what it holds. Ends only grow, and an event is never
+//! stored twice: a batch that ends at or before the mark is acknowledged as it is; one that
+//! starts at or behind the mark is new; one that starts before and ends behind it is refused with
+//! the offset to go on from, because only the agent knows where in the spool each event ends.
+//! `gantry:SPOOL:END`, which does not say where it starts, is new if it ends behind the mark.
+//! Any other client's token says nothing and is ignored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -66,51 +66,25 @@ impl fmt::Display for SpoolToken {
     }
 }
 
-/// How far a stream holds a spool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpoolMark {
-    pub end: u64,
-    /// Where the last batch started, if it said so, and how many events it carried.
-    pub last_start: Option<u64>,
-    pub last_events: u32,
-}
-
-impl SpoolMark {
-    /// The mark once a batch has been stored.
-    pub fn after(token: &SpoolToken, events: usize) -> Self {
-        Self {
-            end: token.end,
-            last_start: token.start,
-            last_events: u32::try_from(events).unwrap_or(u32::MAX),
-        }
-    }
-}
-
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolDecision {
     /// All of it is held already.
     AlreadyHeld,
-    /// Store it without its first `skip` events, which are held.
-    Store { skip: usize },
-    /// It starts inside what is held: the sender must go on from `held_to`.
+    /// None of it is.
+    New,
+    /// Some of it is: the sender must go on from `held_to`.
     Overlaps { held_to: u64 },
 }
 
-pub fn decide(mark: Option<SpoolMark>, token: &SpoolToken) -> SpoolDecision {
-    let Some(mark) = mark else {
-        return SpoolDecision::Store { skip: 0 };
-    };
-    if token.end <= mark.end {
-        return SpoolDecision::AlreadyHeld;
-    }
-    match token.start {
-        None => SpoolDecision::Store { skip: 0 },
-        Some(start) if start >= mark.end => SpoolDecision::Store { skip: 0 },
-        Some(start) if mark.last_start == Some(start) => SpoolDecision::Store {
-            skip: mark.last_events as usize,
-        },
-        Some(_) => SpoolDecision::Overlaps { held_to: mark.end },
+/// Decides over a batch of a spool that is held up to `held_to`, if any of it is.
+pub fn decide(held_to: Option<u64>, token: &SpoolToken) -> SpoolDecision {
+    match held_to {
+        Some(held_to) if token.end <= held_to => SpoolDecision::AlreadyHeld,
+        Some(held_to) if token.start.is_some_and(|start| start < held_to) => {
+            SpoolDecision::Overlaps { held_to }
+        }
+        _ => SpoolDecision::New,
     }
 }
 
@@ -139,22 +113,21 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_held_new_a_repeat_that_goes_on_or_an_overlap() {
+    fn a_batch_is_held_new_or_overlaps() {
         let token = |start, end| SpoolToken {
             spool: "s".into(),
             start,
             end,
         };
-        let mark = Some(SpoolMark::after(&token(Some(50), 100), 7));
-        use SpoolDecision::{AlreadyHeld, Overlaps, Store};
-        assert_eq!(decide(None, &token(None, 10)), Store { skip: 0 });
-        assert_eq!(decide(mark, &token(Some(50), 100)), AlreadyHeld);
-        assert_eq!(decide(mark, &token(None, 99)), AlreadyHeld);
-        assert_eq!(decide(mark, &token(Some(100), 140)), Store { skip: 0 });
-        assert_eq!(decide(mark, &token(None, 140)), Store { skip: 0 });
-        assert_eq!(decide(mark, &token(Some(50), 140)), Store { skip: 7 });
+        use SpoolDecision::{AlreadyHeld, New, Overlaps};
+        assert_eq!(decide(None, &token(None, 10)), New);
+        assert_eq!(decide(None, &token(Some(5), 10)), New);
+        assert_eq!(decide(Some(100), &token(Some(50), 100)), AlreadyHeld);
+        assert_eq!(decide(Some(100), &token(None, 99)), AlreadyHeld);
+        assert_eq!(decide(Some(100), &token(Some(100), 140)), New);
+        assert_eq!(decide(Some(100), &token(None, 140)), New);
         assert_eq!(
-            decide(mark, &token(Some(20), 140)),
+            decide(Some(100), &token(Some(99), 140)),
             Overlaps { held_to: 100 }
         );
     }
