@@ -22,7 +22,7 @@ use crate::model::position::{Position, event_id};
 use crate::page_token;
 
 /// What all buffers of a merge may hold together, and each at least and at most.
-const BUFFERS_BYTES: usize = 4 * 1024 * 1024;
+const BUFFERS_BYTES: usize = 8 * 1024 * 1024;
 const BUFFER_BYTES: std::ops::RangeInclusive<usize> = 2 * 1024..=256 * 1024;
 const BUFFER_EVENTS: usize = 512;
 
