@@ -42,6 +42,10 @@ pub struct AgentCore {
     after_persist: BTreeMap<PersistId, Vec<AfterPersist>>,
     /// What was offered for verification, by the manifest's message id.
     offered: Option<(String, BTreeSet<TaskId>)>,
+    /// Tasks that are over and reported, by how many sockets there had been when they were
+    /// forgotten. A payload that was written before the report arrived must not start them again.
+    forgotten: BTreeMap<TaskId, u64>,
+    sockets: u64,
     loaded: bool,
 }
 
@@ -66,6 +70,8 @@ impl AgentCore {
             next_persist: 0,
             after_persist: BTreeMap::new(),
             offered: None,
+            forgotten: BTreeMap::new(),
+            sockets: 0,
             loaded: false,
         }
     }
@@ -90,6 +96,11 @@ impl AgentCore {
             Input::Loaded { records, adopted } => self.on_loaded(now, &records, &adopted, &mut out),
             Input::Connected => {
                 self.offered = None;
+                self.sockets += 1;
+                // The next socket may have been greeted just before a task was reported; the one
+                // after it was not.
+                let sockets = self.sockets;
+                self.forgotten.retain(|_, made| *made + 2 > sockets);
                 self.link.connected(&mut self.chance, &mut out);
                 self.retry_reports(&mut out);
             }
@@ -223,6 +234,9 @@ impl AgentCore {
                 ),
                 (RoleType::TaskApplication, task.role_credentials.clone()),
             ];
+            if self.forgotten.contains_key(&id) {
+                continue;
+            }
             if !self.tasks.contains_key(&id) {
                 let cluster = cluster_arn.clone();
                 let cluster = cluster.unwrap_or_else(|| self.identity.cluster_arn.clone());
@@ -375,6 +389,7 @@ impl AgentCore {
         if machine.removed {
             self.tasks.remove(&task);
             self.reports.forget(task);
+            self.forgotten.insert(task, self.sockets);
             self.persist(
                 vec![JournalRecord::Forgotten { task_id: task }],
                 Vec::new(),

@@ -201,8 +201,8 @@ mod tests {
     fn a_rewritten_journal_gives_the_same_state() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = JournalFile::open(directory.path()).unwrap();
-        journal.rewrite_at = 200;
         for number in 0..100 {
+            journal.rewrite_at = 200;
             journal.append(&[seen(number)]).unwrap();
         }
         assert!(journal.bytes < 2000);
