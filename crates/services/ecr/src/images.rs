@@ -133,6 +133,14 @@ impl RegistryState {
             self.store_bytes(place, name, &image.digest, push.bytes.clone(), now)
                 .await?;
             let snapshot = self.store.snapshot();
+            let repository = self.repository(&snapshot, place, name)?;
+            if self
+                .layer(&snapshot, place, &repository.id, &image.digest)
+                .is_none()
+            {
+                // The repository was deleted and made again meanwhile: the bytes were the old one's.
+                continue;
+            }
             let (transaction, pushed) =
                 self.plan_push(&snapshot, place, name, &image, push.tag.as_ref())?;
             if pushed.already_there || self.commit(transaction).await? {

@@ -5,8 +5,11 @@ use std::time::Duration;
 use gantry_api::ecr::{DeleteRepositoryRequest, Ecr};
 use gantry_ecr::model::Digest;
 use gantry_ecr::model::manifest::OCI_IMAGE;
-use gantry_ecr::tables::{BlobRow, BlobState, DeletedRepositoryRow, ImageRow, LayerRow};
+use gantry_ecr::tables::{
+    BlobRow, BlobState, DeletedRepositoryRow, ImageRow, LayerRow, TokenKeyRow,
+};
 use gantry_ecr::{EcrService, Options, plan};
+use gantry_env::VirtualEnv;
 use http::StatusCode;
 
 use crate::fixture::{Fixture, manifest};
@@ -226,4 +229,110 @@ async fn a_start_clears_what_no_row_names_and_keeps_the_rest() {
         fixture.call_raw("GET", &path, &headers, "").await.status,
         StatusCode::OK
     );
+}
+
+/// Pushes, mounts, deletions and collections in any order: every tagged image can be read whole,
+/// counts agree with rows, and in the end nothing is left.
+#[tokio::test]
+async fn whatever_the_order_images_stay_whole_and_nothing_leaks() {
+    for seed in 0..30 {
+        let fixture = Fixture::new().await;
+        let repositories = ["one", "two", "three"];
+        for name in repositories {
+            fixture.create(name).await;
+        }
+        let random = VirtualEnv::seeded(seed).env();
+        let draw = |below: u64| random.entropy.u64() % below;
+        for _ in 0..60 {
+            let repository = repositories[draw(3) as usize];
+            let layer = format!("layer {}", draw(5));
+            let tag = format!("v{}", draw(3));
+            match draw(8) {
+                0..3 => drop(fixture.push_image(repository, &tag, layer.as_bytes()).await),
+                3 => drop(fixture.push_blob(repository, layer.as_bytes()).await),
+                4 => {
+                    let (digest, from) =
+                        (Digest::of(layer.as_bytes()), repositories[draw(3) as usize]);
+                    let path =
+                        format!("/v2/{repository}/blobs/uploads/?mount={digest}&from={from}");
+                    let reply = fixture.call("POST", &path, &[], "").await;
+                    if reply.status == StatusCode::ACCEPTED {
+                        fixture
+                            .call("DELETE", reply.header("location"), &[], "")
+                            .await;
+                    }
+                }
+                5 => {
+                    let path = format!("/v2/{repository}/manifests/{tag}");
+                    fixture.call("DELETE", &path, &[], "").await;
+                }
+                6 => {
+                    delete(&fixture, repository).await;
+                    fixture.create(repository).await;
+                }
+                _ => {
+                    fixture.world.advance(HOUR * draw(30) as u32);
+                    fixture.service.collect().await.unwrap();
+                }
+            }
+            check_links(&fixture);
+            for name in repositories {
+                check_images(&fixture, name).await;
+            }
+        }
+        for name in repositories {
+            delete(&fixture, name).await;
+        }
+        fixture.service.collect().await.unwrap();
+        fixture.world.advance(HOUR);
+        fixture.service.collect().await.unwrap();
+        assert_eq!(fixture.files(), Vec::<String>::new(), "seed {seed}");
+        // Of all rows only the password's key is left.
+        assert_eq!(
+            fixture
+                .store
+                .snapshot()
+                .list_everywhere::<TokenKeyRow>()
+                .len(),
+            1
+        );
+        let ours = gantry_store::Prefix::service_everywhere("ecr");
+        assert_eq!(
+            fixture.store.snapshot().scan(&ours).count(),
+            1,
+            "seed {seed}"
+        );
+    }
+}
+
+async fn delete(fixture: &Fixture, name: &str) {
+    let input = DeleteRepositoryRequest {
+        force: Some(true),
+        repository_name: name.to_owned(),
+        ..DeleteRepositoryRequest::default()
+    };
+    fixture
+        .service
+        .delete_repository(&fixture.context(), input)
+        .await
+        .unwrap();
+}
+
+async fn check_images(fixture: &Fixture, name: &str) {
+    let tags = fixture
+        .call("GET", &format!("/v2/{name}/tags/list"), &[], "")
+        .await;
+    for tag in tags.json()["tags"].as_array().unwrap() {
+        let path = format!("/v2/{name}/manifests/{}", tag.as_str().unwrap());
+        let image = fixture.call("GET", &path, &[], "").await;
+        assert_eq!(image.status, StatusCode::OK);
+        let layer = image.json()["layers"][0]["digest"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let blob = fixture
+            .call("GET", &format!("/v2/{name}/blobs/{layer}"), &[], "")
+            .await;
+        assert_eq!(Digest::of(&blob.body).as_str(), layer);
+    }
 }
