@@ -31,13 +31,16 @@ pub struct EcsOptions {
     pub availability_zone: Option<String>,
 }
 
+/// Whose turn it is to place in a cluster: who holds the lock.
+type Turn = Arc<AsyncMutex<()>>;
+
 /// ECS on a store.
 pub struct EcsService {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) env: Env,
     pub(crate) options: EcsOptions,
     pub(crate) page_key: PageKey,
-    placing: Mutex<BTreeMap<(Scope, ClusterName), Arc<AsyncMutex<()>>>>,
+    placing: Mutex<BTreeMap<(Scope, ClusterName), Turn>>,
 }
 
 impl EcsService {
@@ -82,7 +85,7 @@ impl EcsService {
 
     /// The turn of a cluster's placements: who holds it plans and commits, the others wait in
     /// order instead of conflicting. Safety does not rest on this but on the allocation rows.
-    pub(crate) fn placing(&self, scope: &Scope, cluster: &ClusterName) -> Arc<AsyncMutex<()>> {
+    pub(crate) fn placing(&self, scope: &Scope, cluster: &ClusterName) -> Turn {
         let mut turns = self
             .placing
             .lock()

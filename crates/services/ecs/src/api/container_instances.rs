@@ -5,7 +5,7 @@ use gantry_api::ecs::{
     Attribute, ContainerInstance, ContainerInstanceField, ContainerInstanceHealthStatus,
     DescribeContainerInstancesRequest, DescribeContainerInstancesResponse, EcsError, Failure,
     InstanceHealthCheckState, ListContainerInstancesRequest, ListContainerInstancesResponse,
-    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, VersionInfo,
+    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse,
 };
 use gantry_arn::{ClusterName, ContainerInstanceId};
 use gantry_store::{Transaction, Versioned};
@@ -20,7 +20,7 @@ use crate::model::refusal::{invalid, not_built};
 use crate::model::{resources, tags};
 use crate::service::EcsService;
 use crate::tables::{
-    AllocationRow, ClientTokenRow, ContainerInstanceRow, ContainerInstanceStatus,
+    AllocationRow, ClientTokenRow, ClusterRow, ContainerInstanceRow, ContainerInstanceStatus,
     container_instance_name,
 };
 
@@ -58,7 +58,9 @@ pub(super) async fn register_container_instance(
             let rows = Rows::new(snapshot, &scope);
             let cluster_row = rows.active_cluster(&cluster)?;
             let mut transaction = Transaction::new();
-            transaction.expect_read(&cluster_row);
+            // Written, though nothing in it changes: a deletion of the cluster that has not seen
+            // this instance then finds the row changed, and looks again.
+            transaction.update::<ClusterRow>(&cluster_row, &cluster_row.row);
             let used = token_name
                 .as_deref()
                 .and_then(|name| rows.read::<ClientTokenRow>(name));
@@ -268,7 +270,7 @@ pub(super) fn describe(
         container_instance_arn: Some(rows.scope.container_instance_arn(&row.cluster, &row.id)),
         ec2_instance_id: Some(row.ec2_instance_id.clone()),
         version: Some(row.version),
-        version_info: Some(row.version_info.clone().unwrap_or(VersionInfo::default())),
+        version_info: Some(row.version_info.clone().unwrap_or_default()),
         remaining_resources: Some(resources::remaining(
             &row.registered_resources,
             &allocation.taken,

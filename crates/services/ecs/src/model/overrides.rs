@@ -58,7 +58,7 @@ pub fn validate(overrides: &TaskOverride, definition: &TaskDefinition) -> Result
         return Err(client("Invalid 'cpu' setting for task."));
     }
     if let Some(memory) = &overrides.memory
-        && !parse_memory(memory).is_some_and(|mib| mib >= i64::from(MEMORY_MIB_MIN))
+        && parse_memory(memory).is_none_or(|mib| mib < i64::from(MEMORY_MIB_MIN))
     {
         return Err(client("Invalid 'memory' setting for task."));
     }

@@ -21,7 +21,7 @@ pub struct Scope {
 impl Scope {
     pub fn of(ctx: &RequestContext) -> Self {
         Self {
-            account: ctx.account.clone(),
+            account: ctx.account,
             region: ctx.region.clone(),
         }
     }

@@ -80,7 +80,7 @@ fn container(change: ContainerStateChange) -> Result<ContainerReport, EcsError> 
         image_digest: change.image_digest,
         exit_code: change.exit_code,
         reason: change.reason.filter(|reason| !reason.is_empty()),
-        network_bindings: change.network_bindings.unwrap_or_default(),
+        network_bindings: sorted(change.network_bindings.unwrap_or_default()),
     })
 }
 
@@ -119,11 +119,15 @@ pub fn merge(
     fill(&mut after.pull_started_at, report.pull_started_at);
     fill(&mut after.pull_stopped_at, report.pull_stopped_at);
     fill(&mut after.execution_stopped_at, report.execution_stopped_at);
-    let ran = (LastStatus::Running..LastStatus::Stopped).contains(&after.status);
-    if ran {
+    let ended = ended_essential(&after.containers, definition);
+    let (essential_ended, exited) = (
+        ended.is_some(),
+        ended.is_some_and(|c| c.exit_code.is_some()),
+    );
+    // A task may end before its node comes to report it RUNNING: an exit code tells that it ran.
+    if exited || (LastStatus::Running..LastStatus::Stopped).contains(&after.status) {
         fill(&mut after.started_at, Some(now));
     }
-    let essential_ended = ended_essential(&after.containers, definition).is_some();
     if essential_ended {
         fill(&mut after.execution_stopped_at, Some(now));
     }
@@ -162,13 +166,14 @@ fn merge_container(containers: &mut Vec<ContainerReport>, reported: &ContainerRe
     replace(&mut known.exit_code, reported.exit_code);
     replace(&mut known.reason, reported.reason.clone());
     if !reported.network_bindings.is_empty() {
-        known.network_bindings = sorted(&reported.network_bindings);
+        known
+            .network_bindings
+            .clone_from(&reported.network_bindings);
     }
 }
 
 /// Agents list bindings in no particular order; the same ones again are no change.
-fn sorted(bindings: &[NetworkBinding]) -> Vec<NetworkBinding> {
-    let mut bindings = bindings.to_vec();
+fn sorted(mut bindings: Vec<NetworkBinding>) -> Vec<NetworkBinding> {
     bindings.sort_by_key(|binding| {
         (
             binding.container_port,
@@ -216,8 +221,7 @@ fn ending(
     now: Timestamp,
 ) -> Ending {
     let essential = ended_essential(&row.containers, definition);
-    let exited = essential.is_some_and(|container| container.exit_code.is_some());
-    if row.started_at.is_some() || exited {
+    if row.started_at.is_some() {
         return Ending {
             stop_code: StopCode::EssentialContainerExited,
             reason: "Essential container in task exited".to_owned(),

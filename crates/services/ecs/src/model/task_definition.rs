@@ -19,7 +19,6 @@ mod volumes;
 
 use gantry_api::ecs::{EcsError, RegisterTaskDefinitionRequest};
 
-use super::enums;
 use super::refusal::client;
 
 /// AWS's limit of a task definition, as the JSON of the request.
@@ -28,9 +27,8 @@ const TASK_DEFINITION_BYTES_MAX: usize = 64 * 1024;
 /// The most containers in a task definition.
 const CONTAINERS_MAX: usize = 10;
 
-/// Checks the whole request.
+/// Checks the whole request, whose enums are known words ([`super::enums`]).
 pub fn validate(input: &RegisterTaskDefinitionRequest) -> Result<(), EcsError> {
-    enums::validate(input)?;
     task::validate_names(input)?;
     if input.container_definitions.is_empty() {
         return Err(client("Container list cannot be empty."));

@@ -278,7 +278,6 @@ fn an_agent_is_sent_back_to_the_host_that_it_came_by() {
     let input = DiscoverPollEndpointRequest {
         container_instance: Some(arn),
         cluster: Some("default".to_owned()),
-        ..Default::default()
     };
     let answer = done(
         harness

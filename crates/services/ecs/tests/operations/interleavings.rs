@@ -271,6 +271,37 @@ proptest! {
     }
 }
 
+#[test]
+fn a_cluster_is_not_deleted_under_an_instance_that_registers() {
+    let setup = Harness::new();
+    setup.create_cluster("default");
+    let hesitant: Arc<dyn Store> = Arc::new(Hesitant(copy(&setup.store)));
+    let harness = Harness::on(hesitant, 1);
+    let (context, mut waker) = (harness.ctx(), Context::from_waker(Waker::noop()));
+    let input = ecs::DeleteClusterRequest {
+        cluster: "default".to_owned(),
+    };
+    let mut delete = Box::pin(harness.service.delete_cluster(&context, input));
+    // It has looked, and found nothing in the cluster.
+    assert!(delete.as_mut().poll(&mut waker).is_pending());
+    let input = ecs::RegisterContainerInstanceRequest {
+        total_resources: Some(crate::harness::resources(1, 1)),
+        ..Default::default()
+    };
+    let mut register = Box::pin(harness.service.register_container_instance(&context, input));
+    assert!(register.as_mut().poll(&mut waker).is_pending());
+    assert!(matches!(
+        register.as_mut().poll(&mut waker),
+        Poll::Ready(Ok(_))
+    ));
+    let refused = loop {
+        if let Poll::Ready(answer) = delete.as_mut().poll(&mut waker) {
+            break crate::harness::refusal(answer);
+        }
+    };
+    assert_eq!(refused.0, "ClusterContainsContainerInstancesException");
+}
+
 /// A memory store with the same rows.
 fn copy(store: &Arc<dyn Store>) -> MemoryStore {
     let copy = MemoryStore::new();

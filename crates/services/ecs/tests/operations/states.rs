@@ -116,6 +116,17 @@ fn a_task_that_never_ran_has_failed_to_start_and_says_why() {
 }
 
 #[test]
+fn a_task_that_ended_before_it_was_seen_running_did_run() {
+    let (harness, _) = Harness::with_instance();
+    harness.register_web();
+    let arn = harness.run_one("web");
+    harness.submit(&arn, "STOPPED", Some(0));
+    let task = harness.task(&arn);
+    assert_eq!(task.stop_code, Some(TaskStopCode::EssentialContainerExited));
+    assert!(task.started_at.is_some());
+}
+
+#[test]
 fn a_stop_is_decided_once_and_its_reason_stays() {
     let (harness, _) = Harness::with_instance();
     harness.register_web();
