@@ -196,6 +196,8 @@ fn a_change_during_a_commit_is_not_forgotten() {
     want(&*one.store, "a", 2);
     assert!(one.plan().is_none());
     let outcome = now_or_never(one.store.commit(transaction));
+    // What the commit itself changed is seen before its answer has come back.
+    assert!(one.plan().is_none());
     one.finish(ticket, outcome);
     one.work();
     assert_eq!(present(&*one.store, "a"), Some(2));
