@@ -4,9 +4,24 @@
 //! were verified and synced, so whatever a crash leaves half way does not count.
 //! What it leaves to others: when to pull, and with whose credentials.
 
+mod challenge;
+pub(crate) mod digest;
+mod files;
+mod layer_root;
+mod layer_stream;
+mod manifest;
+pub(crate) mod platform;
+mod pull;
 mod reference;
+mod registry;
+mod store;
+mod tar_reader;
+mod tls;
+mod unpack;
 
 pub use reference::{ImageReference, ReferenceError};
+pub use store::{ImageStore, ImageStoreOptions};
+pub use unpack::LayerLimits;
 
 use serde::{Deserialize, Serialize};
 
