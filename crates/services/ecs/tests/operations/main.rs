@@ -3,6 +3,7 @@
 mod clusters;
 mod container_instances;
 mod controllers;
+mod explanations;
 mod harness;
 mod interleavings;
 mod registration_rules;
