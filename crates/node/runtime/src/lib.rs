@@ -12,18 +12,33 @@
 //! What it leaves to others: which task runs and when (the agent), what a task's reasons and
 //! statuses are called in ECS's API beyond the prefix of an error, and where log lines go.
 
+#![allow(unsafe_code, reason = "this is the one crate that calls the kernel where no safe wrapper exists; each use says why it is sound")]
+
+mod cgroup;
+mod cleanup;
+mod container;
 mod error;
 mod event;
 mod image;
+pub mod image_builder;
 mod logs;
+mod protocol;
+mod requirements;
 mod runtime;
 pub mod shim;
 mod spec;
+mod state;
+mod task;
 
+pub use cleanup::{Removed, cleanup};
 pub use error::{ErrorKind, RuntimeError};
 pub use event::{Exit, RuntimeEvent};
-pub use image::{ImageConfig, ImageReference, PulledImage, ReferenceError, RegistryAccess};
+pub use image::{
+    ImageConfig, ImageReference, ImageStore, ImageStoreOptions, LayerLimits, PulledImage,
+    ReferenceError, RegistryAccess,
+};
 pub use logs::{LogReader, LogRecord, LogStream};
+pub use requirements::{Requirement, requirements};
 pub use runtime::{
     AdoptedContainer, AdoptedTask, Runtime, RuntimeOptions, ShimCommand, StartedContainer,
     TaskHandle,

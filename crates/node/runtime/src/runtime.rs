@@ -1,19 +1,33 @@
 //! The face that an agent sees: async, one `Runtime` a data directory.
 //!
-//! What always holds: every call that changes something is durable when it returns; dropping the
+//! What always holds: every call that changes something is on disk when it returns; dropping the
 //! `Runtime`, or killing its process, ends no container.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_arn::TaskId;
 use gantry_env::{Env, Timestamp};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
-use crate::error::RuntimeError;
+use crate::cgroup;
+use crate::error::{ErrorKind, RuntimeError};
 use crate::event::{Exit, RuntimeEvent};
-use crate::image::{ImageReference, PulledImage, RegistryAccess};
+use crate::image::{ImageReference, ImageStore, PulledImage, RegistryAccess};
 use crate::logs::LogReader;
-use crate::spec::{ContainerName, ContainerSpec, InstallationId, TaskSpec};
+use crate::protocol::{Answer, Verb};
+use crate::spec::{ContainerName, ContainerSpec, InstallationId, LogSpec, TaskSpec};
+use crate::state::{
+    CONTAINER_FILE, CONTAINERS, ContainerFile, Durability, EXIT_FILE, FAILED_FILE, FORMAT, FailedFile, SHIM_FILE,
+    SHIM_LOG, SHIM_SOCKET, SPOOL, STARTED_FILE, ShimFile, StartedFile, TASK_FILE, TaskFile, container_dir,
+    is_alive, read_json, task_cgroup, task_dir, tasks_dir, write_json,
+};
+use crate::task::TaskConnection;
 
 /// How a shim is started: `exe args… <the shim's own arguments>`. Its `main` hands what follows
 /// `args` to `gantry_runtime::shim::main` before it does anything else.
@@ -61,118 +75,341 @@ pub struct StartedContainer {
 }
 
 /// Images, tasks and containers under one data directory. Cloning shares it.
-#[derive(Debug, Clone)]
-pub struct Runtime {
-    options: std::sync::Arc<RuntimeOptions>,
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    options: RuntimeOptions,
+    images: ImageStore,
+    tasks: Mutex<BTreeMap<TaskId, TaskHandle>>,
+    events_in: mpsc::UnboundedSender<RuntimeEvent>,
+    events: tokio::sync::Mutex<mpsc::UnboundedReceiver<RuntimeEvent>>,
 }
 
 /// A task that has a shim. Cloning shares it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TaskHandle {
-    task: TaskId,
+    runtime: std::sync::Weak<Inner>,
+    env: Env,
+    spec: Arc<TaskSpec>,
+    connection: TaskConnection,
 }
 
-fn not_yet(what: &str) -> RuntimeError {
-    RuntimeError::runtime(format!("{what} is not built yet"))
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for TaskHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskHandle").field("task", &self.spec.id).finish_non_exhaustive()
+    }
 }
 
 impl Runtime {
     /// Opens the data directory, making what it lacks, and throws away what a crash left half way.
     pub async fn open(options: RuntimeOptions) -> Result<Self, RuntimeError> {
-        Ok(Self {
-            options: std::sync::Arc::new(options),
-        })
+        let failed = |error: std::io::Error| {
+            RuntimeError::runtime(format!("the folder {}: {error}", options.data_dir.display()))
+        };
+        std::fs::create_dir_all(tasks_dir(&options.data_dir)).map_err(failed)?;
+        let images = ImageStore::open(&options.data_dir.join("images"), options.env.clone())?;
+        let (events_in, events) = mpsc::unbounded_channel();
+        Ok(Self(Arc::new(Inner {
+            options,
+            images,
+            tasks: Mutex::default(),
+            events_in,
+            events: tokio::sync::Mutex::new(events),
+        })))
     }
 
     pub fn installation(&self) -> &InstallationId {
-        &self.options.installation
+        &self.0.options.installation
     }
 
     /// Asks the registry what the reference stands for and fetches what this machine lacks of it.
     /// Calls for the same image share the work.
     pub async fn pull(
         &self,
-        _reference: &ImageReference,
-        _access: &RegistryAccess,
+        reference: &ImageReference,
+        access: &RegistryAccess,
     ) -> Result<PulledImage, RuntimeError> {
-        Err(not_yet("pull"))
+        self.0.images.pull(reference, access).await
     }
 
     /// What the reference stood for when it was last pulled, if all of it is still here. No network.
-    pub async fn cached(&self, _reference: &ImageReference) -> Option<PulledImage> {
-        None
+    pub async fn cached(&self, reference: &ImageReference) -> Option<PulledImage> {
+        self.0.images.cached(reference)
     }
 
     /// Makes the task's directory and starts its shim.
-    pub async fn create_task(&self, _spec: TaskSpec) -> Result<TaskHandle, RuntimeError> {
-        Err(not_yet("create_task"))
+    pub async fn create_task(&self, spec: TaskSpec) -> Result<TaskHandle, RuntimeError> {
+        let dir = task_dir(&self.0.options.data_dir, &spec.id);
+        let failed = |error: std::io::Error| {
+            RuntimeError::new(ErrorKind::CannotCreateContainer, format!("starting the task's shim: {error}"))
+        };
+        std::fs::create_dir(&dir).map_err(failed)?;
+        let file = TaskFile { format: FORMAT, installation: self.installation().clone(), spec: spec.clone() };
+        write_json(&dir.join(TASK_FILE), &file, Durability::Process).map_err(failed)?;
+        let stream = self.start_shim(&dir).map_err(failed)?;
+        let connection = self.connect(&spec, dir, stream);
+        Ok(self.keep(spec, connection))
     }
 
-    pub fn task(&self, _task: &TaskId) -> Option<TaskHandle> {
-        None
+    pub fn task(&self, task: &TaskId) -> Option<TaskHandle> {
+        lock(&self.0.tasks).get(task).cloned()
     }
 
     /// Every task on disk, connected to its shim where that runs. Call once, after `open`. Containers
     /// whose shim is gone are killed first. Exits that happened meanwhile are in the answer, not events.
     pub async fn adopt(&self) -> Result<Vec<AdoptedTask>, RuntimeError> {
-        Err(not_yet("adopt"))
+        let folder = tasks_dir(&self.0.options.data_dir);
+        let entries = std::fs::read_dir(&folder)
+            .map_err(|error| RuntimeError::runtime(format!("the folder {}: {error}", folder.display())))?;
+        let mut adopted = Vec::new();
+        for entry in entries.flatten() {
+            let dir = entry.path();
+            match read_json::<TaskFile>(&dir.join(TASK_FILE)) {
+                Some(file) => adopted.push(self.adopt_task(file.spec, dir).await?),
+                // Nothing was started before the task's file was there.
+                None => {
+                    let _ = std::fs::remove_dir_all(&dir);
+                }
+            }
+        }
+        Ok(adopted)
     }
 
     /// The next event, of any task. `None` never comes while the `Runtime` lives.
     pub async fn next_event(&self) -> Option<RuntimeEvent> {
-        std::future::pending().await
+        self.0.events.lock().await.recv().await
+    }
+
+    fn start_shim(&self, dir: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let log = std::fs::File::create(dir.join(SHIM_LOG))?;
+        let shim = &self.0.options.shim;
+        let mut child = tokio::process::Command::new(&shim.exe)
+            .args(&shim.args)
+            .arg(dir)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(log)
+            // A terminal's Ctrl-C is for this process, not for the tasks.
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()?;
+        // Somebody must take the end of this child when it comes, which may be much later.
+        tokio::spawn(async move {
+            let _ = child.wait().await;
+        });
+        Ok(ours)
+    }
+
+    fn connect(&self, spec: &TaskSpec, dir: PathBuf, stream: std::os::unix::net::UnixStream) -> TaskConnection {
+        let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+        match stream {
+            Ok(stream) => TaskConnection::new(
+                spec.id,
+                self.installation(),
+                dir,
+                stream,
+                self.0.options.env.clone(),
+                self.0.events_in.clone(),
+            ),
+            Err(_) => TaskConnection::without_shim(spec.id, self.installation(), dir),
+        }
+    }
+
+    fn keep(&self, spec: TaskSpec, connection: TaskConnection) -> TaskHandle {
+        let handle = TaskHandle {
+            runtime: Arc::downgrade(&self.0),
+            env: self.0.options.env.clone(),
+            spec: Arc::new(spec),
+            connection,
+        };
+        lock(&self.0.tasks).insert(handle.spec.id, handle.clone());
+        handle
+    }
+
+    async fn adopt_task(&self, spec: TaskSpec, dir: PathBuf) -> Result<AdoptedTask, RuntimeError> {
+        let alive = read_json::<ShimFile>(&dir.join(SHIM_FILE)).is_some_and(|shim| is_alive(shim.pid, shim.start_ticks));
+        let stream = if alive { connect_in(&dir).ok() } else { None };
+        let connection = match stream {
+            Some(stream) => self.connect(&spec, dir.clone(), stream),
+            None => TaskConnection::without_shim(spec.id, self.installation(), dir.clone()),
+        };
+        let shim_alive = !connection.is_gone() && connection.ask(Verb::Hello).await.is_ok();
+        if !shim_alive {
+            let (env, cgroup_name) = (self.0.options.env.clone(), task_cgroup(self.installation(), &spec.id));
+            blocking(move || cgroup::destroy(&env, &cgroup_name)).await?;
+        }
+        let mut containers = Vec::new();
+        for entry in std::fs::read_dir(dir.join(CONTAINERS)).into_iter().flatten().flatten() {
+            let Some(file) = read_json::<ContainerFile>(&entry.path().join(CONTAINER_FILE)) else { continue };
+            let started = read_json::<StartedFile>(&entry.path().join(STARTED_FILE));
+            let failed = read_json::<FailedFile>(&entry.path().join(FAILED_FILE));
+            containers.push(AdoptedContainer {
+                spec: file.spec,
+                pid: started.as_ref().map(|started| started.pid),
+                started_at: started.map(|started| started.at),
+                exit: read_json(&entry.path().join(EXIT_FILE)),
+                failed: failed.map(|failed| RuntimeError::new(ErrorKind::from_name(&failed.kind), failed.message)),
+            });
+        }
+        let handle = self.keep(spec.clone(), connection);
+        Ok(AdoptedTask { spec, handle, shim_alive, containers })
     }
 }
 
 impl TaskHandle {
     pub fn id(&self) -> &TaskId {
-        &self.task
+        &self.spec.id
     }
 
     /// Makes and starts a container; it runs its own program when this returns.
-    pub async fn start_container(
-        &self,
-        _spec: ContainerSpec,
-    ) -> Result<StartedContainer, RuntimeError> {
-        Err(not_yet("start_container"))
+    pub async fn start_container(&self, spec: ContainerSpec) -> Result<StartedContainer, RuntimeError> {
+        let runtime = self.runtime.upgrade().ok_or_else(|| RuntimeError::runtime("the runtime is gone"))?;
+        let image = runtime.images.image(&spec.image)?;
+        let layers_dir = runtime.images.layers_dir();
+        let lowers = runtime.images.lowers(&spec.image)?;
+        let layers = lowers
+            .iter()
+            .rev()
+            .filter_map(|lower| Some(lower.strip_prefix(&layers_dir).ok()?.to_string_lossy().into_owned()))
+            .collect();
+        let dir = container_dir(self.connection.dir(), &spec.name);
+        let failed = |error: std::io::Error| RuntimeError::create(format!("the container's folder: {error}"));
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+        let file = ContainerFile {
+            task: (*self.spec).clone(),
+            image: image.config,
+            layers_dir,
+            layers,
+            cgroup: format!("{}/{}", self.connection.cgroup(), spec.name),
+            spool_id: hex::encode(self.env.entropy.bytes16()),
+            spec,
+        };
+        write_json(&dir.join(CONTAINER_FILE), &file, Durability::Process).map_err(failed)?;
+        let (container, logs) = (file.spec.name, file.spec.logs);
+        match self.connection.ask(Verb::Start { container: container.clone(), logs }).await? {
+            Answer::Started { pid, at } => {
+                let started = RuntimeEvent::ContainerStarted { task: self.spec.id, container, pid, at };
+                let _ = runtime.events_in.send(started);
+                Ok(StartedContainer { pid, started_at: at })
+            }
+            other => Err(RuntimeError::runtime(format!("the shim answered {other:?} to a start"))),
+        }
     }
 
     /// Sends a signal by number to the container's first process. Nothing if it has ended.
-    pub async fn signal(
-        &self,
-        _container: &ContainerName,
-        _signal: i32,
-    ) -> Result<(), RuntimeError> {
-        Err(not_yet("signal"))
+    pub async fn signal(&self, container: &ContainerName, signal: i32) -> Result<(), RuntimeError> {
+        self.connection.ask(Verb::Signal { container: container.clone(), signal }).await.map(drop)
     }
 
     /// Sends the image's stop signal (SIGTERM without one), and SIGKILL after `grace`. Returns once
     /// the shim has taken it on, which then happens whatever becomes of this process; the exit is an event.
-    pub async fn stop(
-        &self,
-        _container: &ContainerName,
-        _grace: Duration,
-    ) -> Result<(), RuntimeError> {
-        Err(not_yet("stop"))
+    pub async fn stop(&self, container: &ContainerName, grace: Duration) -> Result<(), RuntimeError> {
+        let dir = container_dir(self.connection.dir(), container);
+        let file = read_json::<ContainerFile>(&dir.join(CONTAINER_FILE));
+        let wanted = file.and_then(|file| file.image.stop_signal);
+        let signal = wanted.as_deref().and_then(signal_number).unwrap_or(libc::SIGTERM);
+        let grace_ms = grace.as_millis().min(u128::from(u64::MAX)) as u64;
+        self.connection.ask(Verb::Stop { container: container.clone(), signal, grace_ms }).await.map(drop)
     }
 
     /// No more containers will start: the shim goes once those that run have ended. State and
     /// logs stay until `remove`.
     pub async fn close(&self) -> Result<(), RuntimeError> {
-        Err(not_yet("close"))
+        if self.connection.is_gone() {
+            return Ok(());
+        }
+        match self.connection.ask(Verb::Close).await {
+            // It went before it could answer.
+            Err(_) if self.connection.is_gone() => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     /// Kills what runs and removes everything of the task: processes, cgroups, files.
     pub async fn remove(&self) -> Result<(), RuntimeError> {
-        Err(not_yet("remove"))
+        if !self.connection.is_gone() && self.connection.ask(Verb::Kill).await.is_ok() {
+            tokio::select! {
+                () = self.connection.gone() => {}
+                () = self.env.sleep(KILL_PATIENCE) => {}
+            }
+        }
+        let (env, cgroup_name, dir) =
+            (self.env.clone(), self.connection.cgroup().to_owned(), self.connection.dir().to_owned());
+        blocking(move || {
+            cgroup::destroy(&env, &cgroup_name)?;
+            crate::cleanup::remove_task_dir(&dir)
+        })
+        .await?;
+        if let Some(runtime) = self.runtime.upgrade() {
+            lock(&runtime.tasks).remove(&self.spec.id);
+        }
+        Ok(())
     }
 
     /// Reads the container's spool from an offset that a record ended at (0: from the start).
-    pub fn logs(
-        &self,
-        _container: &ContainerName,
-        _offset: u64,
-    ) -> Result<LogReader, RuntimeError> {
-        Err(not_yet("logs"))
+    pub fn logs(&self, container: &ContainerName, offset: u64) -> Result<LogReader, RuntimeError> {
+        let dir = container_dir(self.connection.dir(), container);
+        let file: ContainerFile = read_json(&dir.join(CONTAINER_FILE))
+            .ok_or_else(|| RuntimeError::runtime(format!("there is no container {container}")))?;
+        if file.spec.logs == LogSpec::None {
+            return Err(RuntimeError::runtime(format!("the container {container} has no spool")));
+        }
+        Ok(LogReader::new(file.spool_id, dir.join(SPOOL), container.clone(), self.connection.clone(), offset))
     }
+}
+
+/// How long a killed task's shim may take to go.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connects to the shim of a task's folder, whatever the length of its path.
+fn connect_in(dir: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
+    let folder = std::fs::File::open(dir)?;
+    std::os::unix::net::UnixStream::connect(format!("/proc/self/fd/{}/{SHIM_SOCKET}", folder.as_raw_fd()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| RuntimeError::runtime(error.to_string()))?
+        .map_err(|error| RuntimeError::runtime(error.to_string()))
+}
+
+/// A signal by its name (`SIGQUIT`, `QUIT`) or number, as an image says it.
+fn signal_number(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let short = name.strip_prefix("SIG").unwrap_or(name);
+    SIGNALS.iter().find(|(known, _)| *known == short).map(|(_, number)| *number)
+}
+
+/// Those that an image could name to stop a program.
+const SIGNALS: [(&str, i32); 12] = [
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ABRT", libc::SIGABRT),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CONT", libc::SIGCONT),
+    ("WINCH", libc::SIGWINCH),
+    ("PWR", libc::SIGPWR),
+];
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

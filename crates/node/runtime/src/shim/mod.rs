@@ -1,0 +1,39 @@
+//! The process that holds a task's containers: their stdio, their ends, their exit codes.
+//!
+//! What always holds:
+//! - It has one thread and never runs libcontainer itself: each container is made in a forked child that
+//!   ends right after, so a shim stays as small as it was when it started.
+//! - An exit is on disk before anybody is told. What it was told to do goes on when its agent dies.
+//! - It goes when it is told to, or when nothing runs and nobody is connected.
+//!
+//! What it leaves to others: what to run, and everything after the containers' ends (the agent's side).
+
+mod clock;
+mod connection;
+mod container;
+mod maker;
+mod spool;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What `gantry shim …` does. `args` are the words after `shim`: the task's folder.
+pub fn main(args: Vec<OsString>) -> ! {
+    let code = match args.first() {
+        Some(folder) => match watch::run(&PathBuf::from(folder)) {
+            Ok(()) => 0,
+            Err(error) => {
+                note(&error.to_string());
+                1
+            }
+        },
+        None => 64,
+    };
+    std::process::exit(code)
+}
+
+/// Into the shim's own log in the task's folder, for whoever looks into what went wrong.
+fn note(text: &str) {
+    eprintln!("shim: {text}");
+}
