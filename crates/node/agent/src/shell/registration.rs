@@ -198,33 +198,50 @@ fn total_resources(resources: MachineResources) -> Vec<ecs::Resource> {
     ]
 }
 
-/// What this agent can do, under the names that task definitions require it by.
+/// Under which names task definitions ask for what. An agent without a name is never given the task,
+/// and whoever ran it reads only ATTRIBUTE. So the names of what is not built are here as well: such a
+/// task comes, and fails with a reason that says which member of which container it is.
 fn attributes() -> Vec<ecs::Attribute> {
-    let architecture = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let capabilities = [
-        "com.amazonaws.ecs.capability.docker-remote-api.1.17",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.18",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.19",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.20",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.21",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.22",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.24",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.25",
-        "com.amazonaws.ecs.capability.docker-remote-api.1.29",
+    const BUILT: [&str; 10] = [
         "com.amazonaws.ecs.capability.ecr-auth",
         "com.amazonaws.ecs.capability.logging-driver.awslogs",
         "com.amazonaws.ecs.capability.logging-driver.none",
         "com.amazonaws.ecs.capability.task-iam-role",
         "com.amazonaws.ecs.capability.task-iam-role-network-host",
+        "ecs.capability.container-ordering",
         "ecs.capability.execution-role-awslogs",
         "ecs.capability.execution-role-ecr-pull",
-        "ecs.capability.container-ordering",
-        "ecs.capability.task-cpu-mem-limit",
         "ecs.capability.logging-driver.awslogs-create-group",
+        "ecs.capability.task-cpu-mem-limit",
     ];
+    const REFUSED_BY_NAME: [&str; 20] = [
+        "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
+        "com.amazonaws.ecs.capability.logging-driver.fluentd",
+        "com.amazonaws.ecs.capability.logging-driver.gelf",
+        "com.amazonaws.ecs.capability.logging-driver.journald",
+        "com.amazonaws.ecs.capability.logging-driver.json-file",
+        "com.amazonaws.ecs.capability.logging-driver.logentries",
+        "com.amazonaws.ecs.capability.logging-driver.splunk",
+        "com.amazonaws.ecs.capability.logging-driver.syslog",
+        "com.amazonaws.ecs.capability.privileged-container",
+        "ecs.capability.container-health-check",
+        "ecs.capability.container-restart-policy",
+        "ecs.capability.efs",
+        "ecs.capability.env-files.s3",
+        "ecs.capability.firelens.fluentbit",
+        "ecs.capability.firelens.fluentd",
+        "ecs.capability.pid-ipc-namespace-sharing",
+        "ecs.capability.private-registry-authentication.secretsmanager",
+        "ecs.capability.secrets.asm.environment-variables",
+        "ecs.capability.secrets.asm.bootstrap.log-driver",
+        "ecs.capability.secrets.ssm.environment-variables",
+    ];
+    let architecture = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let docker_apis =
+        (17..=44).map(|minor| format!("com.amazonaws.ecs.capability.docker-remote-api.1.{minor}"));
     let plain = |name: &str| ecs::Attribute {
         name: name.to_owned(),
         ..ecs::Attribute::default()
@@ -239,7 +256,8 @@ fn attributes() -> Vec<ecs::Attribute> {
         valued("ecs.os-family", "LINUX"),
         valued("ecs.cpu-architecture", architecture),
     ];
-    attributes.extend(capabilities.into_iter().map(plain));
+    attributes.extend(BUILT.into_iter().chain(REFUSED_BY_NAME).map(plain));
+    attributes.extend(docker_apis.map(|name| plain(&name)));
     attributes
 }
 
