@@ -181,7 +181,7 @@ impl AcsRoute {
     ) -> String {
         let assignments = Assignments {
             names: RegistryNames {
-                account: context.account.clone(),
+                account: context.account,
                 region: context.region.clone(),
                 joined: context.host.clone(),
             },
