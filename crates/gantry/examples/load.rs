@@ -74,7 +74,11 @@ impl Gantry {
         let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
         let endpoint = text("endpoint");
         let registry = endpoint.trim_start_matches("http://").to_owned();
-        let keys = gantry_api::client::StaticKeys::new(text("access_key_id"), text("secret_access_key"));
+        let keys = gantry_api::sigv4::SigningCredentials {
+            access_key_id: text("access_key_id"),
+            secret: text("secret_access_key"),
+            session_token: None,
+        };
         let region = text("region").parse().context("the region")?;
         let client = Client::new(&endpoint, region, std::sync::Arc::new(keys), gantry_env::Env::real())?;
         Ok(Gantry { client, registry })

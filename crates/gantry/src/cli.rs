@@ -107,9 +107,6 @@ pub enum Explain {
     Task {
         /// The task's id or ARN.
         id: String,
-        /// The cluster, where only an id is given.
-        #[arg(long, default_value = "default")]
-        cluster: String,
         #[command(flatten)]
         data_dir: DataDirOption,
     },

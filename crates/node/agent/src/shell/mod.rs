@@ -182,8 +182,10 @@ async fn asked_to_end(shutdown: &mut watch::Receiver<Shutdown>, ending: bool) ->
         Shutdown::StopTasks => !ending,
         Shutdown::LeaveTasks => true,
     };
-    match shutdown.wait_for(counts).await {
-        Ok(asked) => *asked,
+    // Copied out at once: the guard that `wait_for` gives must not be held across a wait.
+    let asked = shutdown.wait_for(counts).await.map(|asked| *asked);
+    match asked {
+        Ok(asked) => asked,
         Err(_) if ending => std::future::pending().await,
         Err(_) => Shutdown::LeaveTasks,
     }

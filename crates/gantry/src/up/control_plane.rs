@@ -1,0 +1,172 @@
+//! The control plane's parts, put together over one store and one archive, and served on one port.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use gantry_api::auth::CredentialPolicy;
+use gantry_api::server::Server;
+use gantry_api::tls::Authority;
+use gantry_archive::Archive;
+use gantry_arn::{AccountId, Region};
+use gantry_ecr::EcrService;
+use gantry_ecs::acs::{AcsRoute, TcsRoute, forget_connections};
+use gantry_ecs::{EcsService, controllers};
+use gantry_env::Env;
+use gantry_iam::{IamService, InstallationKeys};
+use gantry_logs::LogsService;
+use gantry_reconcile::{Controller, Drive, Driver, Effect, EffectSink, LeaseKeeper, LeaseTimes, Limits};
+use gantry_store::{SqliteStore, Store};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::explain_route::{EXPLAIN_PATH, ExplainRoute};
+use super::role_credentials::IamRoleCredentials;
+use crate::cli::UpOptions;
+use crate::data_dir::DataDir;
+
+/// Everything that answers requests, opened and not serving yet.
+pub struct ControlPlane {
+    store: Arc<dyn Store>,
+    env: Env,
+    server: Server,
+    keys: InstallationKeys,
+    region: Region,
+    logs: Arc<LogsService>,
+    ecr: Arc<EcrService>,
+}
+
+impl ControlPlane {
+    /// Opens the store and makes the services over it.
+    pub async fn open(dir: &DataDir, env: &Env, options: &UpOptions) -> anyhow::Result<ControlPlane> {
+        let account = AccountId::default();
+        // The directory is locked from here on, so nobody else touches what follows.
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.store(), env.clone())?);
+        forget_connections(&store, env).await?;
+        let archive = Archive::open(dir.archive(), env.clone()).await.context("opening the log archive")?;
+        let iam = Arc::new(IamService::new(store.clone(), env.clone()));
+        let credentials = iam.credentials().clone();
+        let keys = credentials.bootstrap(&account).await.context("making the installation's keys")?;
+        let ecs = Arc::new(EcsService::new(store.clone(), env.clone(), Default::default()));
+        create_default_cluster(&ecs, env, &account).await?;
+        let ecr = EcrService::new(store.clone(), &dir.registry(), env.clone(), Default::default())
+            .await
+            .context("opening the registry's blobs")?;
+        let logs = Arc::new(LogsService::new(store.clone(), archive, env.clone()));
+
+        let source = Arc::new(credentials.clone());
+        let policy = if options.accept_any_credentials {
+            CredentialPolicy::AcceptAny { source, account }
+        } else {
+            CredentialPolicy::Verify(source)
+        };
+        let roles = Arc::new(IamRoleCredentials::new(credentials));
+        let authority = Authority::open(&dir.tls(), env.now()).context("opening the certificate authority")?;
+        let names = vec![options.listen.ip().to_string()];
+        let server = Server::builder(env.clone(), policy)
+            .service(gantry_api::ecs::service(ecs.clone()))
+            .service(gantry_api::ecr::service(ecr.clone()))
+            .service(gantry_api::logs::service(logs.clone()))
+            .service(gantry_api::iam::service(iam.clone()))
+            .service(gantry_api::sts::service(iam))
+            .raw_route("/v2/", ecr.registry())
+            .websocket("/acs/ws", Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)))
+            .websocket("/tcs/ws", Arc::new(TcsRoute::new(env.clone())))
+            .websocket(EXPLAIN_PATH, Arc::new(ExplainRoute::new(store.clone())))
+            .tls(authority.server_config(&names, env.now())?)
+            .build();
+        Ok(ControlPlane { store, env: env.clone(), server, keys, region: Region::default(), logs, ecr })
+    }
+
+    pub fn keys(&self) -> &InstallationKeys {
+        &self.keys
+    }
+
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Serves, reconciles and keeps house until `stop` is true.
+    pub fn start(&self, listener: TcpListener, stop: &watch::Sender<bool>) -> JoinHandle<()> {
+        let (server, serving) = (self.server.clone(), stopped(stop));
+        let server = tokio::spawn(async move { server.serve(listener, serving).await });
+
+        let keeper = LeaseKeeper::new("ecs", 0, "gantry-up", LeaseTimes::default());
+        let drivers = drivers(&self.store, &keeper);
+        let lease = gantry_reconcile::run_lease(self.store.clone(), keeper, self.env.clone(), stopped(stop));
+        let controllers = gantry_reconcile::run(
+            self.store.clone(),
+            drivers,
+            Arc::new(NoEffects),
+            self.env.clone(),
+            stopped(stop),
+        );
+        let house = self.logs.as_ref().clone().keep_house();
+        let collection = self.ecr.clone().run_collection();
+        let ended = stopped(stop);
+        tokio::spawn(async move {
+            tokio::spawn(async move {
+                // Both may be dropped at any moment.
+                tokio::select! {
+                    () = house => {}
+                    _ = collection => {}
+                    () = ended => {}
+                }
+            });
+            tokio::join!(lease, controllers);
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the server ended with a fault");
+            }
+        })
+    }
+}
+
+fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper) -> Vec<Box<dyn Drive>> {
+    fn driver<C: Controller + 'static>(store: &Arc<dyn Store>, keeper: &LeaseKeeper, controller: C) -> Box<dyn Drive>
+    where
+        C::Key: 'static,
+    {
+        Box::new(Driver::new(controller, store.clone(), keeper.handle(), Limits::default()))
+    }
+    vec![
+        driver(store, keeper, controllers::StoppedTaskRetention),
+        driver(store, keeper, controllers::ClientTokenExpiry),
+        driver(store, keeper, controllers::DeregisteredInstances),
+        driver(store, keeper, controllers::TaskDefinitionDeletion),
+    ]
+}
+
+/// No controller of this build has effects on other services; one that had would be told so.
+struct NoEffects;
+
+#[async_trait::async_trait]
+impl EffectSink for NoEffects {
+    async fn perform(&self, effect: &Effect) -> Result<(), String> {
+        Err(format!("{} is not built", effect.operation))
+    }
+}
+
+/// As at AWS's console, the cluster named `default` is there before anybody asks.
+async fn create_default_cluster(ecs: &EcsService, env: &Env, account: &AccountId) -> anyhow::Result<()> {
+    use gantry_api::ecs::Ecs;
+    let context = gantry_api::RequestContext {
+        account: *account,
+        region: Region::default(),
+        principal: gantry_api::auth::root_principal(*account, "gantry"),
+        request_id: "start".to_owned(),
+        host: None,
+        now: env.now(),
+    };
+    ecs.create_cluster(&context, Default::default())
+        .await
+        .map(drop)
+        .map_err(|error| anyhow::anyhow!("creating the cluster default: {error}"))
+}
+
+/// Ends once `stop` is true, or nobody is left to say so.
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stop = stop.subscribe();
+    async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}

@@ -1,0 +1,46 @@
+//! What a task's roles are worth: sessions that IAM issues.
+
+use async_trait::async_trait;
+use gantry_api::RequestContext;
+use gantry_api::acs::{RoleCredentials as Issued, RoleType};
+use gantry_ecs::acs::RoleCredentials;
+use gantry_iam::{Credentials, TASK_SESSION};
+
+/// Issues them through IAM.
+pub struct IamRoleCredentials {
+    credentials: Credentials,
+}
+
+impl IamRoleCredentials {
+    pub fn new(credentials: Credentials) -> IamRoleCredentials {
+        IamRoleCredentials { credentials }
+    }
+}
+
+#[async_trait]
+impl RoleCredentials for IamRoleCredentials {
+    async fn assume(
+        &self,
+        _context: &RequestContext,
+        role_arn: &str,
+        _role: &RoleType,
+        task_arn: &str,
+    ) -> Option<Issued> {
+        // As at AWS, the session is named after the task.
+        let task = task_arn.rsplit('/').next().unwrap_or(task_arn);
+        match self.credentials.issue_role_session(role_arn, task, TASK_SESSION).await {
+            Ok(session) => Some(Issued {
+                credentials_id: Some(session.access_key_id.clone()),
+                role_arn: Some(role_arn.to_owned()),
+                access_key_id: Some(session.access_key_id),
+                secret_access_key: Some(session.secret_access_key),
+                session_token: Some(session.session_token),
+                expiration: Some(session.expiration.to_string()),
+            }),
+            Err(error) => {
+                tracing::warn!(task = task_arn, role = role_arn, %error, "a task runs without the credentials of its role");
+                None
+            }
+        }
+    }
+}
