@@ -25,6 +25,8 @@ pub struct Registries {
     clients: Arc<Clients>,
     env: Env,
     passwords: Mutex<BTreeMap<PasswordKey, Password>>,
+    /// Many pulls begin at once; one of them asks.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// The registry's region and account, and the task whose execution role asks, if one does.
@@ -43,6 +45,7 @@ impl Registries {
             clients,
             env,
             passwords: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -65,16 +68,20 @@ impl Registries {
         let account = registry_id.clone().unwrap_or_default();
         let role_of = use_execution_role.then_some(task);
         let key = (region.clone(), account.clone(), role_of);
-        let kept = self.lock().get(&key).cloned();
-        let fresh = kept.filter(|p| p.expires_at > self.env.now() + PASSWORD_LEFT_MIN);
-        let password = match fresh {
+        let password = match self.kept(&key) {
             Some(password) => password,
             None => {
-                let password = self
-                    .ask(task, &region, &account, *use_execution_role)
-                    .await?;
-                self.lock().insert(key, password.clone());
-                password
+                let _asking = self.asking.lock().await;
+                match self.kept(&key) {
+                    Some(password) => password,
+                    None => {
+                        let password = self
+                            .ask(task, &region, &account, *use_execution_role)
+                            .await?;
+                        self.lock().insert(key, password.clone());
+                        password
+                    }
+                }
             }
         };
         Ok(RegistryAccess {
@@ -82,6 +89,11 @@ impl Registries {
             basic: Some((password.user, password.password)),
             bearer: None,
         })
+    }
+
+    fn kept(&self, key: &PasswordKey) -> Option<Password> {
+        let kept = self.lock().get(key).cloned();
+        kept.filter(|password| password.expires_at > self.env.now() + PASSWORD_LEFT_MIN)
     }
 
     /// Passwords for this registry are asked for again.

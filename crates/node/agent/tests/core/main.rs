@@ -1,0 +1,4 @@
+//! The agent's core, one rule at a time.
+
+mod plans;
+mod tasks;

@@ -1,0 +1,488 @@
+//! One task from its payload to its last report.
+
+use std::time::Duration;
+
+use gantry_agent::core::step::{
+    CallError, CallId, Exit, PersistId, RuntimeCommand, RuntimeEvent, TaskStateChange, Timer,
+};
+use gantry_agent::core::{
+    AgentCore, ContainerStatus, Identity, Input, JournalRecord, Output, TaskStatus,
+};
+use gantry_api::acs::{Frame, PayloadMessage, Task, TaskManifestMessage};
+use gantry_arn::TaskId;
+use gantry_env::Timestamp;
+use serde_json::{Value, json};
+
+fn id() -> TaskId {
+    TaskId::from_random([7; 16])
+}
+
+struct Agent {
+    core: AgentCore,
+    /// What came out and has not been looked at.
+    out: Vec<Output>,
+    number: i64,
+}
+
+impl Agent {
+    fn new() -> Agent {
+        let identity = Identity {
+            cluster_arn: "c".into(),
+            container_instance_arn: "i".into(),
+        };
+        let core = AgentCore::new(identity, 1);
+        let mut agent = Agent {
+            core,
+            out: Vec::new(),
+            number: 0,
+        };
+        agent.step(Input::Loaded {
+            records: Vec::new(),
+            adopted: Vec::new(),
+        });
+        agent.step(Input::Connected);
+        agent.out.clear();
+        agent
+    }
+
+    fn step(&mut self, input: Input) {
+        let outputs = self.core.step(Timestamp::from_millis(1000), input);
+        self.out.extend(outputs);
+    }
+
+    fn payload(&mut self, desired: &str, containers: Value) {
+        self.number += 1;
+        let arn = format!("arn:aws:ecs:us-east-1:000000000000:task/default/{}", id());
+        let mut containers = containers;
+        for container in containers.as_array_mut().unwrap() {
+            container["image"] = json!("localhost:4566/app");
+            container["dockerConfig"] = json!({"hostConfig": "{\"NetworkMode\":\"none\"}"});
+        }
+        let task: Task = serde_json::from_value(
+            json!({"arn": arn, "desiredStatus": desired, "containers": containers}),
+        )
+        .unwrap();
+        self.step(Input::Frame(Frame::Payload(PayloadMessage {
+            message_id: Some(format!("m{}", self.number)),
+            seq_num: Some(self.number),
+            tasks: vec![task],
+            ..PayloadMessage::default()
+        })));
+    }
+
+    fn persist_all(&mut self) {
+        let ids: Vec<PersistId> = self
+            .out
+            .iter()
+            .filter_map(|o| match o {
+                Output::Persist { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        self.out.retain(|o| !matches!(o, Output::Persist { .. }));
+        if let Some(last) = ids.last() {
+            self.step(Input::Persisted(*last));
+        }
+    }
+
+    fn commands(&mut self) -> Vec<RuntimeCommand> {
+        let taken = std::mem::take(&mut self.out);
+        let (commands, rest): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .partition(|o| matches!(o, Output::Runtime(_)));
+        self.out = rest;
+        commands
+            .into_iter()
+            .map(|o| match o {
+                Output::Runtime(command) => command,
+                _ => unreachable!(),
+            })
+            .collect()
+    }
+
+    fn names(&mut self) -> Vec<String> {
+        self.commands()
+            .into_iter()
+            .map(|command| match command {
+                RuntimeCommand::Pull { plan, .. } => format!("pull {}", plan.name),
+                RuntimeCommand::Start { plan, .. } => format!("start {}", plan.name),
+                RuntimeCommand::Stop { container, .. } => format!("stop {container}"),
+                RuntimeCommand::Remove { .. } => "remove".to_owned(),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn reports(&mut self) -> Vec<(CallId, TaskStateChange)> {
+        let mut reports = Vec::new();
+        self.out.retain(|o| match o {
+            Output::Call { call, request } => {
+                reports.push((*call, request.clone()));
+                false
+            }
+            _ => true,
+        });
+        reports
+    }
+
+    fn acknowledge(&mut self) -> TaskStateChange {
+        let mut reports = self.reports();
+        assert_eq!(reports.len(), 1, "one report at a time");
+        let (call, report) = reports.remove(0);
+        self.step(Input::Reply {
+            call,
+            result: Ok(()),
+        });
+        report
+    }
+
+    fn pulled(&mut self, container: &str) {
+        let digest = "sha256:1".to_owned();
+        let container = container.to_owned();
+        self.step(Input::Runtime(RuntimeEvent::Pulled {
+            task: id(),
+            container,
+            digest,
+        }));
+    }
+
+    fn started(&mut self, container: &str) {
+        self.step(Input::Runtime(RuntimeEvent::Started {
+            task: id(),
+            container: container.to_owned(),
+            runtime_id: format!("r-{container}"),
+            at: Timestamp::from_millis(5),
+        }));
+    }
+
+    fn exited(&mut self, container: &str, exit_code: i32, out_of_memory: bool) {
+        let exit = Exit {
+            exit_code,
+            out_of_memory,
+            at: Timestamp::from_millis(9),
+        };
+        self.step(Input::Runtime(RuntimeEvent::Exited {
+            task: id(),
+            container: container.to_owned(),
+            runtime_id: format!("r-{container}"),
+            exit,
+        }));
+    }
+
+    fn acks(&mut self) -> Vec<String> {
+        let mut acks = Vec::new();
+        self.out.retain(|o| match o {
+            Output::Send(Frame::Ack(ack)) => {
+                acks.extend(ack.message_id.clone());
+                false
+            }
+            _ => true,
+        });
+        acks
+    }
+
+    /// One container that runs and is reported as such.
+    fn running() -> Agent {
+        let mut agent = Agent::new();
+        agent.payload("RUNNING", json!([{"name": "web"}]));
+        agent.persist_all();
+        agent.pulled("web");
+        agent.started("web");
+        assert_eq!(agent.acknowledge().status, TaskStatus::Running);
+        agent.out.clear();
+        agent
+    }
+}
+
+#[test]
+fn a_task_is_acknowledged_and_started_only_once_it_is_on_disk() {
+    let mut agent = Agent::new();
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.pulled("web");
+    assert_eq!(agent.names(), ["pull web"]);
+    assert!(agent.acks().is_empty());
+    agent.persist_all();
+    assert_eq!(agent.names(), ["start web"]);
+    assert_eq!(agent.acks(), ["m1"]);
+    // The same again is acknowledged and starts nothing.
+    agent.number = 0;
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.persist_all();
+    assert_eq!(agent.acks(), ["m1"]);
+    assert_eq!(agent.names(), [""; 0]);
+}
+
+#[test]
+fn an_essential_container_that_ends_ends_the_task() {
+    let mut agent = Agent::running();
+    agent.exited("web", 3, false);
+    let report = agent.acknowledge();
+    assert_eq!(report.status, TaskStatus::Stopped);
+    assert_eq!(
+        report.reason.as_deref(),
+        Some("Essential container in task exited")
+    );
+    assert_eq!(report.containers[0].exit_code, Some(3));
+    assert_eq!(report.execution_stopped_at, Some(Timestamp::from_millis(9)));
+    assert_eq!(
+        agent.names(),
+        [""; 0],
+        "the runtime keeps it until the end is on disk"
+    );
+    agent.persist_all();
+    assert_eq!(agent.names(), ["remove"]);
+    agent.step(Input::Runtime(RuntimeEvent::Removed { task: id() }));
+    assert!(agent.out.iter().any(|o| matches!(
+        o,
+        Output::Persist { records, .. }
+            if records.contains(&JournalRecord::Forgotten { task_id: id() })
+    )));
+}
+
+#[test]
+fn running_is_told_before_stopped_even_if_both_are_late() {
+    let mut agent = Agent::new();
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.persist_all();
+    agent.pulled("web");
+    agent.started("web");
+    agent.exited("web", 0, false);
+    let reports = agent.reports();
+    let [(call, report)] = &reports[..] else {
+        panic!("one at a time: {reports:?}")
+    };
+    assert_eq!(report.status, TaskStatus::Running);
+    let result = Err(CallError::Retry {
+        message: "away".into(),
+    });
+    agent.step(Input::Reply {
+        call: *call,
+        result,
+    });
+    assert!(agent.reports().is_empty(), "it waits");
+    agent.step(Input::Timer(Timer::Report(id())));
+    assert_eq!(agent.acknowledge().status, TaskStatus::Running);
+    assert_eq!(agent.acknowledge().status, TaskStatus::Stopped);
+}
+
+#[test]
+fn out_of_memory_is_said_so() {
+    let mut agent = Agent::running();
+    agent.exited("web", 137, true);
+    let report = agent.acknowledge();
+    let web = &report.containers[0];
+    assert_eq!(web.exit_code, Some(137));
+    assert!(
+        web.reason
+            .as_ref()
+            .unwrap()
+            .starts_with("OutOfMemoryError: ")
+    );
+}
+
+#[test]
+fn a_failed_pull_is_the_tasks_reason() {
+    let mut agent = Agent::new();
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.persist_all();
+    let reason = "CannotPullContainerError: there is no such image".to_owned();
+    agent.step(Input::Runtime(RuntimeEvent::PullFailed {
+        task: id(),
+        container: "web".into(),
+        reason: reason.clone(),
+    }));
+    let report = agent.acknowledge();
+    assert_eq!(
+        (report.status, report.reason),
+        (TaskStatus::Stopped, Some(reason.clone()))
+    );
+    assert_eq!(report.containers[0].reason, Some(reason));
+    assert_eq!(report.containers[0].exit_code, None);
+}
+
+#[test]
+fn containers_start_in_the_order_of_their_dependencies_and_stop_in_reverse() {
+    let mut agent = Agent::new();
+    agent.payload(
+        "RUNNING",
+        json!([
+            {"name": "app", "stopTimeout": 7, "dependsOn": [
+                {"containerName": "init", "condition": "SUCCESS"},
+                {"containerName": "db", "condition": "START"},
+            ]},
+            {"name": "init", "essential": false},
+            {"name": "db"},
+        ]),
+    );
+    agent.persist_all();
+    for container in ["app", "init", "db"] {
+        agent.pulled(container);
+    }
+    assert_eq!(agent.names()[3..], ["start init", "start db"]);
+    agent.started("init");
+    agent.exited("init", 0, false);
+    assert_eq!(agent.names(), [""; 0]);
+    agent.started("db");
+    assert_eq!(agent.names(), ["start app"]);
+    agent.started("app");
+    assert_eq!(agent.acknowledge().status, TaskStatus::Running);
+    agent.payload("STOPPED", json!([]));
+    let [
+        RuntimeCommand::Stop {
+            container, grace, ..
+        },
+    ] = &agent.commands()[..]
+    else {
+        panic!("only what nothing depends on is stopped");
+    };
+    assert_eq!(
+        (container.as_str(), *grace),
+        ("app", Duration::from_secs(7))
+    );
+    agent.exited("app", 0, false);
+    assert_eq!(agent.names(), ["stop db"]);
+    agent.exited("db", 0, false);
+    let report = agent.acknowledge();
+    assert_eq!((report.status, report.reason), (TaskStatus::Stopped, None));
+}
+
+#[test]
+fn a_dependency_that_fails_fails_what_waits_for_it() {
+    let mut agent = Agent::new();
+    agent.payload(
+        "RUNNING",
+        json!([
+            {"name": "app", "dependsOn": [{"containerName": "init", "condition": "SUCCESS"}]},
+            {"name": "init", "essential": false},
+        ]),
+    );
+    agent.persist_all();
+    agent.pulled("app");
+    agent.pulled("init");
+    agent.started("init");
+    agent.exited("init", 1, false);
+    let report = agent.acknowledge();
+    assert_eq!(report.status, TaskStatus::Stopped);
+    assert!(report.reason.unwrap().starts_with("TaskDependencyError: "));
+}
+
+#[test]
+fn a_container_that_is_not_essential_ends_alone_and_is_told() {
+    let mut agent = Agent::new();
+    agent.payload(
+        "RUNNING",
+        json!([{"name": "web"}, {"name": "side", "essential": false}]),
+    );
+    agent.persist_all();
+    for container in ["web", "side"] {
+        agent.pulled(container);
+        agent.started(container);
+    }
+    agent.acknowledge();
+    agent.exited("side", 4, false);
+    let report = agent.acknowledge();
+    assert_eq!(report.status, TaskStatus::Running);
+    let side = report.containers.iter().find(|c| c.name == "side").unwrap();
+    assert_eq!(
+        (side.status, side.exit_code),
+        (ContainerStatus::Stopped, Some(4))
+    );
+}
+
+#[test]
+fn a_stop_while_a_start_is_under_way_waits_for_it() {
+    let mut agent = Agent::new();
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.persist_all();
+    agent.pulled("web");
+    agent.names();
+    agent.payload("STOPPED", json!([]));
+    assert_eq!(agent.names(), [""; 0]);
+    agent.started("web");
+    assert_eq!(agent.names(), ["stop web"]);
+    agent.exited("web", 143, false);
+    // A task that was to stop all the while is told as such only; that it ran shows in its id.
+    let first = agent.acknowledge();
+    assert!(first.containers[0].runtime_id.is_some());
+}
+
+#[test]
+fn a_task_that_was_to_stop_before_it_came_is_told_stopped() {
+    let mut agent = Agent::new();
+    agent.payload("STOPPED", json!([{"name": "web"}]));
+    agent.persist_all();
+    assert_eq!(agent.acknowledge().status, TaskStatus::Stopped);
+    assert_eq!(agent.names(), ["remove"]);
+}
+
+#[test]
+fn a_manifest_stops_nothing_by_itself() {
+    let mut agent = Agent::running();
+    let manifest = |timeline| {
+        Input::Frame(Frame::TaskManifest(TaskManifestMessage {
+            message_id: Some(format!("t{timeline}")),
+            timeline: Some(timeline),
+            ..TaskManifestMessage::default()
+        }))
+    };
+    let offers = |agent: &mut Agent| {
+        let offered = agent
+            .out
+            .iter()
+            .any(|o| matches!(o, Output::Send(Frame::TaskStopVerification(_))));
+        agent.out.clear();
+        offered
+    };
+    // Not newer than the payload that brought the task.
+    agent.step(manifest(1));
+    assert!(!offers(&mut agent));
+    agent.step(manifest(50));
+    assert_eq!(agent.names(), [""; 0]);
+    assert!(offers(&mut agent));
+    let ack = |message_id: &str| {
+        let arn = format!("arn:aws:ecs:us-east-1:000000000000:task/default/{}", id());
+        let ack = json!({"messageId": message_id, "stopTasks": [{"taskArn": arn}]});
+        Input::Frame(Frame::TaskStopVerificationAck(
+            serde_json::from_value(ack).unwrap(),
+        ))
+    };
+    agent.step(ack("t1"));
+    assert_eq!(agent.names(), [""; 0], "the answer to another manifest");
+    agent.step(ack("t50"));
+    assert_eq!(agent.names(), ["stop web"]);
+}
+
+#[test]
+fn a_silent_control_plane_is_given_up_and_found_again() {
+    let mut agent = Agent::running();
+    agent.step(Input::Timer(Timer::Silence));
+    // Something was heard since the socket was opened.
+    assert!(!agent.out.contains(&Output::Disconnect));
+    agent.step(Input::Timer(Timer::Silence));
+    assert!(agent.out.contains(&Output::Disconnect));
+    assert!(agent.out.iter().any(|o| matches!(
+        o,
+        Output::SetTimer {
+            timer: Timer::Reconnect,
+            ..
+        }
+    )));
+    agent.out.clear();
+    agent.step(Input::Timer(Timer::Reconnect));
+    assert_eq!(agent.out, [Output::Connect]);
+    assert_eq!(agent.core.tasks().count(), 1, "its tasks run on");
+}
+
+#[test]
+fn a_container_instance_that_is_not_wanted_stays_away_for_an_hour() {
+    let mut agent = Agent::running();
+    agent.step(Input::Frame(Frame::InactiveInstance(Default::default())));
+    let after = agent.out.iter().find_map(|o| match o {
+        Output::SetTimer {
+            timer: Timer::Reconnect,
+            after,
+        } => Some(*after),
+        _ => None,
+    });
+    assert_eq!(after, Some(Duration::from_secs(3600)));
+}
