@@ -1,0 +1,82 @@
+//! Images from a registry to folders on disk: what is shared, what is refused, what is left after a
+//! failure. Run as root, because owners, set-user-id and whiteouts are root's.
+
+mod layers;
+mod pulls;
+mod refusals;
+mod registry;
+mod unpacking;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gantry_env::Env;
+use gantry_runtime::{ImageStore, PulledImage, RegistryAccess, RuntimeError};
+use tempfile::TempDir;
+
+use layers::{Layer, image};
+use registry::TestRegistry;
+
+/// A store in a folder of its own, and a registry.
+struct Fixture {
+    dir: TempDir,
+    store: ImageStore,
+    registry: TestRegistry,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            store: ImageStore::open(&dir.path().join("images"), Env::real()).unwrap(),
+            registry: TestRegistry::start().await,
+            dir,
+        }
+    }
+
+    async fn pull(&self, name: &str) -> Result<PulledImage, RuntimeError> {
+        self.pull_with(name, &RegistryAccess::default()).await
+    }
+
+    async fn pull_with(
+        &self,
+        name: &str,
+        access: &RegistryAccess,
+    ) -> Result<PulledImage, RuntimeError> {
+        let reference = self.registry.reference(name);
+        tokio::time::timeout(Duration::from_secs(30), self.store.pull(&reference, access))
+            .await
+            .expect("the pull does not end")
+    }
+
+    /// Pulls an image of this one layer and says where it is.
+    async fn pull_layer(&self, tar: &[u8]) -> Result<PathBuf, RuntimeError> {
+        image(&[Layer::plain(tar)]).put(&self.registry, "layer", "1");
+        let pulled = self.pull("layer:1").await?;
+        Ok(self.store.lowers(&pulled.digest)?.remove(0))
+    }
+
+    fn images(&self) -> PathBuf {
+        self.dir.path().join("images")
+    }
+
+    /// Nothing that counts, and nothing half done.
+    fn assert_empty(&self) {
+        for part in ["temporary", "pending", "layers/sha256", "references"] {
+            assert_eq!(
+                names(&self.images().join(part)),
+                Vec::<String>::new(),
+                "{part}"
+            );
+        }
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
