@@ -110,7 +110,7 @@ impl Journal {
                 payload,
             } => {
                 self.tasks
-                    .entry(task_id.clone())
+                    .entry(*task_id)
                     .or_insert_with(|| JournalledTask {
                         cluster: cluster.clone(),
                         payload: (**payload).clone(),
@@ -133,12 +133,12 @@ impl Journal {
         let mut records = vec![JournalRecord::Seen { number: self.seen }];
         for (task_id, task) in &self.tasks {
             records.push(JournalRecord::Accepted {
-                task_id: task_id.clone(),
+                task_id: *task_id,
                 cluster: task.cluster.clone(),
                 payload: Box::new(task.payload.clone()),
             });
             records.push(JournalRecord::Progress {
-                task_id: task_id.clone(),
+                task_id: *task_id,
                 state: Box::new(task.state.clone()),
             });
         }

@@ -181,7 +181,7 @@ pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
         cpu_limit: cpu
             .filter(|cpu| *cpu > 0.0)
             .map(|vcpu| (vcpu * 1024.0).round() as u64),
-        memory_limit_bytes: memory.and_then(|mib| mebibytes(mib)),
+        memory_limit_bytes: memory.and_then(mebibytes),
         containers: plans,
     })
 }
