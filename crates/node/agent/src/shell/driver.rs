@@ -79,15 +79,21 @@ impl Driver {
         let mut adopted = Vec::with_capacity(found.len());
         for task in found {
             let id = task.spec.id;
-            let containers = task
-                .containers
-                .iter()
-                .map(|container| {
-                    let name = container.spec.name.as_str().to_owned();
-                    let state = adopted_container(&id, container, task.shim_alive);
-                    (name, state)
-                })
-                .collect();
+            if task.containers.is_empty() && !task.shim_alive {
+                // Nothing was ever started in it, and nothing can be: it is made anew when it is needed.
+                task.handle.remove().await?;
+                continue;
+            }
+            let mut containers = BTreeMap::new();
+            for container in &task.containers {
+                let state = adopted_container(&id, container, task.shim_alive);
+                if state == AdoptedContainer::Starting {
+                    let (driver, handle) = (self.clone(), task.handle.clone());
+                    let spec = container.spec.clone();
+                    tokio::spawn(async move { driver.finish_start(id, handle, spec).await });
+                }
+                containers.insert(container.spec.name.as_str().to_owned(), state);
+            }
             lock(&self.0.tasks).insert(id, Arc::new(OnceCell::from(task.handle)));
             adopted.push(AdoptedTask {
                 task: id,
@@ -101,6 +107,21 @@ impl Driver {
             }
         });
         Ok(adopted)
+    }
+
+    /// The last process died while it had a container started. A shim that never heard of it starts it
+    /// now. One that did refuses, and since it does not say what became of that start, the container
+    /// counts as failed; removing the task ends it in any case, so it never runs twice.
+    async fn finish_start(&self, task: TaskId, handle: TaskHandle, spec: ContainerSpec) {
+        let container = spec.name.as_str().to_owned();
+        if let Err(error) = handle.start_container(spec).await {
+            let reason = error.to_string();
+            self.tell(RuntimeEvent::StartFailed {
+                task,
+                container,
+                reason,
+            });
+        }
     }
 
     /// Begins a command and returns.
