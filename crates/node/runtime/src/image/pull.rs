@@ -164,7 +164,7 @@ impl Pull<'_> {
         let slot = self.store.slots.clone().acquire_owned().await;
         // Held until the thread that unpacks has ended, even if this pull is given up before.
         let held = Arc::new((locked, slot));
-        let mut tries = self.repository.tries();
+        let mut tries = self.store.http.tries();
         loop {
             let failed = match self.fetch_layer(blob, diff_id, held.clone()).await {
                 Ok(()) => return Ok(()),

@@ -2,170 +2,31 @@
 //!
 //! What always holds: credentials go to the registry they were given for and to the token service it names
 //! over a connection no weaker than its own; a redirect to another host gets none, and none leads from https to
-//! http. Everything that is read into memory has a limit, every wait has an end, and only what may
-//! pass by itself (a broken connection, a busy server) is tried again.
-//! What it leaves to others: what the bytes mean, and digests of blobs.
+//! http. A manifest or a small blob is given out only with the digest that was asked for.
+//! What it leaves to others: what the bytes mean, and the digests of blobs that are streams.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod http_client;
+
+pub(crate) use http_client::{HttpClient, RegistryError};
+
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use gantry_env::Env;
+use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
 use super::challenge::BearerChallenge;
 use super::digest::Digest;
 use super::manifest::{ACCEPT, MANIFEST_BYTES_MAX, shorten};
-use super::tls::{Connector, Trust};
 use super::{ImageReference, RegistryAccess};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the request to the answer's head.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two pieces of a body. A slow line is fine, a dead one is not.
-const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS_MAX: usize = 5;
 const ERROR_BYTES_MAX: u64 = 64 << 10;
 const TOKEN_BYTES_MAX: u64 = 1 << 20;
-/// Before the second, third and fourth try.
-const RETRY_AFTER: [Duration; 3] = [
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
-
-/// What became of a request that did not succeed.
-#[derive(Debug, Clone)]
-pub(crate) enum RegistryError {
-    NotFound,
-    /// The registry wants another login, or none will do.
-    Denied(String),
-    /// May work the next time.
-    Transient(String),
-    Refused(String),
-}
-
-/// The connections to all registries.
-#[derive(Clone)]
-pub(crate) struct HttpClient {
-    client: Client<Connector, Empty<Bytes>>,
-    env: Env,
-}
-
-impl HttpClient {
-    pub fn new(trust: Trust, env: Env) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .build(Connector::new(Arc::new(trust), CONNECT_TIMEOUT));
-        Self { client, env }
-    }
-
-    pub fn env(&self) -> &Env {
-        &self.env
-    }
-
-    async fn within<T>(
-        &self,
-        limit: Duration,
-        what: &str,
-        future: impl Future<Output = T>,
-    ) -> Result<T, RegistryError> {
-        let timer = self.env.sleep(limit);
-        tokio::select! {
-            result = future => Ok(result),
-            () = timer => Err(RegistryError::Transient(format!("{what} took longer than {} s", limit.as_secs()))),
-        }
-    }
-
-    async fn get(
-        &self,
-        uri: &Uri,
-        accept: Option<&'static str>,
-        authorization: Option<&HeaderValue>,
-    ) -> Result<Response<Incoming>, RegistryError> {
-        let mut request = Request::builder().method(Method::GET).uri(uri).header(
-            header::USER_AGENT,
-            concat!("gantry/", env!("CARGO_PKG_VERSION")),
-        );
-        if let Some(accept) = accept {
-            request = request.header(header::ACCEPT, accept);
-        }
-        if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        let request = request
-            .body(Empty::new())
-            .map_err(|error| RegistryError::Refused(error.to_string()))?;
-        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-        self.within(
-            ANSWER_TIMEOUT,
-            &format!("an answer of {host}"),
-            self.client.request(request),
-        )
-        .await?
-        .map_err(|error| RegistryError::Transient(format!("{host}: {}", whole_chain(&error))))
-    }
-
-    /// Collects a body of at most `limit` bytes.
-    async fn collect(&self, mut body: Incoming, limit: u64) -> Result<Bytes, RegistryError> {
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = self.next_chunk(&mut body).await? {
-            if bytes.len() as u64 + chunk.len() as u64 > limit {
-                return Err(RegistryError::Refused(format!(
-                    "the answer is longer than {limit} bytes"
-                )));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes.freeze())
-    }
-
-    /// The next piece of a body; `None` at its end.
-    pub async fn next_chunk(&self, body: &mut Incoming) -> Result<Option<Bytes>, RegistryError> {
-        loop {
-            let frame = self
-                .within(BODY_IDLE_TIMEOUT, "the next bytes", body.frame())
-                .await?;
-            match frame {
-                None => return Ok(None),
-                Some(Err(error)) => {
-                    return Err(RegistryError::Transient(format!(
-                        "the connection broke: {}",
-                        whole_chain(&error)
-                    )));
-                }
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// hyper's errors say little without their causes.
-fn whole_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
 /// One repository at its registry.
 pub(crate) struct Repository {
     http: HttpClient,
@@ -175,26 +36,6 @@ pub(crate) struct Repository {
     basic: Option<HeaderValue>,
     /// What is sent now: as given at first, then the token that the registry's service gave out.
     authorization: Mutex<Option<HeaderValue>>,
-}
-
-/// How often something may still be tried.
-pub(crate) struct Tries<'a> {
-    http: &'a HttpClient,
-    delays: std::slice::Iter<'static, Duration>,
-}
-
-impl Tries<'_> {
-    /// Waits for the next try, or gives the error back where there is none.
-    pub async fn again_after(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        match (&error, self.delays.next()) {
-            (RegistryError::Transient(_), Some(delay)) => {
-                tracing::debug!(?error, "tried again");
-                self.http.env.sleep(*delay).await;
-                Ok(())
-            }
-            _ => Err(error),
-        }
-    }
 }
 
 /// A manifest as it came.
@@ -267,7 +108,7 @@ impl Repository {
 
     /// The manifest or index that a tag or digest stands for. Its digest has been verified.
     pub async fn manifest(&self, selector: &str) -> Result<RawManifest, RegistryError> {
-        let mut tries = self.tries();
+        let mut tries = self.http.tries();
         loop {
             match self.manifest_once(selector).await {
                 Err(error) => tries.again_after(error).await?,
@@ -309,7 +150,7 @@ impl Repository {
                 "{digest} has {size} bytes, more than {limit}"
             )));
         }
-        let mut tries = self.tries();
+        let mut tries = self.http.tries();
         loop {
             match self.small_blob_once(digest, size).await {
                 Err(error) => tries.again_after(error).await?,
@@ -328,14 +169,6 @@ impl Repository {
             )));
         }
         Ok(bytes)
-    }
-
-    /// For one thing that is tried again a few times.
-    pub fn tries(&self) -> Tries<'_> {
-        Tries {
-            http: &self.http,
-            delays: RETRY_AFTER.iter(),
-        }
     }
 
     /// A blob as a stream. Not tried again: that is for whoever reads it.

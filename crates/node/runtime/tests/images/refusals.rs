@@ -38,16 +38,21 @@ async fn a_blob_with_other_bytes_is_refused() {
         small(),
         Layer::gzip(&Tar::default().file("a", b"other bytes").end()),
     );
-    image(&[good.clone()]).put(&fixture.registry, "x", "1");
+    image(std::slice::from_ref(&good)).put(&fixture.registry, "x", "1");
     let path = blob_path("x", &digest(&good.blob));
     // The same length, so that only the digest tells.
     let mut same_length = other.blob.to_vec();
     same_length.resize(good.blob.len(), 0);
-    for bytes in [
+    // The same contents, compressed at another time.
+    let mut same_contents = good.blob.to_vec();
+    same_contents[4] ^= 1;
+    let wrong = [
         same_length.into(),
+        same_contents.into(),
         other.blob.slice(..20),
         Bytes::from(vec![0; 4096]),
-    ] {
+    ];
+    for bytes in wrong {
         fixture.registry.fault(&path, Fault::Instead(bytes));
         refused(&fixture, "CannotPullContainerError").await;
     }
@@ -58,7 +63,7 @@ async fn contents_that_the_configuration_does_not_name_are_refused() {
     let fixture = Fixture::new().await;
     let mut layer = small();
     layer.diff_id = digest(b"something else");
-    image(&[layer.clone()]).put(&fixture.registry, "x", "1");
+    image(std::slice::from_ref(&layer)).put(&fixture.registry, "x", "1");
     refused(&fixture, &layer.diff_id).await;
 }
 
@@ -237,7 +242,7 @@ async fn a_pull_that_is_given_up_leaves_nothing_that_counts() {
 async fn one_caller_giving_up_does_not_stop_the_others() {
     let fixture = Fixture::new().await;
     let layer = Layer::plain(&Tar::default().file("slow", &[1; 300_000]).end());
-    image(&[layer.clone()]).put(&fixture.registry, "x", "1");
+    image(std::slice::from_ref(&layer)).put(&fixture.registry, "x", "1");
     // Two are wanted and only one asks, until the test itself is the second.
     let path = blob_path("x", &digest(&layer.blob));
     fixture.registry.content.lock().unwrap().together = Some((vec![path.clone()], 2));
