@@ -133,9 +133,8 @@ impl Installation {
         let output = self.command("aws").args(words).args(["--output", "json"]).output().expect("aws");
         assert!(
             output.status.success(),
-            "aws {words:?}: {}\ngantry's log:\n{}",
-            String::from_utf8_lossy(&output.stderr),
-            tail(&self.log())
+            "aws {words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
         );
         if output.stdout.iter().all(u8::is_ascii_whitespace) {
             return Value::Null;
@@ -155,10 +154,9 @@ impl Installation {
         let output = self.command("python3").args(["-c", program]).output().expect("python3");
         assert!(
             output.status.success(),
-            "python: {}\n{}\ngantry's log:\n{}",
+            "python: {}\n{}",
             String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-            tail(&self.log())
+            String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

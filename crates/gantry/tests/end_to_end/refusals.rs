@@ -84,7 +84,7 @@ define(c(name="a", dependsOn=[dict(containerName="b", condition="START")]), c(na
 define(c(dependsOn=[dict(containerName="other", condition="START")]))
 define(c(mountPoints=[dict(sourceVolume="none", containerPath="/x")]), words=["olume"])
 define(c(portMappings=[dict(containerPort=80, hostPort=81)]), networkMode="host", words=["ort"])
-define(c(), networkMode="sideways")
+define(c(), networkMode="sideways", code="InvalidParameterException", words=["networkMode"])
 assert ecs.list_task_definitions()["taskDefinitionArns"] == []
 
 # What does not fit or is not built.

@@ -61,7 +61,7 @@ fn buildah_builds_pushes_and_pulls() {
     };
     let container = run(buildah().args(["from", "scratch"])).trim().to_owned();
     run(buildah().args(["copy", &container, "/bin/busybox", "/bin/sh"]));
-    run(buildah().args(["config", "--cmd", r#"["/bin/sh", "-c", "echo built"]"#, &container]));
+    run(buildah().args(["config", "--entrypoint", r#"["/bin/sh", "-c", "echo built"]"#, "--cmd", "", &container]));
     run(buildah().args(["commit", "--quiet", &container, "built"]));
     run(buildah().args(["push", "--quiet", "--tls-verify=false", "--creds", &creds, "built"]).arg(format!("docker://{reference}")));
     run(buildah().args(["rmi", "--all", "--force"]));
