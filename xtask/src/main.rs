@@ -71,13 +71,42 @@ enum Chore {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Arguments::parse().chore {
-        Chore::Setup { tests, bench } => setup::run(setup::Wanted { sample: tests || bench, tests, bench }),
+        Chore::Setup { tests, bench } => setup::run(setup::Wanted {
+            sample: tests || bench,
+            tests,
+            bench,
+        }),
         Chore::Codegen { check } => codegen::run(check),
-        Chore::Tidy { quick } => tidy::run(if quick { tidy::Depth::Quick } else { tidy::Depth::Full }),
+        Chore::Tidy { quick } => tidy::run(if quick {
+            tidy::Depth::Quick
+        } else {
+            tidy::Depth::Full
+        }),
         Chore::Test { nextest } => test::run_all(&nextest),
-        Chore::Bench { no_peer, rounds } => bench::run(&bench::Options { peer: !no_peer, rounds }),
-        Chore::Up { listen, data_dir, once } => up::run(&up::Options { listen, data_dir, once }),
+        Chore::Bench { no_peer, rounds } => bench::run(&bench::Options {
+            peer: !no_peer,
+            rounds,
+        }),
+        Chore::Up {
+            listen,
+            data_dir,
+            once,
+        } => up::run(&up::Options {
+            listen,
+            data_dir,
+            once,
+        }),
     }
 }

@@ -25,26 +25,64 @@ struct Package {
 }
 
 const BUILD: &[Package] = &[
-    Package { name: "gcc", proof: "/usr/bin/gcc" },
-    Package { name: "libc6-dev", proof: "/usr/include/stdio.h" },
+    Package {
+        name: "gcc",
+        proof: "/usr/bin/gcc",
+    },
+    Package {
+        name: "libc6-dev",
+        proof: "/usr/include/stdio.h",
+    },
     // The seccomp filter of containers is loaded through libseccomp, linked statically.
-    Package { name: "libseccomp-dev", proof: "/usr/include/seccomp.h" },
-    Package { name: "pkg-config", proof: "/usr/bin/pkg-config" },
+    Package {
+        name: "libseccomp-dev",
+        proof: "/usr/include/seccomp.h",
+    },
+    Package {
+        name: "pkg-config",
+        proof: "/usr/bin/pkg-config",
+    },
 ];
 
 /// The sample image holds this one static program.
-const SAMPLE: &[Package] = &[Package { name: "busybox-static", proof: "/bin/busybox" }];
+const SAMPLE: &[Package] = &[Package {
+    name: "busybox-static",
+    proof: "/bin/busybox",
+}];
 
 const TESTS: &[Package] = &[
-    Package { name: "skopeo", proof: "/usr/bin/skopeo" },
-    Package { name: "buildah", proof: "/usr/bin/buildah" },
-    Package { name: "umoci", proof: "/usr/bin/umoci" },
-    Package { name: "iproute2", proof: "/sbin/ip" },
+    Package {
+        name: "skopeo",
+        proof: "/usr/bin/skopeo",
+    },
+    Package {
+        name: "buildah",
+        proof: "/usr/bin/buildah",
+    },
+    // Version 2, for `aws logs tail`, which the one on PyPI does not have.
+    Package {
+        name: "awscli",
+        proof: "/usr/bin/aws",
+    },
+    Package {
+        name: "umoci",
+        proof: "/usr/bin/umoci",
+    },
+    Package {
+        name: "iproute2",
+        proof: "/sbin/ip",
+    },
 ];
 
 const BENCH: &[Package] = &[
-    Package { name: "docker.io", proof: "/usr/sbin/dockerd" },
-    Package { name: "iptables", proof: "/usr/sbin/iptables" },
+    Package {
+        name: "docker.io",
+        proof: "/usr/sbin/dockerd",
+    },
+    Package {
+        name: "iptables",
+        proof: "/usr/sbin/iptables",
+    },
 ];
 
 /// Installs what is missing for `wanted`.
@@ -76,7 +114,10 @@ pub fn run(wanted: Wanted) -> anyhow::Result<()> {
 
 fn install_debian(missing: &[&str]) -> anyhow::Result<()> {
     if !has("apt-get") {
-        bail!("this machine lacks {}, and has no apt-get to install them with", missing.join(", "));
+        bail!(
+            "this machine lacks {}, and has no apt-get to install them with",
+            missing.join(", ")
+        );
     }
     say(&format!("installing from Debian: {}", missing.join(" ")));
     let apt = |words: &[&str]| {
@@ -87,7 +128,9 @@ fn install_debian(missing: &[&str]) -> anyhow::Result<()> {
             sudo.arg("apt-get");
             sudo
         };
-        apt.env("DEBIAN_FRONTEND", "noninteractive").args(words).stdout(std::process::Stdio::null());
+        apt.env("DEBIAN_FRONTEND", "noninteractive")
+            .args(words)
+            .stdout(std::process::Stdio::null());
         shell::run(&mut apt)
     };
     apt(&["update", "-qq"])?;
@@ -114,7 +157,9 @@ fn install_test_tools() -> anyhow::Result<()> {
     }
     if !has("aws") || output(command("python3").args(["-c", "import boto3"])).is_err() {
         say("installing the AWS CLI and boto3 from PyPI");
-        shell::run(command("python3").args(["-m", "pip", "install", "--quiet", "awscli", "boto3"]))?;
+        shell::run(
+            command("python3").args(["-m", "pip", "install", "--quiet", "awscli", "boto3"]),
+        )?;
     }
     Ok(())
 }

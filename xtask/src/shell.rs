@@ -28,7 +28,9 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// Runs a command to its end, its output on the terminal; an error if it fails.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = shown(command);
-    let status = command.status().with_context(|| format!("could not start `{shown}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("could not start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed: {status}");
     }
@@ -43,7 +45,11 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
         .output()
         .with_context(|| format!("could not start `{shown}`"))?;
     if !output.status.success() {
-        bail!("`{shown}` failed: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "`{shown}` failed: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -56,7 +62,10 @@ pub fn has(program: &str) -> bool {
 
 /// Whether this process is root, which installing packages and running containers need.
 pub fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"))
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|o| o.stdout.starts_with(b"0\n"))
 }
 
 fn shown(command: &Command) -> String {

@@ -9,7 +9,10 @@ use crate::tidy::{self, Depth};
 
 /// Runs all tests; `nextest` are further words for `cargo nextest run`, a filter for instance.
 pub fn run_all(nextest: &[String]) -> anyhow::Result<()> {
-    setup::run(Wanted { tests: true, ..Wanted::default() })?;
+    setup::run(Wanted {
+        tests: true,
+        ..Wanted::default()
+    })?;
     if nextest.is_empty() {
         tidy::run(Depth::Quick)?;
     }
@@ -17,6 +20,8 @@ pub fn run_all(nextest: &[String]) -> anyhow::Result<()> {
     run(command("cargo").args(["build", "--workspace", "--tests", "--bins", "--quiet"]))?;
     say("testing");
     let mut tests = command("cargo");
-    tests.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(nextest);
+    tests
+        .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+        .args(nextest);
     run(&mut tests)
 }

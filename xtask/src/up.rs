@@ -18,7 +18,10 @@ pub struct Options {
 
 /// Installs, builds, starts, runs the sample; then stays until Gantry ends.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    setup::run(Wanted { sample: true, ..Wanted::default() })?;
+    setup::run(Wanted {
+        sample: true,
+        ..Wanted::default()
+    })?;
     say("building Gantry (a first build takes some minutes)");
     shell::run(command("cargo").args(["build", "--release", "--package", "gantry"]))?;
     let gantry = target_directory()?.join("release/gantry");
@@ -53,7 +56,8 @@ fn as_root(gantry: &PathBuf) -> Command {
 
 fn start(gantry: &PathBuf, options: &Options) -> anyhow::Result<Child> {
     let mut up = as_root(gantry);
-    up.args(["up", "--listen", &options.listen]).stdout(Stdio::piped());
+    up.args(["up", "--listen", &options.listen])
+        .stdout(Stdio::piped());
     if let Some(folder) = &options.data_dir {
         up.arg("--data-dir").arg(folder);
     }
@@ -66,7 +70,11 @@ fn start(gantry: &PathBuf, options: &Options) -> anyhow::Result<Child> {
         None => bail!("Gantry did not start: {}", child.wait()?),
     }
     // What it may print later still goes to the terminal.
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("    {line}")));
+    std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .for_each(|line| eprintln!("    {line}"))
+    });
     Ok(child)
 }
 
@@ -89,7 +97,11 @@ fn interrupt(running: &mut Child) -> anyhow::Result<()> {
 }
 
 fn next_steps(gantry: &std::path::Path, options: &Options) {
-    let folder = options.data_dir.as_ref().map(|d| format!(" --data-dir {}", d.display())).unwrap_or_default();
+    let folder = options
+        .data_dir
+        .as_ref()
+        .map(|d| format!(" --data-dir {}", d.display()))
+        .unwrap_or_default();
     let gantry = gantry.strip_prefix(root()).unwrap_or(gantry).display();
     say("Gantry is running. In another terminal:");
     eprintln!(
@@ -103,8 +115,16 @@ fn next_steps(gantry: &std::path::Path, options: &Options) {
 }
 
 fn target_directory() -> anyhow::Result<PathBuf> {
-    let metadata: serde_json::Value = serde_json::from_str(&shell::output(
-        command("cargo").args(["metadata", "--format-version=1", "--no-deps", "--offline"]),
-    )?)?;
-    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo's target directory")?))
+    let metadata: serde_json::Value =
+        serde_json::from_str(&shell::output(command("cargo").args([
+            "metadata",
+            "--format-version=1",
+            "--no-deps",
+            "--offline",
+        ]))?)?;
+    Ok(PathBuf::from(
+        metadata["target_directory"]
+            .as_str()
+            .context("cargo's target directory")?,
+    ))
 }
