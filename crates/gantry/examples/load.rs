@@ -69,7 +69,8 @@ struct Gantry {
 
 impl Gantry {
     fn connect(data_dir: &std::path::Path) -> anyhow::Result<Gantry> {
-        let file = std::fs::read(data_dir.join("root-credentials")).context("no Gantry on that data directory")?;
+        let file = std::fs::read(data_dir.join("root-credentials"))
+            .context("no Gantry on that data directory")?;
         let file: serde_json::Value = serde_json::from_slice(&file)?;
         let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
         let endpoint = text("endpoint");
@@ -80,14 +81,23 @@ impl Gantry {
             session_token: None,
         };
         let region = text("region").parse().context("the region")?;
-        let client = Client::new(&endpoint, region, std::sync::Arc::new(keys), gantry_env::Env::real())?;
+        let client = Client::new(
+            &endpoint,
+            region,
+            std::sync::Arc::new(keys),
+            gantry_env::Env::real(),
+        )?;
         Ok(Gantry { client, registry })
     }
 
     async fn prepare(&self, data_dir: &std::path::Path) -> anyhow::Result<()> {
         // The sample pushes an image with busybox as `gantry-sample`.
         let me = std::env::current_exe()?;
-        let gantry = me.parent().and_then(|examples| examples.parent()).context("target directory")?.join("gantry");
+        let gantry = me
+            .parent()
+            .and_then(|examples| examples.parent())
+            .context("target directory")?
+            .join("gantry");
         let pushed = std::process::Command::new(gantry)
             .arg("sample")
             .arg("--data-dir")
@@ -97,7 +107,10 @@ impl Gantry {
         if !pushed.success() {
             bail!("gantry sample failed");
         }
-        for (family, command) in [("true", vec!["/bin/true"]), ("sleep", vec!["/bin/sleep", "1000"])] {
+        for (family, command) in [
+            ("true", vec!["/bin/true"]),
+            ("sleep", vec!["/bin/sleep", "1000"]),
+        ] {
             let container = ecs::ContainerDefinition {
                 name: Some(family.to_owned()),
                 image: Some(format!("{}/gantry-sample:latest", self.registry)),
@@ -137,7 +150,10 @@ impl Gantry {
     async fn stop_all(&self) -> anyhow::Result<()> {
         let arns = self.list().await?;
         for arn in &arns {
-            let stop = ecs::StopTaskRequest { task: arn.clone(), ..Default::default() };
+            let stop = ecs::StopTaskRequest {
+                task: arn.clone(),
+                ..Default::default()
+            };
             self.client.call::<ecs::StopTask>(stop).await?;
         }
         self.wait_for("STOPPED", &arns).await
@@ -168,14 +184,22 @@ impl Gantry {
         if let Some(failure) = answer.failures.iter().flatten().next() {
             bail!("RunTask: {}", failure.reason.as_deref().unwrap_or_default());
         }
-        Ok(answer.tasks.into_iter().flatten().filter_map(|task| task.task_arn).collect())
+        Ok(answer
+            .tasks
+            .into_iter()
+            .flatten()
+            .filter_map(|task| task.task_arn)
+            .collect())
     }
 
     async fn list(&self) -> anyhow::Result<Vec<String>> {
         let mut arns = Vec::new();
         let mut token = None;
         loop {
-            let request = ecs::ListTasksRequest { next_token: token, ..Default::default() };
+            let request = ecs::ListTasksRequest {
+                next_token: token,
+                ..Default::default()
+            };
             let page = self.client.call::<ecs::ListTasks>(request).await?;
             arns.extend(page.task_arns.into_iter().flatten());
             token = page.next_token;
@@ -194,12 +218,18 @@ impl Gantry {
                 bail!("{} tasks are not {status} after {DEADLINE:?}", open.len());
             }
             let asked: Vec<String> = open.iter().take(100).cloned().collect();
-            let request = ecs::DescribeTasksRequest { tasks: asked, ..Default::default() };
+            let request = ecs::DescribeTasksRequest {
+                tasks: asked,
+                ..Default::default()
+            };
             let answer = self.client.call::<ecs::DescribeTasks>(request).await?;
             for task in answer.tasks.into_iter().flatten() {
                 let seen = task.last_status.as_deref().unwrap_or_default();
                 if seen == "STOPPED" && status == "RUNNING" {
-                    bail!("a task stopped: {}", task.stopped_reason.unwrap_or_default());
+                    bail!(
+                        "a task stopped: {}",
+                        task.stopped_reason.unwrap_or_default()
+                    );
                 }
                 if seen == status {
                     open.retain(|arn| Some(arn) != task.task_arn.as_ref());

@@ -63,7 +63,8 @@ pub struct RootCredentials {
 impl DataDir {
     /// Opens a data directory, making it on first use.
     pub fn create_or_open(path: &Path, entropy: &dyn Entropy) -> anyhow::Result<DataDir> {
-        fs::create_dir_all(path).with_context(|| format!("could not make the data directory {}", path.display()))?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("could not make the data directory {}", path.display()))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
         let path = path.canonicalize()?;
         if !path.join("installation.json").exists() {
@@ -73,7 +74,11 @@ impl DataDir {
                 layout_version: LAYOUT_VERSION,
                 installation_id: bytes.iter().map(|b| format!("{b:02x}")).collect(),
             };
-            write_atomically(&path.join("installation.json"), &serde_json::to_vec_pretty(&installation)?, 0o644)?;
+            write_atomically(
+                &path.join("installation.json"),
+                &serde_json::to_vec_pretty(&installation)?,
+                0o644,
+            )?;
         }
         DataDir::open(&path)
     }
@@ -82,10 +87,14 @@ impl DataDir {
     pub fn open(path: &Path) -> anyhow::Result<DataDir> {
         let file = path.join("installation.json");
         let bytes = fs::read(&file).with_context(|| {
-            format!("{} is not a data directory of Gantry; `gantry up --data-dir {}` makes one", path.display(), path.display())
+            format!(
+                "{} is not a data directory of Gantry; `gantry up --data-dir {}` makes one",
+                path.display(),
+                path.display()
+            )
         })?;
-        let installation: Installation =
-            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", file.display()))?;
+        let installation: Installation = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged", file.display()))?;
         if installation.layout_version != LAYOUT_VERSION {
             bail!(
                 "{} has layout version {}, and this gantry knows version {LAYOUT_VERSION}: use the gantry that made it",
@@ -93,7 +102,10 @@ impl DataDir {
                 installation.layout_version
             );
         }
-        Ok(DataDir { path: path.canonicalize()?, installation })
+        Ok(DataDir {
+            path: path.canonicalize()?,
+            installation,
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -129,10 +141,15 @@ impl DataDir {
         let pid = std::process::id();
         let running = RunningUp {
             pid,
-            started_at_ticks: start_ticks(pid).context("could not read this process's start time from /proc")?,
+            started_at_ticks: start_ticks(pid)
+                .context("could not read this process's start time from /proc")?,
             endpoint: endpoint.to_owned(),
         };
-        write_atomically(&self.path.join("up.json"), &serde_json::to_vec_pretty(&running)?, 0o644)
+        write_atomically(
+            &self.path.join("up.json"),
+            &serde_json::to_vec_pretty(&running)?,
+            0o644,
+        )
     }
 
     /// Says that nothing serves any more.
@@ -166,7 +183,9 @@ impl DataDir {
         let bytes = match own {
             Ok(bytes) => bytes,
             Err(error) => {
-                let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+                let home = std::env::var_os("HOME")
+                    .map(PathBuf::from)
+                    .unwrap_or_default();
                 let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
                 fs::read(copy_path(&home, &resolved)).with_context(|| match error.kind() {
                     std::io::ErrorKind::PermissionDenied => {
@@ -195,7 +214,8 @@ impl SudoCaller {
         let passwd = fs::read_to_string("/etc/passwd").ok()?;
         let home = passwd.lines().find_map(|line| {
             let fields: Vec<&str> = line.split(':').collect();
-            (fields.get(2)?.parse::<u32>().ok()? == uid).then(|| PathBuf::from(fields.get(5).copied().unwrap_or_default()))
+            (fields.get(2)?.parse::<u32>().ok()? == uid)
+                .then(|| PathBuf::from(fields.get(5).copied().unwrap_or_default()))
         })?;
         Some(SudoCaller { uid, gid, home })
     }
@@ -213,7 +233,10 @@ impl SudoCaller {
 }
 
 fn copy_path(home: &Path, data_dir: &Path) -> PathBuf {
-    let name = data_dir.to_string_lossy().trim_matches('/').replace('/', "-");
+    let name = data_dir
+        .to_string_lossy()
+        .trim_matches('/')
+        .replace('/', "-");
     home.join(".gantry").join(format!("{name}.json"))
 }
 
@@ -261,7 +284,11 @@ mod tests {
     #[test]
     fn an_unknown_layout_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("installation.json"), r#"{"layout_version":99,"installation_id":"00000000"}"#).unwrap();
+        fs::write(
+            folder.path().join("installation.json"),
+            r#"{"layout_version":99,"installation_id":"00000000"}"#,
+        )
+        .unwrap();
         let refused = DataDir::open(folder.path()).unwrap_err().to_string();
         assert!(refused.contains("layout version 99"), "{refused}");
     }
@@ -269,7 +296,8 @@ mod tests {
     #[test]
     fn only_a_live_process_counts_as_running() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = DataDir::create_or_open(folder.path(), &*gantry_env::Env::real().entropy).unwrap();
+        let dir =
+            DataDir::create_or_open(folder.path(), &*gantry_env::Env::real().entropy).unwrap();
         assert!(dir.running().is_none());
         dir.write_running("http://127.0.0.1:1").unwrap();
         assert_eq!(dir.running().unwrap().pid, std::process::id());

@@ -39,7 +39,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Env(options) => commands::env::run(&options),
         Command::Doctor => commands::doctor::run(),
         Command::Coverage { service, all } => commands::coverage::run(service.as_deref(), all),
-        Command::Explain { what: Explain::Task { id, data_dir } } => commands::explain::task(&id, &data_dir),
+        Command::Explain {
+            what: Explain::Task { id, data_dir },
+        } => commands::explain::task(&id, &data_dir),
         Command::Sample(options) => commands::sample::run(&options),
         Command::Version => {
             commands::version::run();

@@ -11,13 +11,23 @@ pub fn run(service: Option<&str>, all: bool) -> anyhow::Result<()> {
         .filter(|coverage| service.is_none_or(|name| coverage.service == name))
         .collect();
     if table.is_empty() {
-        let known: Vec<&str> = gantry_api::coverage().iter().map(|coverage| coverage.service).collect();
-        bail!("no service is called {:?} here; there are {}", service.unwrap_or_default(), known.join(", "));
+        let known: Vec<&str> = gantry_api::coverage()
+            .iter()
+            .map(|coverage| coverage.service)
+            .collect();
+        bail!(
+            "no service is called {:?} here; there are {}",
+            service.unwrap_or_default(),
+            known.join(", ")
+        );
     }
     println!("{:<8} {:>5} {:>9}  of AWS", "service", "built", "not built");
     for coverage in &table {
         let (built, not_built) = (coverage.built.len(), coverage.not_built.len());
-        println!("{:<8} {built:>5} {not_built:>9}  {}", coverage.service, coverage.full_name);
+        println!(
+            "{:<8} {built:>5} {not_built:>9}  {}",
+            coverage.service, coverage.full_name
+        );
     }
     if all {
         for coverage in &table {
@@ -30,7 +40,9 @@ pub fn run(service: Option<&str>, all: bool) -> anyhow::Result<()> {
             }
         }
     } else {
-        println!("\n`gantry coverage --all` names every operation. One that is not built answers with an error that names it.");
+        println!(
+            "\n`gantry coverage --all` names every operation. One that is not built answers with an error that names it."
+        );
     }
     Ok(())
 }

@@ -3,7 +3,10 @@
 use anyhow::bail;
 
 /// Prints one line a requirement; fails if one is not met.
-#[expect(clippy::print_stdout, reason = "the findings are this command's result")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the findings are this command's result"
+)]
 pub fn run() -> anyhow::Result<()> {
     let mut lacking = 0;
     for requirement in gantry_runtime::requirements() {
@@ -11,7 +14,10 @@ pub fn run() -> anyhow::Result<()> {
             println!("ok       {}", requirement.what);
         } else {
             lacking += 1;
-            println!("lacking  {}: {}", requirement.what, requirement.how_to_get_it);
+            println!(
+                "lacking  {}: {}",
+                requirement.what, requirement.how_to_get_it
+            );
         }
     }
     if lacking > 0 {

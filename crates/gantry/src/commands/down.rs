@@ -16,7 +16,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub fn run(options: &DownOptions) -> anyhow::Result<()> {
     let path = &options.data_dir.data_dir;
     if !path.join("installation.json").exists() {
-        say(&format!("there is no installation in {}, so there is nothing to remove", path.display()));
+        say(&format!(
+            "there is no installation in {}, so there is nothing to remove",
+            path.display()
+        ));
         return Ok(());
     }
     if !crate::machine::is_root() {
@@ -28,7 +31,10 @@ pub fn run(options: &DownOptions) -> anyhow::Result<()> {
         end(&running, &env)?;
         dir.clear_running();
     }
-    let installation = dir.installation_id().parse().context("the installation id")?;
+    let installation = dir
+        .installation_id()
+        .parse()
+        .context("the installation id")?;
     let removed = gantry_runtime::cleanup(&dir.node(), &installation, &env)?;
     say(&format!(
         "removed {} tasks, {} shims and {} processes of {}",
@@ -38,8 +44,12 @@ pub fn run(options: &DownOptions) -> anyhow::Result<()> {
         dir.path().display()
     ));
     if options.purge {
-        std::fs::remove_dir_all(dir.path()).with_context(|| format!("deleting {}", dir.path().display()))?;
-        say(&format!("deleted {} with its images, logs, task definitions and keys", dir.path().display()));
+        std::fs::remove_dir_all(dir.path())
+            .with_context(|| format!("deleting {}", dir.path().display()))?;
+        say(&format!(
+            "deleted {} with its images, logs, task definitions and keys",
+            dir.path().display()
+        ));
     }
     Ok(())
 }
@@ -47,7 +57,8 @@ pub fn run(options: &DownOptions) -> anyhow::Result<()> {
 /// Asks the `up` to leave, and makes it.
 fn end(running: &RunningUp, env: &Env) -> anyhow::Result<()> {
     let lives = || start_ticks(running.pid) == Some(running.started_at_ticks);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(running.pid)?).context("the process id")?;
+    let pid =
+        rustix::process::Pid::from_raw(i32::try_from(running.pid)?).context("the process id")?;
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
         if !lives() {
             return Ok(());
@@ -60,7 +71,10 @@ fn end(running: &RunningUp, env: &Env) -> anyhow::Result<()> {
         }
     }
     if lives() {
-        bail!("the `gantry up` with process id {} does not end", running.pid);
+        bail!(
+            "the `gantry up` with process id {} does not end",
+            running.pid
+        );
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ use gantry_ecs::{EcsService, controllers};
 use gantry_env::Env;
 use gantry_iam::{IamService, InstallationKeys};
 use gantry_logs::LogsService;
-use gantry_reconcile::{Controller, Drive, Driver, Effect, EffectSink, LeaseKeeper, LeaseTimes, Limits};
+use gantry_reconcile::{
+    Controller, Drive, Driver, Effect, EffectSink, LeaseKeeper, LeaseTimes, Limits,
+};
 use gantry_store::{SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -38,20 +40,38 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Opens the store and makes the services over it.
-    pub async fn open(dir: &DataDir, env: &Env, options: &UpOptions) -> anyhow::Result<ControlPlane> {
+    pub async fn open(
+        dir: &DataDir,
+        env: &Env,
+        options: &UpOptions,
+    ) -> anyhow::Result<ControlPlane> {
         let account = AccountId::default();
         // The directory is locked from here on, so nobody else touches what follows.
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.store(), env.clone())?);
         forget_connections(&store, env).await?;
-        let archive = Archive::open(dir.archive(), env.clone()).await.context("opening the log archive")?;
+        let archive = Archive::open(dir.archive(), env.clone())
+            .await
+            .context("opening the log archive")?;
         let iam = Arc::new(IamService::new(store.clone(), env.clone()));
         let credentials = iam.credentials().clone();
-        let keys = credentials.bootstrap(&account).await.context("making the installation's keys")?;
-        let ecs = Arc::new(EcsService::new(store.clone(), env.clone(), Default::default()));
-        create_default_cluster(&ecs, env, &account).await?;
-        let ecr = EcrService::new(store.clone(), &dir.registry(), env.clone(), Default::default())
+        let keys = credentials
+            .bootstrap(&account)
             .await
-            .context("opening the registry's blobs")?;
+            .context("making the installation's keys")?;
+        let ecs = Arc::new(EcsService::new(
+            store.clone(),
+            env.clone(),
+            Default::default(),
+        ));
+        create_default_cluster(&ecs, env, &account).await?;
+        let ecr = EcrService::new(
+            store.clone(),
+            &dir.registry(),
+            env.clone(),
+            Default::default(),
+        )
+        .await
+        .context("opening the registry's blobs")?;
         let logs = Arc::new(LogsService::new(store.clone(), archive, env.clone()));
 
         let source = Arc::new(credentials.clone());
@@ -61,7 +81,8 @@ impl ControlPlane {
             CredentialPolicy::Verify(source)
         };
         let roles = Arc::new(IamRoleCredentials::new(credentials));
-        let authority = Authority::open(&dir.tls(), env.now()).context("opening the certificate authority")?;
+        let authority =
+            Authority::open(&dir.tls(), env.now()).context("opening the certificate authority")?;
         let names = vec![options.listen.ip().to_string()];
         let server = Server::builder(env.clone(), policy)
             .service(gantry_api::ecs::service(ecs.clone()))
@@ -70,12 +91,23 @@ impl ControlPlane {
             .service(gantry_api::iam::service(iam.clone()))
             .service(gantry_api::sts::service(iam))
             .raw_route("/v2/", ecr.registry())
-            .websocket("/acs/ws", Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)))
+            .websocket(
+                "/acs/ws",
+                Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)),
+            )
             .websocket("/tcs/ws", Arc::new(TcsRoute::new(env.clone())))
             .websocket(EXPLAIN_PATH, Arc::new(ExplainRoute::new(store.clone())))
             .tls(authority.server_config(&names, env.now())?)
             .build();
-        Ok(ControlPlane { store, env: env.clone(), server, keys, region: Region::default(), logs, ecr })
+        Ok(ControlPlane {
+            store,
+            env: env.clone(),
+            server,
+            keys,
+            region: Region::default(),
+            logs,
+            ecr,
+        })
     }
 
     pub fn keys(&self) -> &InstallationKeys {
@@ -93,7 +125,12 @@ impl ControlPlane {
 
         let keeper = LeaseKeeper::new("ecs", 0, "gantry-up", LeaseTimes::default());
         let drivers = drivers(&self.store, &keeper);
-        let lease = gantry_reconcile::run_lease(self.store.clone(), keeper, self.env.clone(), stopped(stop));
+        let lease = gantry_reconcile::run_lease(
+            self.store.clone(),
+            keeper,
+            self.env.clone(),
+            stopped(stop),
+        );
         let controllers = gantry_reconcile::run(
             self.store.clone(),
             drivers,
@@ -122,11 +159,20 @@ impl ControlPlane {
 }
 
 fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper) -> Vec<Box<dyn Drive>> {
-    fn driver<C: Controller + 'static>(store: &Arc<dyn Store>, keeper: &LeaseKeeper, controller: C) -> Box<dyn Drive>
+    fn driver<C: Controller + 'static>(
+        store: &Arc<dyn Store>,
+        keeper: &LeaseKeeper,
+        controller: C,
+    ) -> Box<dyn Drive>
     where
         C::Key: 'static,
     {
-        Box::new(Driver::new(controller, store.clone(), keeper.handle(), Limits::default()))
+        Box::new(Driver::new(
+            controller,
+            store.clone(),
+            keeper.handle(),
+            Limits::default(),
+        ))
     }
     vec![
         driver(store, keeper, controllers::StoppedTaskRetention),
@@ -147,7 +193,11 @@ impl EffectSink for NoEffects {
 }
 
 /// As at AWS's console, the cluster named `default` is there before anybody asks.
-async fn create_default_cluster(ecs: &EcsService, env: &Env, account: &AccountId) -> anyhow::Result<()> {
+async fn create_default_cluster(
+    ecs: &EcsService,
+    env: &Env,
+    account: &AccountId,
+) -> anyhow::Result<()> {
     use gantry_api::ecs::Ecs;
     let context = gantry_api::RequestContext {
         account: *account,

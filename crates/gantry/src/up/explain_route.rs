@@ -26,7 +26,11 @@ impl ExplainRoute {
         ExplainRoute { store }
     }
 
-    fn explanation(&self, context: &RequestContext, query: &UpgradeQuery) -> Option<explain::Explanation> {
+    fn explanation(
+        &self,
+        context: &RequestContext,
+        query: &UpgradeQuery,
+    ) -> Option<explain::Explanation> {
         let scope = Scope::of(context);
         let task = query.get("task")?;
         explain::task(&self.store.snapshot(), &scope, task, context.now)

@@ -58,9 +58,12 @@ async fn serve(options: &UpOptions) -> anyhow::Result<()> {
             other.endpoint
         );
     }
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("could not listen on {}; choose another with --listen", options.listen))?;
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!(
+            "could not listen on {}; choose another with --listen",
+            options.listen
+        )
+    })?;
     let address = listener.local_addr()?;
     let endpoint = endpoint_of(address);
 
@@ -114,7 +117,10 @@ fn endpoint_of(address: SocketAddr) -> String {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this line is for whoever started Gantry")]
+#[expect(
+    clippy::print_stdout,
+    reason = "this line is for whoever started Gantry"
+)]
 fn announce(endpoint: &str) {
     println!("Gantry serves on {endpoint}");
 }
@@ -122,10 +128,13 @@ fn announce(endpoint: &str) {
 fn start_logging(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GANTRY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if json {
         log.json().init();
     } else {
-        log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init();
     }
 }

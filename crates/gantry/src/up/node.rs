@@ -33,7 +33,10 @@ pub fn start(
             secret: key.secret_access_key.clone(),
             session_token: None,
         }),
-        installation: dir.installation_id().parse().context("the installation id")?,
+        installation: dir
+            .installation_id()
+            .parse()
+            .context("the installation id")?,
         shim: ShimCommand {
             exe: std::env::current_exe().context("the path of this executable")?,
             args: vec![crate::SHIM.to_owned()],

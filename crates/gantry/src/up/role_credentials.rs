@@ -28,7 +28,11 @@ impl RoleCredentials for IamRoleCredentials {
     ) -> Option<Issued> {
         // As at AWS, the session is named after the task.
         let task = task_arn.rsplit('/').next().unwrap_or(task_arn);
-        match self.credentials.issue_role_session(role_arn, task, TASK_SESSION).await {
+        match self
+            .credentials
+            .issue_role_session(role_arn, task, TASK_SESSION)
+            .await
+        {
             Ok(session) => Some(Issued {
                 credentials_id: Some(session.access_key_id.clone()),
                 role_arn: Some(role_arn.to_owned()),

@@ -32,7 +32,8 @@ fn pids(gantry: &Installation, arn: &str) -> Vec<u32> {
     for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
         let folder = format!("{root}/gantry-{}/{task}", gantry.installation_id());
         for container in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let file = std::fs::read_to_string(container.path().join("cgroup.procs")).unwrap_or_default();
+            let file =
+                std::fs::read_to_string(container.path().join("cgroup.procs")).unwrap_or_default();
             pids.extend(file.lines().filter_map(|line| line.parse::<u32>().ok()));
         }
         if !pids.is_empty() {
@@ -45,7 +46,9 @@ fn pids(gantry: &Installation, arn: &str) -> Vec<u32> {
 /// Whether a process runs. One that has ended and waits only for its parent to notice does not.
 fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().next());
     state.is_some_and(|state| !matches!(state, "Z" | "X"))
 }
 
@@ -67,18 +70,30 @@ fn a_task_survives_kill_9_and_the_next_up_adopts_it() {
     gantry.start();
     let adopted = describe(&gantry, &arn);
     assert_eq!(adopted["lastStatus"], "RUNNING", "{adopted}");
-    assert!(pids(&gantry, &arn).contains(&first), "it is the same process");
+    assert!(
+        pids(&gantry, &arn).contains(&first),
+        "it is the same process"
+    );
 
     // The container ends while nobody watches; the next `up` still knows how.
     gantry.signal_and_wait("KILL");
-    std::fs::write(format!("/proc/{first}/root/tmp/stop"), "").expect("a file inside the container");
+    std::fs::write(format!("/proc/{first}/root/tmp/stop"), "")
+        .expect("a file inside the container");
     eventually(Duration::from_secs(10), "the container's end", || {
-        if runs(first) { Err("it runs".to_owned()) } else { Ok(()) }
+        if runs(first) {
+            Err("it runs".to_owned())
+        } else {
+            Ok(())
+        }
     });
     gantry.start();
     let stopped = eventually(Duration::from_secs(20), "the task's end is known", || {
         let task = describe(&gantry, &arn);
-        if task["lastStatus"] == "STOPPED" { Ok(task) } else { Err(task.to_string()) }
+        if task["lastStatus"] == "STOPPED" {
+            Ok(task)
+        } else {
+            Err(task.to_string())
+        }
     });
     assert_eq!(stopped["containers"][0]["exitCode"], 7, "{stopped}");
     assert_eq!(stopped["stopCode"], "EssentialContainerExited");
@@ -134,7 +149,11 @@ fn down_leaves_nothing_even_when_up_is_dead() {
     let ids = pids(&gantry, &arn);
     gantry.signal_and_wait("KILL");
     let down = gantry.gantry(&["down"]);
-    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(
+        down.status.success(),
+        "{}",
+        String::from_utf8_lossy(&down.stderr)
+    );
     assert_nothing_left(&gantry, &ids);
     // Down again has nothing to do, and says no error.
     assert!(gantry.gantry(&["down"]).status.success());
@@ -142,7 +161,11 @@ fn down_leaves_nothing_even_when_up_is_dead() {
     gantry.start();
     eventually(Duration::from_secs(20), "the lost task is STOPPED", || {
         let task = describe(&gantry, &arn);
-        if task["lastStatus"] == "STOPPED" { Ok(()) } else { Err(task.to_string()) }
+        if task["lastStatus"] == "STOPPED" {
+            Ok(())
+        } else {
+            Err(task.to_string())
+        }
     });
 }
 
@@ -153,13 +176,31 @@ fn a_task_whose_shim_is_killed_is_stopped_and_told() {
     let arn = long_running(&gantry, &image);
     let ids = pids(&gantry, &arn);
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", ids[0])).expect("stat");
-    let shim: u32 = stat.rsplit_once(')').expect("stat").1.split_whitespace().nth(1).expect("a parent").parse().expect("a pid");
+    let shim: u32 = stat
+        .rsplit_once(')')
+        .expect("stat")
+        .1
+        .split_whitespace()
+        .nth(1)
+        .expect("a parent")
+        .parse()
+        .expect("a pid");
     send_signal(shim, "KILL");
     let task = eventually(Duration::from_secs(20), "the task is STOPPED", || {
         let task = describe(&gantry, &arn);
-        if task["lastStatus"] == "STOPPED" { Ok(task) } else { Err(task.to_string()) }
+        if task["lastStatus"] == "STOPPED" {
+            Ok(task)
+        } else {
+            Err(task.to_string())
+        }
     });
-    assert!(!task["stoppedReason"].as_str().unwrap_or_default().is_empty(), "{task}");
+    assert!(
+        !task["stoppedReason"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty(),
+        "{task}"
+    );
     for pid in ids {
         assert!(!runs(pid), "process {pid} is left");
     }
@@ -171,7 +212,11 @@ fn two_installations_share_a_machine() {
     let two = Installation::up();
     let image = push_busybox(&one, "long", &[]);
     let arn = long_running(&one, &image);
-    assert!(two.aws(&["ecs", "list-tasks"])["taskArns"].as_array().is_some_and(Vec::is_empty));
+    assert!(
+        two.aws(&["ecs", "list-tasks"])["taskArns"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    );
     drop(two);
     assert_eq!(describe(&one, &arn)["lastStatus"], "RUNNING");
 }
@@ -184,9 +229,15 @@ pub fn assert_nothing_left(gantry: &Installation, pids: &[u32]) {
     }
     let data_dir = gantry.data_dir().display().to_string();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let left: Vec<&str> = mounts.lines().filter(|line| line.contains(&data_dir) || line.contains(&id)).collect();
+    let left: Vec<&str> = mounts
+        .lines()
+        .filter(|line| line.contains(&data_dir) || line.contains(&id))
+        .collect();
     assert!(left.is_empty(), "mounts are left: {left:?}");
-    for controller in std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
+    for controller in std::fs::read_dir("/sys/fs/cgroup")
+        .expect("cgroups")
+        .flatten()
+    {
         let folder = controller.path().join(format!("gantry-{id}"));
         assert!(!folder.exists(), "a cgroup is left: {}", folder.display());
     }
@@ -194,6 +245,9 @@ pub fn assert_nothing_left(gantry: &Installation, pids: &[u32]) {
     for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        assert!(!(line.contains("shim") && line.contains(&data_dir)), "a shim is left: {line}");
+        assert!(
+            !(line.contains("shim") && line.contains(&data_dir)),
+            "a shim is left: {line}"
+        );
     }
 }

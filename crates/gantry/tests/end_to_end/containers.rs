@@ -44,15 +44,31 @@ def check(seen, wanted):
 "#;
 
 fn with_image(gantry: &Installation, image: &str, program: &str) {
-    let printed = gantry.python(&format!("IMAGE = {image:?}\n{RUN}\n{program}\nprint('all true')"));
+    let printed = gantry.python(&format!(
+        "IMAGE = {image:?}\n{RUN}\n{program}\nprint('all true')"
+    ));
     assert!(printed.ends_with("all true\n"), "{printed}");
 }
 
 #[test]
 fn a_container_sees_what_its_definition_says() {
     let gantry = Installation::up();
-    let image = push_busybox(&gantry, "sees", &["--config.env", "FROM_IMAGE=1", "--config.workingdir", "/tmp", "--config.entrypoint", "/bin/env"]);
-    with_image(&gantry, &image, r#"
+    let image = push_busybox(
+        &gantry,
+        "sees",
+        &[
+            "--config.env",
+            "FROM_IMAGE=1",
+            "--config.workingdir",
+            "/tmp",
+            "--config.entrypoint",
+            "/bin/env",
+        ],
+    );
+    with_image(
+        &gantry,
+        &image,
+        r#"
 # The image's entry point and environment; the definition's environment wins over the image's.
 task, lines = run([dict(name="c", command=["A=b", "sh", "-c", "env; pwd; echo end"], environment=[dict(name="X", value="y z")])])
 for wanted in ["FROM_IMAGE=1", "X=y z", "A=b", "/tmp", "AWS_EXECUTION_ENV=AWS_ECS_EC2"]:
@@ -73,14 +89,18 @@ check(lines, ["lo", "end"])
 task, lines = run([dict(name="c", entryPoint=["sh", "-c"], memory=48, memoryReservation=32, cpu=512, command=[
     "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; echo end"])])
 check(lines[0], str(48 * 1024 * 1024))
-"#);
+"#,
+    );
 }
 
 #[test]
 fn a_task_ends_the_way_its_containers_do() {
     let gantry = Installation::up();
     let image = push_busybox(&gantry, "ends", &[]);
-    with_image(&gantry, &image, r#"
+    with_image(
+        &gantry,
+        &image,
+        r#"
 task, _ = run([dict(name="c", command=["sh", "-c", "exit 42"])])
 check((task["stopCode"], task["containers"][0]["exitCode"]), ("EssentialContainerExited", 42))
 # A killed child, and an exit code that looks like it, are not the kernel's out-of-memory killer.
@@ -110,14 +130,18 @@ task, _ = run([dict(name="c", command=["sh", "-c", "trap '' TERM; while true; do
 check((task["stopCode"], task["containers"][0]["exitCode"]), ("UserInitiated", 137))
 task, lines = run([dict(name="c", command=["sh", "-c", "trap 'echo bye; exit 5' TERM; while true; do sleep 0.1; done"])], stop_after_running=True)
 check(task["containers"][0]["exitCode"], 5)
-"#);
+"#,
+    );
 }
 
 #[test]
 fn what_cannot_start_says_why() {
     let gantry = Installation::up();
     let image = push_busybox(&gantry, "fails", &[]);
-    with_image(&gantry, &image, r#"
+    with_image(
+        &gantry,
+        &image,
+        r#"
 task, _ = run([dict(name="c", command=["/no/such/thing"])])
 check(task["stopCode"], "TaskFailedToStart")
 reason = task["containers"][0]["reason"]
@@ -131,5 +155,6 @@ assert "CannotPullContainerError" in task["stoppedReason"] + task["containers"][
 task, _ = run([dict(name="c", command=["true"], healthCheck=dict(command=["CMD", "true"]))])
 check(task["stopCode"], "TaskFailedToStart")
 assert "healthCheck" in task["stoppedReason"] + task["containers"][0].get("reason", ""), task
-"#);
+"#,
+    );
 }

@@ -122,25 +122,51 @@ ecs.register_task_definition(family="short", networkMode="none", containerDefini
         .arg(&end)
         .spawn()
         .expect("python3");
-    let lines = || std::fs::read_to_string(&record).unwrap_or_default().lines().count();
+    let lines = || {
+        std::fs::read_to_string(&record)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
     for kill in 0..30 {
         // The next kill comes after something new was acknowledged, a little later each time, so that
         // it falls into pulls, starts, stops and log writes alike.
         let seen = lines();
         let wanted = seen + 1 + kill % 3;
-        eventually(Duration::from_secs(60), "something is acknowledged between two kills", || {
-            if lines() >= wanted { Ok(()) } else { Err(format!("{} records, kill {kill}", lines())) }
-        });
+        eventually(
+            Duration::from_secs(60),
+            "something is acknowledged between two kills",
+            || {
+                if lines() >= wanted {
+                    Ok(())
+                } else {
+                    Err(format!("{} records, kill {kill}", lines()))
+                }
+            },
+        );
         gantry.signal_and_wait("KILL");
         gantry.start();
     }
     std::fs::write(&end, "").expect("the end mark");
     assert!(load.wait().expect("the load").success());
 
-    let checked = gantry.command("python3").args(["-c", CHECK]).arg(&record).output().expect("python3");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let checked = gantry
+        .command("python3")
+        .args(["-c", CHECK])
+        .arg(&record)
+        .output()
+        .expect("python3");
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
     eprintln!("{}", String::from_utf8_lossy(&checked.stdout).trim());
     let down = gantry.gantry(&["down"]);
-    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(
+        down.status.success(),
+        "{}",
+        String::from_utf8_lossy(&down.stderr)
+    );
     assert_nothing_left(&gantry, &[]);
 }

@@ -26,15 +26,24 @@ fn the_aws_cli_pushes_runs_and_reads_logs() {
         }},
     }]);
     let registered = gantry.aws(&[
-        "ecs", "register-task-definition", "--family", "hello", "--network-mode", "host",
-        "--container-definitions", &containers.to_string(),
+        "ecs",
+        "register-task-definition",
+        "--family",
+        "hello",
+        "--network-mode",
+        "host",
+        "--container-definitions",
+        &containers.to_string(),
     ]);
     assert_eq!(registered["taskDefinition"]["revision"], 1);
     assert_eq!(registered["taskDefinition"]["status"], "ACTIVE");
 
     let run = gantry.aws(&["ecs", "run-task", "--task-definition", "hello"]);
     assert_eq!(run["failures"], serde_json::json!([]), "{run}");
-    let arn = run["tasks"][0]["taskArn"].as_str().expect("an ARN").to_owned();
+    let arn = run["tasks"][0]["taskArn"]
+        .as_str()
+        .expect("an ARN")
+        .to_owned();
     gantry.aws(&["ecs", "wait", "tasks-stopped", "--tasks", &arn]);
 
     let described = gantry.aws(&["ecs", "describe-tasks", "--tasks", &arn]);
@@ -43,17 +52,33 @@ fn the_aws_cli_pushes_runs_and_reads_logs() {
     assert_eq!(task["stopCode"], "EssentialContainerExited");
     assert_eq!(task["stoppedReason"], "Essential container in task exited");
     assert_eq!(task["containers"][0]["exitCode"], 0);
-    for moment in ["createdAt", "pullStartedAt", "pullStoppedAt", "startedAt", "stoppingAt", "executionStoppedAt", "stoppedAt"] {
+    for moment in [
+        "createdAt",
+        "pullStartedAt",
+        "pullStoppedAt",
+        "startedAt",
+        "stoppingAt",
+        "executionStoppedAt",
+        "stoppedAt",
+    ] {
         assert!(!task[moment].is_null(), "{moment} is missing: {task}");
     }
 
     let task_id = arn.rsplit('/').next().expect("an id");
     let streams = gantry.aws(&["logs", "describe-log-streams", "--log-group-name", "/hello"]);
-    assert_eq!(streams["logStreams"][0]["logStreamName"], format!("run/hello/{task_id}"));
+    assert_eq!(
+        streams["logStreams"][0]["logStreamName"],
+        format!("run/hello/{task_id}")
+    );
     // A task is STOPPED when its containers are; what they wrote last arrives a moment later, as at AWS.
     let mut lines = eventually(Duration::from_secs(10), "both log lines", || {
         let events = gantry.aws(&[
-            "logs", "get-log-events", "--log-group-name", "/hello", "--log-stream-name", &format!("run/hello/{task_id}"),
+            "logs",
+            "get-log-events",
+            "--log-group-name",
+            "/hello",
+            "--log-stream-name",
+            &format!("run/hello/{task_id}"),
             "--start-from-head",
         ]);
         let lines: Vec<String> = events["events"]
@@ -62,7 +87,11 @@ fn the_aws_cli_pushes_runs_and_reads_logs() {
             .flatten()
             .map(|event| event["message"].as_str().unwrap_or_default().to_owned())
             .collect();
-        if lines.len() == 2 { Ok(lines) } else { Err(format!("{lines:?}")) }
+        if lines.len() == 2 {
+            Ok(lines)
+        } else {
+            Err(format!("{lines:?}"))
+        }
     });
     lines.sort();
     assert_eq!(lines, ["first light", "on stderr"]);
@@ -71,10 +100,22 @@ fn the_aws_cli_pushes_runs_and_reads_logs() {
     let aws = second_generation_cli(&gantry);
     let tail = gantry
         .command(aws)
-        .args(["--endpoint-url", &gantry.endpoint(), "logs", "tail", "/hello", "--format", "short"])
+        .args([
+            "--endpoint-url",
+            &gantry.endpoint(),
+            "logs",
+            "tail",
+            "/hello",
+            "--format",
+            "short",
+        ])
         .output()
         .expect("aws");
-    assert!(String::from_utf8_lossy(&tail.stdout).contains("first light"), "{}", String::from_utf8_lossy(&tail.stderr));
+    assert!(
+        String::from_utf8_lossy(&tail.stdout).contains("first light"),
+        "{}",
+        String::from_utf8_lossy(&tail.stderr)
+    );
 }
 
 /// An `aws` of version 2, wherever it is. `cargo xtask setup --tests` installs Debian's.
@@ -83,7 +124,9 @@ fn second_generation_cli(gantry: &Installation) -> &'static str {
         .into_iter()
         .find(|aws| {
             let version = gantry.command(aws).arg("--version").output();
-            version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).starts_with("aws-cli/2"))
+            version.is_ok_and(|version| {
+                String::from_utf8_lossy(&version.stdout).starts_with("aws-cli/2")
+            })
         })
         .expect("an aws CLI of version 2")
 }

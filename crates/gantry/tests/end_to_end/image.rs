@@ -7,7 +7,9 @@ use crate::installation::Installation;
 
 /// Runs a command that must succeed.
 pub fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}\n{}\n{}",
@@ -22,22 +24,48 @@ pub fn busybox_layout(folder: &Path, configuration: &[&str]) -> PathBuf {
     let layout = folder.join("layout");
     let bundle = folder.join("bundle");
     let image = format!("{}:latest", layout.display());
-    run(Command::new("umoci").args(["init", "--layout"]).arg(&layout));
+    run(Command::new("umoci")
+        .args(["init", "--layout"])
+        .arg(&layout));
     run(Command::new("umoci").args(["new", "--image", &image]));
-    run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle));
+    run(Command::new("umoci")
+        .args(["unpack", "--image", &image])
+        .arg(&bundle));
     let root = bundle.join("rootfs");
     for name in ["bin", "etc", "tmp"] {
         std::fs::create_dir_all(root.join(name)).expect("a folder of the image");
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
-    for applet in ["sh", "true", "false", "echo", "cat", "sleep", "id", "env", "pwd", "ls", "touch", "seq", "head", "kill", "ip", "mount", "dd", "tail", "test", "date", "wc", "mkdir", "uname", "nproc", "grep", "hostname"] {
+    for applet in [
+        "sh", "true", "false", "echo", "cat", "sleep", "id", "env", "pwd", "ls", "touch", "seq",
+        "head", "kill", "ip", "mount", "dd", "tail", "test", "date", "wc", "mkdir", "uname",
+        "nproc", "grep", "hostname",
+    ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("an applet");
     }
-    std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\napp:x:1234:2345:app:/tmp:/bin/sh\n").expect("passwd");
-    std::fs::write(root.join("etc/group"), "root:x:0:\napp:x:2345:\nextra:x:3456:app\n").expect("group");
-    run(Command::new("umoci").args(["repack", "--image", &image]).arg(&bundle));
+    std::fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/:/bin/sh\napp:x:1234:2345:app:/tmp:/bin/sh\n",
+    )
+    .expect("passwd");
+    std::fs::write(
+        root.join("etc/group"),
+        "root:x:0:\napp:x:2345:\nextra:x:3456:app\n",
+    )
+    .expect("group");
     run(Command::new("umoci")
-        .args(["config", "--image", &image, "--config.env", "PATH=/bin", "--config.cmd", "/bin/sh"])
+        .args(["repack", "--image", &image])
+        .arg(&bundle));
+    run(Command::new("umoci")
+        .args([
+            "config",
+            "--image",
+            &image,
+            "--config.env",
+            "PATH=/bin",
+            "--config.cmd",
+            "/bin/sh",
+        ])
         .args(configuration));
     layout
 }
@@ -50,7 +78,13 @@ pub fn push_busybox(gantry: &Installation, repository: &str, configuration: &[&s
     gantry.aws(&["ecr", "create-repository", "--repository-name", repository]);
     let reference = format!("{}/{repository}:1", gantry.registry());
     run(Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "--dest-creds"])
+        .args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            "--dest-creds",
+        ])
         .arg(format!("AWS:{}", password(gantry)))
         .arg(format!("oci:{}:latest", layout.display()))
         .arg(format!("docker://{reference}")));
@@ -59,5 +93,7 @@ pub fn push_busybox(gantry: &Installation, repository: &str, configuration: &[&s
 
 /// What `aws ecr get-login-password` prints.
 pub fn password(gantry: &Installation) -> String {
-    run(gantry.command("aws").args(["ecr", "get-login-password"])).trim().to_owned()
+    run(gantry.command("aws").args(["ecr", "get-login-password"]))
+        .trim()
+        .to_owned()
 }

@@ -23,10 +23,18 @@ pub struct Installation {
 impl Installation {
     /// Starts Gantry on a free port and a new folder, and reads its exports.
     pub fn up() -> Installation {
-        let folder = tempfile::Builder::new().prefix("gantry-test-").tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new()
+            .prefix("gantry-test-")
+            .tempdir()
+            .expect("a temporary folder");
         let guard = guard(folder.path());
-        let mut installation =
-            Installation { folder, listen: "127.0.0.1:0".to_owned(), up: None, guard, exports: Vec::new() };
+        let mut installation = Installation {
+            folder,
+            listen: "127.0.0.1:0".to_owned(),
+            up: None,
+            guard,
+            exports: Vec::new(),
+        };
         installation.start();
         installation
     }
@@ -41,7 +49,8 @@ impl Installation {
     }
 
     pub fn installation_id(&self) -> String {
-        let file = std::fs::read(self.data_dir().join("installation.json")).expect("installation.json");
+        let file =
+            std::fs::read(self.data_dir().join("installation.json")).expect("installation.json");
         let value: Value = serde_json::from_slice(&file).expect("JSON");
         value["installation_id"].as_str().expect("an id").to_owned()
     }
@@ -62,12 +71,20 @@ impl Installation {
             .spawn()
             .expect("gantry up");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("the serving line");
-        assert!(line.contains("http://"), "gantry up said {line:?}; its log:\n{}", self.log());
+        BufReader::new(child.stdout.take().expect("stdout"))
+            .read_line(&mut line)
+            .expect("the serving line");
+        assert!(
+            line.contains("http://"),
+            "gantry up said {line:?}; its log:\n{}",
+            self.log()
+        );
         self.up = Some(child);
         self.exports = self.read_exports();
         let endpoint = self.endpoint();
-        endpoint.trim_start_matches("http://").clone_into(&mut self.listen);
+        endpoint
+            .trim_start_matches("http://")
+            .clone_into(&mut self.listen);
         // `localhost` and 127.0.0.1 are the same port; what is kept is the address to listen on again.
         self.listen = self.listen.replace("localhost", "127.0.0.1");
     }
@@ -109,19 +126,33 @@ impl Installation {
     }
 
     pub fn export(&self, name: &str) -> String {
-        self.exports.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+        self.exports
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.clone())
+            .unwrap_or_default()
     }
 
     /// A command with this installation's exports and nothing of the machine's own AWS configuration.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
+        for name in [
+            "AWS_PROFILE",
+            "AWS_SESSION_TOKEN",
+            "http_proxy",
+            "https_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+        ] {
             command.env_remove(name);
         }
         command
             .envs(self.exports.iter().cloned())
             .env("AWS_CONFIG_FILE", self.scratch("no-config"))
-            .env("AWS_SHARED_CREDENTIALS_FILE", self.scratch("no-credentials"))
+            .env(
+                "AWS_SHARED_CREDENTIALS_FILE",
+                self.scratch("no-credentials"),
+            )
             .env("AWS_PAGER", "")
             .env("NO_PROXY", "*")
             .stdin(Stdio::null());
@@ -130,7 +161,12 @@ impl Installation {
 
     /// `aws …`, whose answer is JSON (or nothing).
     pub fn aws(&self, words: &[&str]) -> Value {
-        let output = self.command("aws").args(words).args(["--output", "json"]).output().expect("aws");
+        let output = self
+            .command("aws")
+            .args(words)
+            .args(["--output", "json"])
+            .output()
+            .expect("aws");
         assert!(
             output.status.success(),
             "aws {words:?}: {}",
@@ -145,13 +181,21 @@ impl Installation {
     /// `aws …` that must be refused; returns what it said.
     pub fn aws_refused(&self, words: &[&str]) -> String {
         let output = self.command("aws").args(words).output().expect("aws");
-        assert!(!output.status.success(), "aws {words:?} should be refused: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            !output.status.success(),
+            "aws {words:?} should be refused: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8_lossy(&output.stderr).trim().to_owned()
     }
 
     /// A Python program with boto3; returns what it printed.
     pub fn python(&self, program: &str) -> String {
-        let output = self.command("python3").args(["-c", program]).output().expect("python3");
+        let output = self
+            .command("python3")
+            .args(["-c", program])
+            .output()
+            .expect("python3");
         assert!(
             output.status.success(),
             "python: {}\n{}",
@@ -163,7 +207,11 @@ impl Installation {
 
     fn read_exports(&self) -> Vec<(String, String)> {
         let output = self.gantry(&["env"]);
-        assert!(output.status.success(), "gantry env: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "gantry env: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout)
             .lines()
             .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
@@ -207,17 +255,27 @@ fn guard(folder: &Path) -> Child {
 
 /// Sends a signal to a process that this test started.
 pub fn send_signal(pid: u32, signal: &str) {
-    let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().expect("kill");
+    let status = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .status()
+        .expect("kill");
     assert!(status.success(), "kill -{signal} {pid}");
 }
 
 /// Waits until `look` gives a value; panics with what was last seen.
-pub fn eventually<T>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn eventually<T>(
+    within: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
     let start = Instant::now();
     loop {
         match look() {
             Ok(value) => return value,
-            Err(seen) if start.elapsed() > within => panic!("{what}: not within {within:?}; last seen: {seen}"),
+            Err(seen) if start.elapsed() > within => {
+                panic!("{what}: not within {within:?}; last seen: {seen}")
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(25)),
         }
     }

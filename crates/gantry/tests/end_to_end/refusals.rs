@@ -91,7 +91,7 @@ assert ecs.list_task_definitions()["taskDefinitionArns"] == []
 ecs.register_task_definition(family="huge", networkMode="host", containerDefinitions=[c(memory=10_000_000)])
 answer = ecs.run_task(taskDefinition="huge")
 assert answer["tasks"] == [] and answer["failures"][0]["reason"] == "RESOURCE:MEMORY", answer
-ecs.register_task_definition(family="wide", networkMode="host", containerDefinitions=[c(cpu=1_000_000)])
+ecs.register_task_definition(family="wide", networkMode="host", containerDefinitions=[c(cpu=8192)])
 answer = ecs.run_task(taskDefinition="wide")
 assert answer["failures"][0]["reason"] == "RESOURCE:CPU", answer
 ecs.register_task_definition(family="fine", networkMode="host", containerDefinitions=[c()])
@@ -132,11 +132,22 @@ fn requests_of_foreign_pages_are_refused() {
     let gantry = Installation::up();
     let status = |headers: &[&str]| {
         let mut curl = std::process::Command::new("curl");
-        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--noproxy", "*"]);
+        curl.args([
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--noproxy",
+            "*",
+        ]);
         for header in headers {
             curl.args(["-H", header]);
         }
-        let output = curl.arg(format!("{}/_gantry/health", gantry.endpoint())).output().expect("curl");
+        let output = curl
+            .arg(format!("{}/_gantry/health", gantry.endpoint()))
+            .output()
+            .expect("curl");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert_eq!(status(&[]), "200");

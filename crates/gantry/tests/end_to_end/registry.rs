@@ -21,30 +21,55 @@ fn skopeo_inspects_lists_copies_and_deletes() {
     let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
     assert_eq!(inspected["Labels"]["x"], "y");
     let repository = url.rsplit_once(':').expect("a tag").0.to_owned();
-    let tags = run(skopeo(&["list-tags", "--tls-verify=false", "--creds", &creds]).arg(&repository));
+    let tags =
+        run(skopeo(&["list-tags", "--tls-verify=false", "--creds", &creds]).arg(&repository));
     assert!(tags.contains("\"1\""), "{tags}");
 
     let images = gantry.aws(&["ecr", "describe-images", "--repository-name", "a/b"]);
     assert_eq!(images["imageDetails"][0]["imageTags"][0], "1");
-    assert_eq!(images["imageDetails"][0]["imageDigest"], inspected["Digest"]);
+    assert_eq!(
+        images["imageDetails"][0]["imageDigest"],
+        inspected["Digest"]
+    );
 
     let back = gantry.scratch("back");
-    run(skopeo(&["copy", "--quiet", "--src-tls-verify=false", "--src-creds", &creds]).arg(&url).arg(format!("dir:{}", back.display())));
+    run(skopeo(&[
+        "copy",
+        "--quiet",
+        "--src-tls-verify=false",
+        "--src-creds",
+        &creds,
+    ])
+    .arg(&url)
+    .arg(format!("dir:{}", back.display())));
     assert!(back.join("manifest.json").exists());
 
     run(skopeo(&["delete", "--tls-verify=false", "--creds", &creds]).arg(&url));
     let images = gantry.aws(&["ecr", "list-images", "--repository-name", "a/b"]);
     assert_eq!(images["imageIds"], serde_json::json!([]));
 
-    let refused = skopeo(&["inspect", "--tls-verify=false", "--creds", "AWS:wrong"]).arg(&url).output().expect("skopeo");
-    assert!(!refused.status.success());
-    let unknown = skopeo(&["copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", &creds])
-        .arg(format!("dir:{}", back.display()))
-        .arg(format!("docker://{}/nowhere:1", gantry.registry()))
+    let refused = skopeo(&["inspect", "--tls-verify=false", "--creds", "AWS:wrong"])
+        .arg(&url)
         .output()
         .expect("skopeo");
+    assert!(!refused.status.success());
+    let unknown = skopeo(&[
+        "copy",
+        "--quiet",
+        "--dest-tls-verify=false",
+        "--dest-creds",
+        &creds,
+    ])
+    .arg(format!("dir:{}", back.display()))
+    .arg(format!("docker://{}/nowhere:1", gantry.registry()))
+    .output()
+    .expect("skopeo");
     assert!(!unknown.status.success());
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("does not exist"), "{}", String::from_utf8_lossy(&unknown.stderr));
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("does not exist"),
+        "{}",
+        String::from_utf8_lossy(&unknown.stderr)
+    );
 }
 
 #[test]
@@ -56,16 +81,40 @@ fn buildah_builds_pushes_and_pulls() {
     let folder = gantry.scratch("buildah");
     let buildah = || {
         let mut command = Command::new("buildah");
-        command.arg("--storage-driver").arg("vfs").arg("--root").arg(folder.join("root")).arg("--runroot").arg(folder.join("runroot"));
+        command
+            .arg("--storage-driver")
+            .arg("vfs")
+            .arg("--root")
+            .arg(folder.join("root"))
+            .arg("--runroot")
+            .arg(folder.join("runroot"));
         command
     };
     let container = run(buildah().args(["from", "scratch"])).trim().to_owned();
     run(buildah().args(["copy", &container, "/bin/busybox", "/bin/sh"]));
-    run(buildah().args(["config", "--entrypoint", r#"["/bin/sh", "-c", "echo built"]"#, "--cmd", "", &container]));
+    run(buildah().args([
+        "config",
+        "--entrypoint",
+        r#"["/bin/sh", "-c", "echo built"]"#,
+        "--cmd",
+        "",
+        &container,
+    ]));
     run(buildah().args(["commit", "--quiet", &container, "built"]));
-    run(buildah().args(["push", "--quiet", "--tls-verify=false", "--creds", &creds, "built"]).arg(format!("docker://{reference}")));
+    run(buildah()
+        .args([
+            "push",
+            "--quiet",
+            "--tls-verify=false",
+            "--creds",
+            &creds,
+            "built",
+        ])
+        .arg(format!("docker://{reference}")));
     run(buildah().args(["rmi", "--all", "--force"]));
-    run(buildah().args(["pull", "--quiet", "--tls-verify=false", "--creds", &creds]).arg(format!("docker://{reference}")));
+    run(buildah()
+        .args(["pull", "--quiet", "--tls-verify=false", "--creds", &creds])
+        .arg(format!("docker://{reference}")));
 
     gantry.python(&format!(
         r#"
@@ -90,9 +139,15 @@ fn the_same_layer_is_stored_once() {
     let creds = format!("AWS:{}", password(&gantry));
     let push = |name: &str| {
         gantry.aws(&["ecr", "create-repository", "--repository-name", name]);
-        run(skopeo(&["copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", &creds])
-            .arg(format!("oci:{}:latest", layout.display()))
-            .arg(format!("docker://{}/{name}:1", gantry.registry())));
+        run(skopeo(&[
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            "--dest-creds",
+            &creds,
+        ])
+        .arg(format!("oci:{}:latest", layout.display()))
+        .arg(format!("docker://{}/{name}:1", gantry.registry())));
         bytes_below(&gantry.data_dir().join("registry"))
     };
     let once = push("one");

@@ -57,7 +57,11 @@ pub(crate) fn processes(cgroup: &str) -> Vec<i32> {
 fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
     if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
         // 0 is a process of another pid namespace; it cannot be ours.
-        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        pids.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<i32>().ok())
+                .filter(|pid| *pid > 0),
+        );
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -24,11 +24,17 @@ pub struct Removed {
 }
 
 /// Ends every process, and removes every cgroup and task folder of the installation. Images stay. Blocks.
-pub fn cleanup(data_dir: &Path, installation: &InstallationId, env: &Env) -> Result<Removed, RuntimeError> {
+pub fn cleanup(
+    data_dir: &Path,
+    installation: &InstallationId,
+    env: &Env,
+) -> Result<Removed, RuntimeError> {
     let failed = |error: io::Error| RuntimeError::runtime(format!("cleaning up: {error}"));
-    let mut removed = Removed::default();
     // Shims first, so that none starts anything anew.
-    removed.shims = kill_shims(data_dir);
+    let mut removed = Removed {
+        shims: kill_shims(data_dir),
+        ..Removed::default()
+    };
     let group = installation_cgroup(installation);
     removed.processes = cgroup::processes(&group).len();
     cgroup::destroy(env, &group).map_err(failed)?;
@@ -50,7 +56,11 @@ pub(crate) fn remove_task_dir(dir: &Path) -> io::Result<()> {
 
 fn kill_shims(data_dir: &Path) -> usize {
     let mut killed = 0;
-    for entry in std::fs::read_dir(tasks_dir(data_dir)).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(tasks_dir(data_dir))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let known = read_json::<ShimFile>(&entry.path().join(SHIM_FILE))
             .filter(|shim| is_alive(shim.pid, shim.start_ticks))
             .map(|shim| shim.pid);
@@ -80,7 +90,9 @@ fn processes_of(task_dir: &Path) -> Vec<i32> {
         .filter(|pid| *pid != own)
         .filter(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let mut words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+            let mut words = line
+                .split(|byte| *byte == 0)
+                .filter(|word| !word.is_empty());
             words.any(|word| word == b"shim") && words.next_back() == Some(wanted)
         })
         .collect()

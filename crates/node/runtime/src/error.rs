@@ -71,14 +71,6 @@ impl RuntimeError {
         Self::new(ErrorKind::CannotCreateContainer, message.to_string())
     }
 
-    pub(crate) fn start(message: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::CannotStartContainer, message.to_string())
-    }
-
-    pub(crate) fn stop(message: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::CannotStopContainer, message.to_string())
-    }
-
     pub(crate) fn runtime(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::ContainerRuntime, message.to_string())
     }

@@ -12,7 +12,10 @@
 //! What it leaves to others: which task runs and when (the agent), what a task's reasons and
 //! statuses are called in ECS's API beyond the prefix of an error, and where log lines go.
 
-#![allow(unsafe_code, reason = "this is the one crate that calls the kernel where no safe wrapper exists; each use says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "this is the one crate that calls the kernel where no safe wrapper exists; each use says why it is sound"
+)]
 
 mod cgroup;
 mod cleanup;

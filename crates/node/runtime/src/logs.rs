@@ -61,7 +61,13 @@ impl LogReader {
         task: TaskConnection,
         offset: u64,
     ) -> LogReader {
-        LogReader { spool_id, folder, container, task, offset }
+        LogReader {
+            spool_id,
+            folder,
+            container,
+            task,
+            offset,
+        }
     }
 
     /// Which spool it is: the same after a restart, another for every started container.
@@ -76,10 +82,16 @@ impl LogReader {
             // Asked before reading: what comes between the two is read, or told by the next answer.
             let ended = self.task.log_has_ended(&self.container);
             let (folder, offset) = (self.folder.clone(), self.offset);
-            let records = tokio::task::spawn_blocking(move || read_from(&folder, offset, records_max))
-                .await
-                .map_err(|error| RuntimeError::runtime(format!("reading a spool: {error}")))?
-                .map_err(|error| RuntimeError::runtime(format!("reading the spool of {}: {error}", self.container)))?;
+            let records =
+                tokio::task::spawn_blocking(move || read_from(&folder, offset, records_max))
+                    .await
+                    .map_err(|error| RuntimeError::runtime(format!("reading a spool: {error}")))?
+                    .map_err(|error| {
+                        RuntimeError::runtime(format!(
+                            "reading the spool of {}: {error}",
+                            self.container
+                        ))
+                    })?;
             if let Some(last) = records.last() {
                 self.offset = last.end_offset;
                 return Ok(records);
@@ -113,7 +125,9 @@ fn read_from(folder: &Path, mut offset: u64, records_max: usize) -> io::Result<V
         };
         let from = offset;
         while records.len() < records_max && bytes_read < BATCH_BYTES_MAX {
-            let Some(record) = record::decode(&bytes[(offset - from) as usize..], offset) else { break };
+            let Some(record) = record::decode(&bytes[(offset - from) as usize..], offset) else {
+                break;
+            };
             offset = record.end_offset;
             bytes_read += record.bytes.len();
             records.push(record);
@@ -130,6 +144,7 @@ fn read_segment(path: &Path, from: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(2 * BATCH_BYTES_MAX as u64).read_to_end(&mut bytes)?;
+    file.take(2 * BATCH_BYTES_MAX as u64)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

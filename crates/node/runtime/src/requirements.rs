@@ -14,19 +14,31 @@ pub struct Requirement {
 
 /// Looks at this machine.
 pub fn requirements() -> Vec<Requirement> {
-    let need = |what, is_met, how_to_get_it| Requirement { what, is_met, how_to_get_it };
+    let need = |what, is_met, how_to_get_it| Requirement {
+        what,
+        is_met,
+        how_to_get_it,
+    };
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let namespace = |name: &str| Path::new("/proc/self/ns").join(name).exists();
     vec![
-        need("root", rustix::process::geteuid().is_root(), "run gantry through sudo"),
+        need(
+            "root",
+            rustix::process::geteuid().is_root(),
+            "run gantry through sudo",
+        ),
         need(
             "overlayfs",
-            filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay"),
+            filesystems
+                .lines()
+                .any(|line| line.trim_start_matches("nodev").trim() == "overlay"),
             "load it with `modprobe overlay`; it is in every distribution's kernel",
         ),
         need(
             "namespaces (mount, pid, network, ipc, uts, cgroup)",
-            ["mnt", "pid", "net", "ipc", "uts", "cgroup"].into_iter().all(namespace),
+            ["mnt", "pid", "net", "ipc", "uts", "cgroup"]
+                .into_iter()
+                .all(namespace),
             "use a kernel built with CONFIG_NAMESPACES and all of its kinds",
         ),
         need(
@@ -36,7 +48,8 @@ pub fn requirements() -> Vec<Requirement> {
         ),
         need(
             "seccomp filters",
-            std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp_filters:")),
+            std::fs::read_to_string("/proc/self/status")
+                .is_ok_and(|status| status.contains("Seccomp_filters:")),
             "use a kernel built with CONFIG_SECCOMP_FILTER",
         ),
     ]
@@ -49,5 +62,7 @@ fn controllers_are_there() -> bool {
         return wanted.iter().all(|name| there.contains(name));
     }
     let there = cgroup::hierarchies();
-    wanted.iter().all(|name| there.iter().any(|path| path.ends_with(name)))
+    wanted
+        .iter()
+        .all(|name| there.iter().any(|path| path.ends_with(name)))
 }

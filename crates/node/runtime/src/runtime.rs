@@ -23,9 +23,10 @@ use crate::logs::LogReader;
 use crate::protocol::{Answer, Verb};
 use crate::spec::{ContainerName, ContainerSpec, InstallationId, LogSpec, TaskSpec};
 use crate::state::{
-    CONTAINER_FILE, CONTAINERS, ContainerFile, Durability, EXIT_FILE, FAILED_FILE, FORMAT, FailedFile, SHIM_FILE,
-    SHIM_LOG, SHIM_SOCKET, SPOOL, STARTED_FILE, ShimFile, StartedFile, TASK_FILE, TaskFile, container_dir,
-    is_alive, read_json, task_cgroup, task_dir, tasks_dir, write_json,
+    CONTAINER_FILE, CONTAINERS, ContainerFile, Durability, EXIT_FILE, FAILED_FILE, FORMAT,
+    FailedFile, SHIM_FILE, SHIM_LOG, SHIM_SOCKET, SPOOL, STARTED_FILE, ShimFile, StartedFile,
+    TASK_FILE, TaskFile, container_dir, is_alive, read_json, task_cgroup, task_dir, tasks_dir,
+    write_json,
 };
 use crate::task::TaskConnection;
 
@@ -97,13 +98,17 @@ pub struct TaskHandle {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for TaskHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskHandle").field("task", &self.spec.id).finish_non_exhaustive()
+        f.debug_struct("TaskHandle")
+            .field("task", &self.spec.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +116,10 @@ impl Runtime {
     /// Opens the data directory, making what it lacks, and throws away what a crash left half way.
     pub async fn open(options: RuntimeOptions) -> Result<Self, RuntimeError> {
         let failed = |error: std::io::Error| {
-            RuntimeError::runtime(format!("the folder {}: {error}", options.data_dir.display()))
+            RuntimeError::runtime(format!(
+                "the folder {}: {error}",
+                options.data_dir.display()
+            ))
         };
         std::fs::create_dir_all(tasks_dir(&options.data_dir)).map_err(failed)?;
         let images = ImageStore::open(&options.data_dir.join("images"), options.env.clone())?;
@@ -148,10 +156,17 @@ impl Runtime {
     pub async fn create_task(&self, spec: TaskSpec) -> Result<TaskHandle, RuntimeError> {
         let dir = task_dir(&self.0.options.data_dir, &spec.id);
         let failed = |error: std::io::Error| {
-            RuntimeError::new(ErrorKind::CannotCreateContainer, format!("starting the task's shim: {error}"))
+            RuntimeError::new(
+                ErrorKind::CannotCreateContainer,
+                format!("starting the task's shim: {error}"),
+            )
         };
         std::fs::create_dir(&dir).map_err(failed)?;
-        let file = TaskFile { format: FORMAT, installation: self.installation().clone(), spec: spec.clone() };
+        let file = TaskFile {
+            format: FORMAT,
+            installation: self.installation().clone(),
+            spec: spec.clone(),
+        };
         write_json(&dir.join(TASK_FILE), &file, Durability::Process).map_err(failed)?;
         let stream = self.start_shim(&dir).map_err(failed)?;
         let connection = self.connect(&spec, dir, stream);
@@ -166,8 +181,9 @@ impl Runtime {
     /// whose shim is gone are killed first. Exits that happened meanwhile are in the answer, not events.
     pub async fn adopt(&self) -> Result<Vec<AdoptedTask>, RuntimeError> {
         let folder = tasks_dir(&self.0.options.data_dir);
-        let entries = std::fs::read_dir(&folder)
-            .map_err(|error| RuntimeError::runtime(format!("the folder {}: {error}", folder.display())))?;
+        let entries = std::fs::read_dir(&folder).map_err(|error| {
+            RuntimeError::runtime(format!("the folder {}: {error}", folder.display()))
+        })?;
         let mut adopted = Vec::new();
         for entry in entries.flatten() {
             let dir = entry.path();
@@ -209,8 +225,15 @@ impl Runtime {
         Ok(ours)
     }
 
-    fn connect(&self, spec: &TaskSpec, dir: PathBuf, stream: std::os::unix::net::UnixStream) -> TaskConnection {
-        let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+    fn connect(
+        &self,
+        spec: &TaskSpec,
+        dir: PathBuf,
+        stream: std::os::unix::net::UnixStream,
+    ) -> TaskConnection {
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(stream));
         match stream {
             Ok(stream) => TaskConnection::new(
                 spec.id,
@@ -236,7 +259,8 @@ impl Runtime {
     }
 
     async fn adopt_task(&self, spec: TaskSpec, dir: PathBuf) -> Result<AdoptedTask, RuntimeError> {
-        let alive = read_json::<ShimFile>(&dir.join(SHIM_FILE)).is_some_and(|shim| is_alive(shim.pid, shim.start_ticks));
+        let alive = read_json::<ShimFile>(&dir.join(SHIM_FILE))
+            .is_some_and(|shim| is_alive(shim.pid, shim.start_ticks));
         let stream = if alive { connect_in(&dir).ok() } else { None };
         let connection = match stream {
             Some(stream) => self.connect(&spec, dir.clone(), stream),
@@ -244,12 +268,21 @@ impl Runtime {
         };
         let shim_alive = !connection.is_gone() && connection.ask(Verb::Hello).await.is_ok();
         if !shim_alive {
-            let (env, cgroup_name) = (self.0.options.env.clone(), task_cgroup(self.installation(), &spec.id));
+            let (env, cgroup_name) = (
+                self.0.options.env.clone(),
+                task_cgroup(self.installation(), &spec.id),
+            );
             blocking(move || cgroup::destroy(&env, &cgroup_name)).await?;
         }
         let mut containers = Vec::new();
-        for entry in std::fs::read_dir(dir.join(CONTAINERS)).into_iter().flatten().flatten() {
-            let Some(file) = read_json::<ContainerFile>(&entry.path().join(CONTAINER_FILE)) else { continue };
+        for entry in std::fs::read_dir(dir.join(CONTAINERS))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let Some(file) = read_json::<ContainerFile>(&entry.path().join(CONTAINER_FILE)) else {
+                continue;
+            };
             let started = read_json::<StartedFile>(&entry.path().join(STARTED_FILE));
             let failed = read_json::<FailedFile>(&entry.path().join(FAILED_FILE));
             containers.push(AdoptedContainer {
@@ -257,11 +290,18 @@ impl Runtime {
                 pid: started.as_ref().map(|started| started.pid),
                 started_at: started.map(|started| started.at),
                 exit: read_json(&entry.path().join(EXIT_FILE)),
-                failed: failed.map(|failed| RuntimeError::new(ErrorKind::from_name(&failed.kind), failed.message)),
+                failed: failed.map(|failed| {
+                    RuntimeError::new(ErrorKind::from_name(&failed.kind), failed.message)
+                }),
             });
         }
         let handle = self.keep(spec.clone(), connection);
-        Ok(AdoptedTask { spec, handle, shim_alive, containers })
+        Ok(AdoptedTask {
+            spec,
+            handle,
+            shim_alive,
+            containers,
+        })
     }
 }
 
@@ -271,18 +311,34 @@ impl TaskHandle {
     }
 
     /// Makes and starts a container; it runs its own program when this returns.
-    pub async fn start_container(&self, spec: ContainerSpec) -> Result<StartedContainer, RuntimeError> {
-        let runtime = self.runtime.upgrade().ok_or_else(|| RuntimeError::runtime("the runtime is gone"))?;
+    pub async fn start_container(
+        &self,
+        spec: ContainerSpec,
+    ) -> Result<StartedContainer, RuntimeError> {
+        let runtime = self
+            .runtime
+            .upgrade()
+            .ok_or_else(|| RuntimeError::runtime("the runtime is gone"))?;
         let image = runtime.images.image(&spec.image)?;
         let layers_dir = runtime.images.layers_dir();
         let lowers = runtime.images.lowers(&spec.image)?;
         let layers = lowers
             .iter()
             .rev()
-            .filter_map(|lower| Some(lower.strip_prefix(&layers_dir).ok()?.to_string_lossy().into_owned()))
+            .filter_map(|lower| {
+                Some(
+                    lower
+                        .strip_prefix(&layers_dir)
+                        .ok()?
+                        .to_string_lossy()
+                        .into_owned(),
+                )
+            })
             .collect();
         let dir = container_dir(self.connection.dir(), &spec.name);
-        let failed = |error: std::io::Error| RuntimeError::create(format!("the container's folder: {error}"));
+        let failed = |error: std::io::Error| {
+            RuntimeError::create(format!("the container's folder: {error}"))
+        };
         std::fs::create_dir_all(&dir).map_err(failed)?;
         let file = ContainerFile {
             task: (*self.spec).clone(),
@@ -295,30 +351,67 @@ impl TaskHandle {
         };
         write_json(&dir.join(CONTAINER_FILE), &file, Durability::Process).map_err(failed)?;
         let (container, logs) = (file.spec.name, file.spec.logs);
-        match self.connection.ask(Verb::Start { container: container.clone(), logs }).await? {
+        match self
+            .connection
+            .ask(Verb::Start {
+                container: container.clone(),
+                logs,
+            })
+            .await?
+        {
             Answer::Started { pid, at } => {
-                let started = RuntimeEvent::ContainerStarted { task: self.spec.id, container, pid, at };
+                let started = RuntimeEvent::ContainerStarted {
+                    task: self.spec.id,
+                    container,
+                    pid,
+                    at,
+                };
                 let _ = runtime.events_in.send(started);
-                Ok(StartedContainer { pid, started_at: at })
+                Ok(StartedContainer {
+                    pid,
+                    started_at: at,
+                })
             }
-            other => Err(RuntimeError::runtime(format!("the shim answered {other:?} to a start"))),
+            other => Err(RuntimeError::runtime(format!(
+                "the shim answered {other:?} to a start"
+            ))),
         }
     }
 
     /// Sends a signal by number to the container's first process. Nothing if it has ended.
     pub async fn signal(&self, container: &ContainerName, signal: i32) -> Result<(), RuntimeError> {
-        self.connection.ask(Verb::Signal { container: container.clone(), signal }).await.map(drop)
+        self.connection
+            .ask(Verb::Signal {
+                container: container.clone(),
+                signal,
+            })
+            .await
+            .map(drop)
     }
 
     /// Sends the image's stop signal (SIGTERM without one), and SIGKILL after `grace`. Returns once
     /// the shim has taken it on, which then happens whatever becomes of this process; the exit is an event.
-    pub async fn stop(&self, container: &ContainerName, grace: Duration) -> Result<(), RuntimeError> {
+    pub async fn stop(
+        &self,
+        container: &ContainerName,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
         let dir = container_dir(self.connection.dir(), container);
         let file = read_json::<ContainerFile>(&dir.join(CONTAINER_FILE));
         let wanted = file.and_then(|file| file.image.stop_signal);
-        let signal = wanted.as_deref().and_then(signal_number).unwrap_or(libc::SIGTERM);
+        let signal = wanted
+            .as_deref()
+            .and_then(signal_number)
+            .unwrap_or(libc::SIGTERM);
         let grace_ms = grace.as_millis().min(u128::from(u64::MAX)) as u64;
-        self.connection.ask(Verb::Stop { container: container.clone(), signal, grace_ms }).await.map(drop)
+        self.connection
+            .ask(Verb::Stop {
+                container: container.clone(),
+                signal,
+                grace_ms,
+            })
+            .await
+            .map(drop)
     }
 
     /// No more containers will start: the shim goes once those that run have ended. State and
@@ -342,8 +435,11 @@ impl TaskHandle {
                 () = self.env.sleep(KILL_PATIENCE) => {}
             }
         }
-        let (env, cgroup_name, dir) =
-            (self.env.clone(), self.connection.cgroup().to_owned(), self.connection.dir().to_owned());
+        let (env, cgroup_name, dir) = (
+            self.env.clone(),
+            self.connection.cgroup().to_owned(),
+            self.connection.dir().to_owned(),
+        );
         blocking(move || {
             cgroup::destroy(&env, &cgroup_name)?;
             crate::cleanup::remove_task_dir(&dir)
@@ -361,9 +457,17 @@ impl TaskHandle {
         let file: ContainerFile = read_json(&dir.join(CONTAINER_FILE))
             .ok_or_else(|| RuntimeError::runtime(format!("there is no container {container}")))?;
         if file.spec.logs == LogSpec::None {
-            return Err(RuntimeError::runtime(format!("the container {container} has no spool")));
+            return Err(RuntimeError::runtime(format!(
+                "the container {container} has no spool"
+            )));
         }
-        Ok(LogReader::new(file.spool_id, dir.join(SPOOL), container.clone(), self.connection.clone(), offset))
+        Ok(LogReader::new(
+            file.spool_id,
+            dir.join(SPOOL),
+            container.clone(),
+            self.connection.clone(),
+            offset,
+        ))
     }
 }
 
@@ -373,7 +477,10 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// Connects to the shim of a task's folder, whatever the length of its path.
 fn connect_in(dir: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
     let folder = std::fs::File::open(dir)?;
-    std::os::unix::net::UnixStream::connect(format!("/proc/self/fd/{}/{SHIM_SOCKET}", folder.as_raw_fd()))
+    std::os::unix::net::UnixStream::connect(format!(
+        "/proc/self/fd/{}/{SHIM_SOCKET}",
+        folder.as_raw_fd()
+    ))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -391,7 +498,10 @@ fn signal_number(name: &str) -> Option<i32> {
         return (1..=64).contains(&number).then_some(number);
     }
     let short = name.strip_prefix("SIG").unwrap_or(name);
-    SIGNALS.iter().find(|(known, _)| *known == short).map(|(_, number)| *number)
+    SIGNALS
+        .iter()
+        .find(|(known, _)| *known == short)
+        .map(|(_, number)| *number)
 }
 
 /// Those that an image could name to stop a program.

@@ -67,7 +67,11 @@ impl TaskConnection {
     }
 
     /// A task whose shim is gone.
-    pub fn without_shim(task: TaskId, installation: &InstallationId, dir: PathBuf) -> TaskConnection {
+    pub fn without_shim(
+        task: TaskId,
+        installation: &InstallationId,
+        dir: PathBuf,
+    ) -> TaskConnection {
         TaskConnection::of(task, installation, dir, None)
     }
 
@@ -87,10 +91,6 @@ impl TaskConnection {
         }))
     }
 
-    pub fn task(&self) -> &TaskId {
-        &self.0.task
-    }
-
     pub fn dir(&self) -> &Path {
         &self.0.dir
     }
@@ -106,13 +106,17 @@ impl TaskConnection {
     /// Asks the shim; an error where it is gone or refuses.
     pub async fn ask(&self, verb: Verb) -> Result<Answer, RuntimeError> {
         let (answer, answered) = oneshot::channel();
-        let asked = lock(&self.0.requests).as_ref().is_some_and(|to| to.send(Asked { verb, answer }).is_ok());
+        let asked = lock(&self.0.requests)
+            .as_ref()
+            .is_some_and(|to| to.send(Asked { verb, answer }).is_ok());
         let gone = || RuntimeError::runtime(format!("the shim of task {} is gone", self.0.task));
         if !asked {
             return Err(gone());
         }
         match answered.await.map_err(|_| gone())? {
-            Answer::Failed { kind, message } => Err(RuntimeError::new(ErrorKind::from_name(&kind), message)),
+            Answer::Failed { kind, message } => {
+                Err(RuntimeError::new(ErrorKind::from_name(&kind), message))
+            }
             answer => Ok(answer),
         }
     }
@@ -134,7 +138,10 @@ impl TaskConnection {
         let mut log = self.log(container).subscribe();
         let reaches = |log: &LogEnd| log.end > offset || log.ended;
         if !reaches(&log.borrow()) {
-            let watch = Verb::WatchLog { container: container.clone(), offset };
+            let watch = Verb::WatchLog {
+                container: container.clone(),
+                offset,
+            };
             if self.ask(watch).await.is_err() {
                 return;
             }
@@ -151,25 +158,42 @@ impl TaskConnection {
             // Nobody writes any more, and the files go with the task.
             return Ok(());
         }
-        match self.ask(Verb::Trim { container: container.clone(), offset }).await {
+        match self
+            .ask(Verb::Trim {
+                container: container.clone(),
+                offset,
+            })
+            .await
+        {
             Err(error) if !self.is_gone() => Err(error),
             _ => Ok(()),
         }
     }
 
     fn log(&self, container: &ContainerName) -> watch::Sender<LogEnd> {
-        lock(&self.0.logs).entry(container.clone()).or_default().clone()
+        lock(&self.0.logs)
+            .entry(container.clone())
+            .or_default()
+            .clone()
     }
 
     fn happened(&self, event: Event, events: &Events) -> Next {
         match event {
             Event::Ready { .. } => {}
             Event::Exited { container, exit } => {
-                let event = RuntimeEvent::ContainerExited { task: self.0.task, container, exit };
+                let event = RuntimeEvent::ContainerExited {
+                    task: self.0.task,
+                    container,
+                    exit,
+                };
                 // Nobody listens only while the process ends.
                 let _ = events.send(event);
             }
-            Event::Log { container, end, ended } => {
+            Event::Log {
+                container,
+                end,
+                ended,
+            } => {
                 self.log(&container).send_modify(|log| {
                     log.end = log.end.max(end);
                     log.ended |= ended;
@@ -186,7 +210,9 @@ impl TaskConnection {
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| entry.path().join(STARTED_FILE).exists() && !entry.path().join(EXIT_FILE).exists())
+            .filter(|entry| {
+                entry.path().join(STARTED_FILE).exists() && !entry.path().join(EXIT_FILE).exists()
+            })
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect()
     }
@@ -260,7 +286,11 @@ async fn died(connection: &TaskConnection, env: &Env, events: &Events) {
     if !matches!(killed, Ok(Ok(()))) {
         tracing::error!(task = %connection.0.task, ?killed, "what a dead shim left could not be killed");
     }
-    let _ = events.send(RuntimeEvent::ShimDied { task: connection.0.task, containers, at: env.now() });
+    let _ = events.send(RuntimeEvent::ShimDied {
+        task: connection.0.task,
+        containers,
+        at: env.now(),
+    });
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -29,7 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Runs the sample against the installation of the data directory.
 pub fn run(options: &DataDirOption) -> anyhow::Result<()> {
     let credentials = DataDir::read_root_credentials(&options.data_dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let sample = Sample::new(&credentials)?;
         sample.push().await?;
@@ -53,18 +55,32 @@ impl Sample {
             session_token: None,
         };
         let env = Env::real();
-        let region = credentials.region.parse().context("the region in the root credentials")?;
+        let region = credentials
+            .region
+            .parse()
+            .context("the region in the root credentials")?;
         let client = Client::new(&credentials.endpoint, region, Arc::new(keys), env.clone())?;
-        Ok(Sample { client, endpoint: credentials.endpoint.clone(), region: credentials.region.clone(), env })
+        Ok(Sample {
+            client,
+            endpoint: credentials.endpoint.clone(),
+            region: credentials.region.clone(),
+            env,
+        })
     }
 
     fn image(&self) -> String {
-        let host = self.endpoint.split_once("://").map_or(self.endpoint.as_str(), |(_, host)| host);
+        let host = self
+            .endpoint
+            .split_once("://")
+            .map_or(self.endpoint.as_str(), |(_, host)| host);
         format!("{host}/{REPOSITORY}:latest")
     }
 
     async fn push(&self) -> anyhow::Result<()> {
-        let create = ecr::CreateRepositoryRequest { repository_name: REPOSITORY.to_owned(), ..Default::default() };
+        let create = ecr::CreateRepositoryRequest {
+            repository_name: REPOSITORY.to_owned(),
+            ..Default::default()
+        };
         match self.client.call::<ecr::CreateRepository>(create).await {
             Ok(_) => say(&format!("made the repository {REPOSITORY}")),
             Err(error) if error.code == "RepositoryAlreadyExistsException" => {}
@@ -80,8 +96,14 @@ impl Sample {
             .find_map(|data| data.authorization_token)
             .context("GetAuthorizationToken gave no token")?;
         let image = image(Path::new(BUSYBOX))?;
-        Registry::new(&self.endpoint, &token).push(REPOSITORY, "latest", &image.blobs, &image.manifest).await?;
-        say(&format!("pushed {} ({})", self.image(), image.manifest.digest));
+        Registry::new(&self.endpoint, &token)
+            .push(REPOSITORY, "latest", &image.blobs, &image.manifest)
+            .await?;
+        say(&format!(
+            "pushed {} ({})",
+            self.image(),
+            image.manifest.digest
+        ));
         Ok(())
     }
 
@@ -94,7 +116,11 @@ impl Sample {
         ];
         let log = ecs::LogConfiguration {
             log_driver: ecs::LogDriver::Awslogs,
-            options: Some(options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            options: Some(
+                options
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..Default::default()
         };
         let container = ecs::ContainerDefinition {
@@ -111,18 +137,32 @@ impl Sample {
             container_definitions: vec![container],
             ..Default::default()
         };
-        let registered = self.client.call::<ecs::RegisterTaskDefinition>(register).await?;
+        let registered = self
+            .client
+            .call::<ecs::RegisterTaskDefinition>(register)
+            .await?;
         let definition = registered
             .task_definition
             .and_then(|definition| definition.task_definition_arn)
             .context("RegisterTaskDefinition gave no ARN")?;
         say(&format!("registered {definition}"));
-        let run = ecs::RunTaskRequest { task_definition: definition, ..Default::default() };
+        let run = ecs::RunTaskRequest {
+            task_definition: definition,
+            ..Default::default()
+        };
         let answer = self.client.call::<ecs::RunTask>(run).await?;
         if let Some(failure) = answer.failures.iter().flatten().next() {
-            bail!("the task could not be placed: {}", failure.reason.as_deref().unwrap_or("no reason was given"));
+            bail!(
+                "the task could not be placed: {}",
+                failure.reason.as_deref().unwrap_or("no reason was given")
+            );
         }
-        let arn = answer.tasks.into_iter().flatten().find_map(|task| task.task_arn).context("RunTask gave no task")?;
+        let arn = answer
+            .tasks
+            .into_iter()
+            .flatten()
+            .find_map(|task| task.task_arn)
+            .context("RunTask gave no task")?;
         say(&format!("started {arn}"));
         Ok(arn)
     }
@@ -140,7 +180,12 @@ impl Sample {
             };
             match self.client.call::<logs::GetLogEvents>(get).await {
                 Ok(page) => {
-                    if let Some(line) = page.events.into_iter().flatten().find_map(|event| event.message) {
+                    if let Some(line) = page
+                        .events
+                        .into_iter()
+                        .flatten()
+                        .find_map(|event| event.message)
+                    {
                         say(&format!("its log, from {LOG_GROUP} {stream}:"));
                         print_line(&line);
                         return Ok(());
@@ -153,16 +198,27 @@ impl Sample {
             self.fail_if_stopped(arn).await?;
             self.env.sleep(LOOK_EVERY).await;
         }
-        bail!("no log line within {DEADLINE:?}; `gantry explain task {id}` says what became of the task")
+        bail!(
+            "no log line within {DEADLINE:?}; `gantry explain task {id}` says what became of the task"
+        )
     }
 
     async fn fail_if_stopped(&self, arn: &str) -> anyhow::Result<()> {
-        let describe = ecs::DescribeTasksRequest { tasks: vec![arn.to_owned()], ..Default::default() };
+        let describe = ecs::DescribeTasksRequest {
+            tasks: vec![arn.to_owned()],
+            ..Default::default()
+        };
         let answer = self.client.call::<ecs::DescribeTasks>(describe).await?;
         for task in answer.tasks.into_iter().flatten() {
-            let failed = task.stop_code.as_ref().is_some_and(|code| code.as_str() == "TaskFailedToStart");
+            let failed = task
+                .stop_code
+                .as_ref()
+                .is_some_and(|code| code.as_str() == "TaskFailedToStart");
             if failed {
-                bail!("the task failed to start: {}", task.stopped_reason.unwrap_or_default());
+                bail!(
+                    "the task failed to start: {}",
+                    task.stopped_reason.unwrap_or_default()
+                );
             }
         }
         Ok(())
@@ -177,7 +233,10 @@ struct Image {
 /// The smallest useful image: busybox under the names that the sample and the benchmarks run.
 fn image(busybox: &Path) -> anyhow::Result<Image> {
     let program = std::fs::read(busybox).with_context(|| {
-        format!("the sample image is made from {}; install it with `apt-get install busybox-static`", busybox.display())
+        format!(
+            "the sample image is made from {}; install it with `apt-get install busybox-static`",
+            busybox.display()
+        )
     })?;
     let mut builder = gantry_runtime::image_builder::ImageBuilder::new();
     builder.file("bin/busybox", 0o755, program);
@@ -201,7 +260,9 @@ fn image(busybox: &Path) -> anyhow::Result<Image> {
 }
 
 fn unreachable_or(error: ClientError, endpoint: &str) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("no answer as expected from {endpoint}; is `gantry up` running?"))
+    anyhow::Error::new(error).context(format!(
+        "no answer as expected from {endpoint}; is `gantry up` running?"
+    ))
 }
 
 /// Progress, for whoever watches.

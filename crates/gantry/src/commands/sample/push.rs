@@ -33,12 +33,25 @@ impl Registry {
     }
 
     /// Pushes the blobs that the registry lacks, then the manifest under `tag`.
-    pub async fn push(&self, repository: &str, tag: &str, blobs: &[Blob], manifest: &Blob) -> anyhow::Result<()> {
+    pub async fn push(
+        &self,
+        repository: &str,
+        tag: &str,
+        blobs: &[Blob],
+        manifest: &Blob,
+    ) -> anyhow::Result<()> {
         for blob in blobs {
             self.push_blob(repository, blob).await?;
         }
         let path = format!("/v2/{repository}/manifests/{tag}");
-        let (status, _) = self.send(Method::PUT, &path, manifest.media_type, manifest.bytes.clone()).await?;
+        let (status, _) = self
+            .send(
+                Method::PUT,
+                &path,
+                manifest.media_type,
+                manifest.bytes.clone(),
+            )
+            .await?;
         if status != StatusCode::CREATED {
             bail!("the registry refused the manifest: {status}");
         }
@@ -53,12 +66,21 @@ impl Registry {
         }
         let start = format!("/v2/{repository}/blobs/uploads/");
         let (status, location) = self.send(Method::POST, &start, "", Bytes::new()).await?;
-        let location = location.filter(|_| status == StatusCode::ACCEPTED).context("the registry did not start an upload")?;
+        let location = location
+            .filter(|_| status == StatusCode::ACCEPTED)
+            .context("the registry did not start an upload")?;
         // The location may be a path or a whole URL, and may have a query of its own.
         let path = location.strip_prefix(&self.endpoint).unwrap_or(&location);
         let separator = if path.contains('?') { '&' } else { '?' };
         let finish = format!("{path}{separator}digest={}", blob.digest);
-        let (status, _) = self.send(Method::PUT, &finish, "application/octet-stream", blob.bytes.clone()).await?;
+        let (status, _) = self
+            .send(
+                Method::PUT,
+                &finish,
+                "application/octet-stream",
+                blob.bytes.clone(),
+            )
+            .await?;
         if status != StatusCode::CREATED {
             bail!("the registry refused blob {}: {status}", blob.digest);
         }
@@ -72,8 +94,15 @@ impl Registry {
         media_type: &str,
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, Option<String>)> {
-        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.endpoint) };
-        let mut request = Request::builder().method(method).uri(&url).header(header::AUTHORIZATION, &self.authorization);
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.endpoint)
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&url)
+            .header(header::AUTHORIZATION, &self.authorization);
         if !media_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, media_type);
         }

@@ -41,7 +41,8 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         root::own_network_namespace()?;
     }
     let rootfs = root::mount(file, dir)?;
-    let root = File::open(&rootfs).map_err(|error| cannot_create("opening the root file system", error))?;
+    let root = File::open(&rootfs)
+        .map_err(|error| cannot_create("opening the root file system", error))?;
     let user = user::resolve(&root, file.spec.user.as_deref().unwrap_or(&file.image.user))?;
     let process = program::of(file, &user);
     root::make_working_directory(&root, &process.cwd)?;
@@ -66,14 +67,19 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         .build()
         .map_err(failed)?;
     container.start().map_err(failed)?;
-    container
-        .pid()
-        .map(|pid| pid.as_raw())
-        .ok_or_else(|| RuntimeError::new(ErrorKind::CannotStartContainer, "the container has no first process"))
+    container.pid().map(|pid| pid.as_raw()).ok_or_else(|| {
+        RuntimeError::new(
+            ErrorKind::CannotStartContainer,
+            "the container has no first process",
+        )
+    })
 }
 
 fn cannot_create(doing: &str, error: impl std::fmt::Display) -> RuntimeError {
-    RuntimeError::new(ErrorKind::CannotCreateContainer, format!("{doing}: {error}"))
+    RuntimeError::new(
+        ErrorKind::CannotCreateContainer,
+        format!("{doing}: {error}"),
+    )
 }
 
 /// An error with what caused it: libcontainer's outer errors say little.

@@ -20,17 +20,44 @@ use crate::state::ContainerFile;
 
 /// Docker's default set.
 const CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
-    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 const MASKED_PATHS: [&str; 12] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 
-const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// The kernel's floor for shares.
 const CPU_SHARES_MIN: u64 = 2;
@@ -48,7 +75,12 @@ pub(super) fn spec(
     user: &User,
 ) -> Result<Spec, RuntimeError> {
     let spec = &file.spec;
-    let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "ipc"}), json!({"type": "mount"}), json!({"type": "cgroup"})];
+    let mut namespaces = vec![
+        json!({"type": "pid"}),
+        json!({"type": "ipc"}),
+        json!({"type": "mount"}),
+        json!({"type": "cgroup"}),
+    ];
     // With the host's network the host's name is shown, unless another was asked for.
     let own_name = spec.hostname.is_some() || file.task.network == NetworkMode::None;
     if own_name {
@@ -81,26 +113,46 @@ pub(super) fn spec(
         },
     });
     if own_name {
-        let name = spec.hostname.clone().unwrap_or_else(|| short_name(&file.spool_id));
+        let name = spec
+            .hostname
+            .clone()
+            .unwrap_or_else(|| short_name(&file.spool_id));
         value["hostname"] = json!(name);
     }
-    serde_json::from_value(value).map_err(|error| cannot_create("the container's configuration", error))
+    serde_json::from_value(value)
+        .map_err(|error| cannot_create("the container's configuration", error))
 }
 
 /// As Docker names a container that nobody named: twelve digits.
 fn short_name(id: &str) -> String {
-    id.chars().filter(char::is_ascii_hexdigit).take(12).collect()
+    id.chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(12)
+        .collect()
 }
 
 fn capabilities(spec: &crate::spec::ContainerSpec) -> Vec<String> {
     let full = |name: &str| {
         let name = name.to_ascii_uppercase();
-        if name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+        if name.starts_with("CAP_") {
+            name
+        } else {
+            format!("CAP_{name}")
+        }
     };
-    let dropped: Vec<String> = spec.capabilities_drop.iter().map(|name| full(name)).collect();
+    let dropped: Vec<String> = spec
+        .capabilities_drop
+        .iter()
+        .map(|name| full(name))
+        .collect();
     let mut kept: Vec<String> = Vec::new();
     if !dropped.iter().any(|name| name == "CAP_ALL") {
-        kept.extend(CAPABILITIES.iter().map(|name| full(name)).filter(|name| !dropped.contains(name)));
+        kept.extend(
+            CAPABILITIES
+                .iter()
+                .map(|name| full(name))
+                .filter(|name| !dropped.contains(name)),
+        );
     }
     kept.extend(spec.capabilities_add.iter().map(|name| full(name)));
     kept.sort();
@@ -118,13 +170,19 @@ fn rlimits(spec: &crate::spec::ContainerSpec) -> Result<Vec<Value>, RuntimeError
         if ulimit.name == Rlimit::Nofile && ulimit.hard > hard {
             return Err(RuntimeError::new(
                 ErrorKind::CannotCreateContainer,
-                format!("ulimit nofile: {} is above this machine's hard limit of {hard}", ulimit.hard),
+                format!(
+                    "ulimit nofile: {} is above this machine's hard limit of {hard}",
+                    ulimit.hard
+                ),
             ));
         }
         limits.retain(|(known, _, _)| known != name);
         limits.push((name.to_owned(), ulimit.soft, ulimit.hard));
     }
-    Ok(limits.into_iter().map(|(name, soft, hard)| json!({"type": name, "soft": soft, "hard": hard})).collect())
+    Ok(limits
+        .into_iter()
+        .map(|(name, soft, hard)| json!({"type": name, "soft": soft, "hard": hard}))
+        .collect())
 }
 
 fn rlimit_name(limit: Rlimit) -> &'static str {
@@ -148,17 +206,38 @@ fn rlimit_name(limit: Rlimit) -> &'static str {
 }
 
 fn mounts(file: &ContainerFile, dir: &Path) -> Vec<Value> {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": kind, "options": options})
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "/dev/pts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+        ),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+        ),
     ];
     for name in NETWORK_FILES {
         mounts.push(json!({
@@ -200,9 +279,7 @@ fn resources(spec: &crate::spec::ContainerSpec) -> Value {
 
 /// Nothing but the devices that every program expects.
 fn devices() -> Value {
-    let allow = |major: Option<i64>, minor: Option<i64>, access: &str| {
-        json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": access})
-    };
+    let allow = |major: Option<i64>, minor: Option<i64>, access: &str| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": access});
     json!([
         {"allow": false, "access": "rwm"},
         allow(None, None, "m"),

@@ -21,7 +21,10 @@ pub(super) struct Process {
 /// the definition replaces the image's. Variables of the definition win over the image's.
 pub(super) fn of(file: &ContainerFile, user: &User) -> Process {
     let (spec, image) = (&file.spec, &file.image);
-    let mut args = spec.entry_point.clone().unwrap_or_else(|| image.entrypoint.clone());
+    let mut args = spec
+        .entry_point
+        .clone()
+        .unwrap_or_else(|| image.entrypoint.clone());
     match (&spec.command, &spec.entry_point) {
         (Some(command), _) => args.extend(command.iter().cloned()),
         (None, None) => args.extend(image.cmd.iter().cloned()),
@@ -30,7 +33,10 @@ pub(super) fn of(file: &ContainerFile, user: &User) -> Process {
     let mut env: Vec<String> = Vec::new();
     let mut set = |variable: String| {
         let name = variable.split('=').next().unwrap_or_default().to_owned();
-        match env.iter_mut().find(|known| known.split('=').next() == Some(name.as_str())) {
+        match env
+            .iter_mut()
+            .find(|known| known.split('=').next() == Some(name.as_str()))
+        {
             Some(known) => *known = variable,
             None => env.push(variable),
         }
@@ -46,8 +52,15 @@ pub(super) fn of(file: &ContainerFile, user: &User) -> Process {
     for (name, value) in &spec.environment {
         set(format!("{name}={value}"));
     }
-    let cwd = spec.working_directory.clone().unwrap_or_else(|| image.working_dir.clone());
-    let cwd = if cwd.starts_with('/') { cwd } else { format!("/{cwd}") };
+    let cwd = spec
+        .working_directory
+        .clone()
+        .unwrap_or_else(|| image.working_dir.clone());
+    let cwd = if cwd.starts_with('/') {
+        cwd
+    } else {
+        format!("/{cwd}")
+    };
     Process { args, env, cwd }
 }
 
@@ -55,21 +68,40 @@ pub(super) fn of(file: &ContainerFile, user: &User) -> Process {
 pub(super) fn check(root: &File, process: &Process) -> Result<(), RuntimeError> {
     let failed = |message: String| Err(RuntimeError::new(ErrorKind::CannotStartContainer, message));
     let Some(program) = process.args.first() else {
-        return failed("no command specified: neither the image nor the container definition has one".to_owned());
+        return failed(
+            "no command specified: neither the image nor the container definition has one"
+                .to_owned(),
+        );
     };
     if program.contains('/') {
-        let path = if program.starts_with('/') { program.clone() } else { format!("{}/{program}", process.cwd) };
+        let path = if program.starts_with('/') {
+            program.clone()
+        } else {
+            format!("{}/{program}", process.cwd)
+        };
         return match look(root, &path) {
             Look::Program => Ok(()),
-            Look::Absent => failed(format!("exec: {program:?}: stat {program}: no such file or directory: unknown")),
+            Look::Absent => failed(format!(
+                "exec: {program:?}: stat {program}: no such file or directory: unknown"
+            )),
             Look::NotAProgram => failed(format!("exec: {program:?}: permission denied: unknown")),
         };
     }
-    let path = process.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default();
+    let path = process
+        .env
+        .iter()
+        .find_map(|variable| variable.strip_prefix("PATH="))
+        .unwrap_or_default();
     let found = path
         .split(':')
         .any(|folder| matches!(look(root, &format!("{folder}/{program}")), Look::Program));
-    if found { Ok(()) } else { failed(format!("exec: {program:?}: executable file not found in $PATH: unknown")) }
+    if found {
+        Ok(())
+    } else {
+        failed(format!(
+            "exec: {program:?}: executable file not found in $PATH: unknown"
+        ))
+    }
 }
 
 enum Look {
@@ -86,9 +118,14 @@ fn look(root: &File, path: &str) -> Look {
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     );
-    let Ok(file) = opened else { return Look::Absent };
+    let Ok(file) = opened else {
+        return Look::Absent;
+    };
     match statat(&file, "", AtFlags::EMPTY_PATH) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0 => {
+        Ok(stat)
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && stat.st_mode & 0o111 != 0 =>
+        {
             Look::Program
         }
         Ok(_) => Look::NotAProgram,

@@ -22,8 +22,11 @@ pub(super) fn own_mount_namespace() -> Result<(), RuntimeError> {
     // SAFETY: this process has one thread, so no other thread's view of the file system changes.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
         .map_err(|error| cannot_create("making a mount namespace", error))?;
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .map_err(|error| cannot_create("making mounts private", error))
+    mount_change(
+        "/",
+        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+    )
+    .map_err(|error| cannot_create("making mounts private", error))
 }
 
 /// A network with nothing but loopback.
@@ -63,9 +66,13 @@ pub(super) fn mount(file: &ContainerFile, dir: &Path) -> Result<PathBuf, Runtime
         fs::create_dir_all(folder).map_err(failed)?;
     }
     // The upper folder's mode becomes that of `/`.
-    fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(failed)?;
+    fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(failed)?;
     if file.layers.is_empty() {
-        return Err(cannot_create("making the root file system", "the image has no layers"));
+        return Err(cannot_create(
+            "making the root file system",
+            "the image has no layers",
+        ));
     }
     // Relative names keep the options within the one page that the kernel takes.
     std::env::set_current_dir(&file.layers_dir).map_err(failed)?;
@@ -82,27 +89,48 @@ pub(super) fn mount(file: &ContainerFile, dir: &Path) -> Result<PathBuf, Runtime
             format!("the image has too many layers ({})", file.layers.len()),
         ));
     }
-    let options = CString::new(options).map_err(|error| cannot_create("making the root file system", error))?;
-    mount_fs("overlay", &rootfs, "overlay", MountFlags::empty(), options.as_c_str())
-        .map_err(|error| cannot_create("mounting the root file system", error))?;
+    let options = CString::new(options)
+        .map_err(|error| cannot_create("making the root file system", error))?;
+    mount_fs(
+        "overlay",
+        &rootfs,
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .map_err(|error| cannot_create("mounting the root file system", error))?;
     std::env::set_current_dir(dir).map_err(failed)?;
     Ok(rootfs)
 }
 
 /// overlayfs reads commas and colons in its options.
 fn escaped(path: &Path) -> String {
-    path.to_string_lossy().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
+    path.to_string_lossy()
+        .replace('\\', "\\\\")
+        .replace(',', "\\,")
+        .replace(':', "\\:")
 }
 
 /// Docker makes a working directory that the image lacks.
 pub(super) fn make_working_directory(root: &File, cwd: &str) -> Result<(), RuntimeError> {
-    let mut at = root.as_fd().try_clone_to_owned().map_err(|error| cannot_create("opening the root", error))?;
+    let mut at = root
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| cannot_create("opening the root", error))?;
     let mut path = String::new();
-    for part in cwd.split('/').filter(|part| !part.is_empty() && *part != ".") {
+    for part in cwd
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+    {
         // The parent is opened inside the root, so the new folder is inside as well.
         match mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(cannot_create(&format!("making the working directory {cwd}"), error)),
+            Err(error) => {
+                return Err(cannot_create(
+                    &format!("making the working directory {cwd}"),
+                    error,
+                ));
+            }
         }
         path.push_str(part);
         at = openat2(
@@ -123,21 +151,36 @@ pub(super) const NETWORK_FILES: [&str; 3] = ["hosts", "resolv.conf", "hostname"]
 
 /// Writes them into the container's folder; they are bound over the image's.
 pub(super) fn write_network_files(file: &ContainerFile, dir: &Path) -> Result<(), RuntimeError> {
-    let failed = |error: std::io::Error| cannot_create("writing the container's network files", error);
+    let failed =
+        |error: std::io::Error| cannot_create("writing the container's network files", error);
     let host_network = file.task.network == NetworkMode::Host;
-    let mut hosts = if host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+    let mut hosts = if host_network {
+        fs::read_to_string("/etc/hosts").unwrap_or_default()
+    } else {
+        String::new()
+    };
     if hosts.is_empty() {
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     }
     for (name, address) in &file.task.extra_hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
-    let resolv = if host_network { fs::read_to_string("/etc/resolv.conf").unwrap_or_default() } else { String::new() };
+    let resolv = if host_network {
+        fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+    } else {
+        String::new()
+    };
     let hostname = match &file.spec.hostname {
         Some(hostname) => hostname.clone(),
-        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
     };
-    for (name, text) in NETWORK_FILES.iter().zip([hosts, resolv, format!("{hostname}\n")]) {
+    for (name, text) in NETWORK_FILES
+        .iter()
+        .zip([hosts, resolv, format!("{hostname}\n")])
+    {
         fs::write(dir.join(name), text).map_err(failed)?;
     }
     Ok(())

@@ -42,7 +42,9 @@ fn resolve_in(passwd: &str, group: &str, wanted: &str) -> Result<User, String> {
     });
     let (uid, mut gid, home, login) = match &entry {
         Some(f) => {
-            let uid = f[2].parse().map_err(|_| format!("the image's /etc/passwd has no number for {name}"))?;
+            let uid = f[2]
+                .parse()
+                .map_err(|_| format!("the image's /etc/passwd has no number for {name}"))?;
             (uid, f[3].parse().unwrap_or(0), f[5].to_owned(), Some(f[0]))
         }
         None => {
@@ -80,7 +82,12 @@ fn resolve_in(passwd: &str, group: &str, wanted: &str) -> Result<User, String> {
             }
         }
     }
-    Ok(User { uid, gid, additional_gids, home })
+    Ok(User {
+        uid,
+        gid,
+        additional_gids,
+        home,
+    })
 }
 
 fn fields(line: &str) -> Vec<&str> {
@@ -99,7 +106,9 @@ fn read_inside(root: &File, path: &str) -> String {
     let mut bytes = Vec::new();
     if let Ok(file) = opened {
         // A file that cannot be read knows nobody.
-        let _ = File::from(file).take(FILE_BYTES_MAX).read_to_end(&mut bytes);
+        let _ = File::from(file)
+            .take(FILE_BYTES_MAX)
+            .read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -114,14 +123,43 @@ mod tests {
     #[test]
     fn names_and_numbers_are_looked_up() {
         let of = |wanted| resolve_in(PASSWD, GROUP, wanted);
-        assert_eq!(of("").unwrap(), User { uid: 0, gid: 0, additional_gids: vec![], home: "/root".into() });
-        let app = User { uid: 1000, gid: 1001, additional_gids: vec![50], home: "/home/app".into() };
+        assert_eq!(
+            of("").unwrap(),
+            User {
+                uid: 0,
+                gid: 0,
+                additional_gids: vec![],
+                home: "/root".into()
+            }
+        );
+        let app = User {
+            uid: 1000,
+            gid: 1001,
+            additional_gids: vec![50],
+            home: "/home/app".into(),
+        };
         assert_eq!(of("app").unwrap(), app);
         assert_eq!(of("1000").unwrap(), app);
         assert_eq!(of("app:staff").unwrap().gid, 50);
         assert!(of("app:staff").unwrap().additional_gids.is_empty());
-        assert_eq!(of("7:8").unwrap(), User { uid: 7, gid: 8, additional_gids: vec![], home: "/".into() });
-        assert!(of("nobody").unwrap_err().contains("unable to find user nobody"));
-        assert!(of("app:none").unwrap_err().contains("unable to find group none"));
+        assert_eq!(
+            of("7:8").unwrap(),
+            User {
+                uid: 7,
+                gid: 8,
+                additional_gids: vec![],
+                home: "/".into()
+            }
+        );
+        assert!(
+            of("nobody")
+                .unwrap_err()
+                .contains("unable to find user nobody")
+        );
+        assert!(
+            of("app:none")
+                .unwrap_err()
+                .contains("unable to find group none")
+        );
     }
 }

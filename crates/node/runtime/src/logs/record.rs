@@ -33,7 +33,11 @@ pub(crate) fn encode(
     out.push(flags);
     out.push(0);
     out.extend_from_slice(&at.as_millis().to_le_bytes());
-    out.extend_from_slice(&u32::try_from(dropped_before).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(
+        &u32::try_from(dropped_before)
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
     out.extend_from_slice(line);
 }
 
@@ -78,8 +82,14 @@ mod tests {
         encode(&mut bytes, at, LogStream::Stderr, true, 3, b"hello");
         let record = decode(&bytes, 100).unwrap();
         assert_eq!(record.end_offset, 100 + bytes.len() as u64);
-        assert_eq!((record.at, record.stream, record.partial), (at, LogStream::Stderr, true));
-        assert_eq!((record.dropped_before, record.bytes.as_slice()), (3, &b"hello"[..]));
+        assert_eq!(
+            (record.at, record.stream, record.partial),
+            (at, LogStream::Stderr, true)
+        );
+        assert_eq!(
+            (record.dropped_before, record.bytes.as_slice()),
+            (3, &b"hello"[..])
+        );
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length], 0).is_none());
         }

@@ -17,8 +17,8 @@ use crate::event::Exit;
 use crate::logs::LogStream;
 use crate::spec::{ContainerName, LogSpec};
 use crate::state::{
-    CONTAINER_FILE, ContainerFile, Durability, EXIT_FILE, FAILED_FILE, FailedFile, SPOOL, STARTED_FILE,
-    StartedFile, read_json, write_json,
+    CONTAINER_FILE, ContainerFile, Durability, EXIT_FILE, FAILED_FILE, FailedFile, SPOOL,
+    STARTED_FILE, StartedFile, read_json, write_json,
 };
 
 /// What is read of a pipe at once.
@@ -51,20 +51,26 @@ impl Container {
     pub fn make(name: ContainerName, dir: &Path, logs: &LogSpec) -> io::Result<Container> {
         let file: ContainerFile = read_json(&dir.join(CONTAINER_FILE))
             .ok_or_else(|| io::Error::other("container.json is missing or damaged"))?;
-        let null = |flags| open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty());
-        let (spool, outputs, stdout, stderr) = match logs {
-            LogSpec::None => (None, [None, None], null(OFlags::WRONLY)?, null(OFlags::WRONLY)?),
+        let spool = match logs {
+            LogSpec::None => None,
             LogSpec::Spool { mode, bytes_max } => {
-                let spool = Spool::create(dir.join(SPOOL), *mode, *bytes_max)?;
-                let (out_read, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
-                let (err_read, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
-                for end in [&out_read, &err_read] {
-                    rustix::io::ioctl_fionbio(end, true)?;
-                }
-                (Some(spool), [Some(out_read), Some(err_read)], out_write, err_write)
+                Some(Spool::create(dir.join(SPOOL), *mode, *bytes_max)?)
             }
         };
-        let stdio = Stdio { stdin: null(OFlags::RDONLY)?, stdout, stderr };
+        // Pipes also where the output goes nowhere: libcontainer opens a `/dev/null` again inside the
+        // container, for reading only, so that a program's writes to it would fail.
+        let (out_read, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (err_read, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        for end in [&out_read, &err_read] {
+            rustix::io::ioctl_fionbio(end, true)?;
+        }
+        let outputs = [Some(out_read), Some(err_read)];
+        let stdin = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let stdio = Stdio {
+            stdin,
+            stdout,
+            stderr,
+        };
         let maker = super::maker::start(dir, stdio)?;
         Ok(Container {
             name,
@@ -78,12 +84,21 @@ impl Container {
     }
 
     /// The forked child has told its outcome. Gives the start, or why there is none.
-    pub fn made(&mut self, outcome: Option<Outcome>, now: Timestamp) -> Result<StartedFile, FailedFile> {
+    pub fn made(
+        &mut self,
+        outcome: Option<Outcome>,
+        now: Timestamp,
+    ) -> Result<StartedFile, FailedFile> {
         let failed = match outcome {
             Some(Outcome::Made { pid, start_ticks }) => {
-                let started = StartedFile { pid, start_ticks, at: now };
+                let started = StartedFile {
+                    pid,
+                    start_ticks,
+                    at: now,
+                };
                 self.state = State::Running { pid };
-                return match write_json(&self.dir.join(STARTED_FILE), &started, Durability::Process) {
+                return match write_json(&self.dir.join(STARTED_FILE), &started, Durability::Process)
+                {
                     Ok(()) => Ok(started),
                     Err(error) => Err(FailedFile {
                         kind: "ContainerRuntimeError".to_owned(),
@@ -116,10 +131,18 @@ impl Container {
         };
         // Only a signalled first process is the kernel's victim: a killed child is the container's own affair.
         let out_of_memory = signal == Some(libc::SIGKILL) && cgroup::oom_kills(&self.cgroup) > 0;
-        let exit = Exit { exit_code, signal, out_of_memory, at: now };
+        let exit = Exit {
+            exit_code,
+            signal,
+            out_of_memory,
+            at: now,
+        };
         // On a full disk the agent that is connected still hears of it; only one that comes later does not.
         if let Err(error) = write_json(&self.dir.join(EXIT_FILE), &exit, Durability::Disk) {
-            super::note(&format!("the exit of {} could not be written: {error}", self.name));
+            super::note(&format!(
+                "the exit of {} could not be written: {error}",
+                self.name
+            ));
         }
         // A busy cgroup is removed with the task.
         let _ = cgroup::remove(&self.cgroup);
@@ -173,7 +196,8 @@ impl Container {
     /// The pipes that may be read now; none while the spool is full and the container has to wait. What an
     /// ended container left in its pipes is taken in all the same: it is little, and nobody would come for it.
     pub fn readable(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        let holds_back = !self.is_ended() && self.spool.as_ref().is_some_and(|spool| !spool.accepts());
+        let holds_back =
+            !self.is_ended() && self.spool.as_ref().is_some_and(|spool| !spool.accepts());
         self.outputs
             .iter()
             .enumerate()
@@ -183,16 +207,22 @@ impl Container {
 
     /// Reads one piece of one pipe.
     pub fn pump(&mut self, index: usize, now: Timestamp) {
-        let (Some(output), Some(spool)) = (&self.outputs[index], &mut self.spool) else {
+        let Some(output) = &self.outputs[index] else {
             return;
         };
         let mut piece = [0; PIECE_BYTES];
         match rustix::io::read(output, &mut piece) {
             Ok(0) => {
                 self.outputs[index] = None;
-                spool.end_stream(now, STREAMS[index]);
+                if let Some(spool) = &mut self.spool {
+                    spool.end_stream(now, STREAMS[index]);
+                }
             }
-            Ok(read) => spool.write(now, STREAMS[index], &piece[..read]),
+            Ok(read) => {
+                if let Some(spool) = &mut self.spool {
+                    spool.write(now, STREAMS[index], &piece[..read]);
+                }
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(error) => {
                 self.outputs[index] = None;

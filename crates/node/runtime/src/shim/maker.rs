@@ -23,7 +23,6 @@ pub(super) enum Outcome {
 
 /// A child at work.
 pub(super) struct Maker {
-    pub pid: i32,
     /// Holds the outcome once it is closed at the other end.
     pub outcome: OwnedFd,
 }
@@ -38,7 +37,7 @@ pub(super) fn start(dir: &Path, stdio: Stdio) -> std::io::Result<Maker> {
             drop(read);
             run_child(dir, stdio, write)
         }
-        pid => Ok(Maker { pid, outcome: read }),
+        _ => Ok(Maker { outcome: read }),
     }
 }
 
@@ -46,7 +45,10 @@ fn run_child(dir: &Path, stdio: Stdio, write: OwnedFd) -> ! {
     unblock_signals();
     let outcome = match make(dir, stdio) {
         Ok(outcome) => outcome,
-        Err(error) => Outcome::Failed { kind: error.kind.as_str().to_owned(), message: error.message },
+        Err(error) => Outcome::Failed {
+            kind: error.kind.as_str().to_owned(),
+            message: error.message,
+        },
     };
     let bytes = serde_json::to_vec(&outcome).unwrap_or_default();
     // Nobody to tell means that the shim is gone, and the agent cleans up.
@@ -60,7 +62,10 @@ fn make(dir: &Path, stdio: Stdio) -> Result<Outcome, RuntimeError> {
         .ok_or_else(|| RuntimeError::runtime("container.json is missing or damaged"))?;
     let pid = container::create(&file, dir, stdio)?;
     // A process that has ended already is a zombie of ours, whose pid cannot have been used again.
-    Ok(Outcome::Made { pid, start_ticks: start_ticks(pid).unwrap_or(0) })
+    Ok(Outcome::Made {
+        pid,
+        start_ticks: start_ticks(pid).unwrap_or(0),
+    })
 }
 
 /// The shim reads its signals from a descriptor; a container must not inherit that they are blocked.

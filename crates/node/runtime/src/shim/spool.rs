@@ -165,8 +165,7 @@ impl Spool {
     }
 
     fn try_append(&mut self, records: &[u8]) -> io::Result<()> {
-        let segment_max =
-            (self.bytes_max / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let segment_max = (self.bytes_max / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let rotate = self
             .segments
             .back()
@@ -178,7 +177,11 @@ impl Spool {
                 .create(true)
                 .open(segment::path(&self.dir, start))?;
             self.file = Some(file);
-            if self.segments.back().is_none_or(|last| last.end() != start || last.length > 0) {
+            if self
+                .segments
+                .back()
+                .is_none_or(|last| last.end() != start || last.length > 0)
+            {
                 self.segments.push_back(Segment { start, length: 0 });
             }
         }
@@ -239,7 +242,8 @@ mod tests {
         for part in segment::list(dir) {
             let bytes = fs::read(segment::path(dir, part.start)).unwrap();
             let mut offset = part.start;
-            while let Some(record) = record::decode(&bytes[(offset - part.start) as usize..], offset)
+            while let Some(record) =
+                record::decode(&bytes[(offset - part.start) as usize..], offset)
             {
                 offset = record.end_offset;
                 records.push(record);
@@ -253,8 +257,7 @@ mod tests {
     #[test]
     fn lines_come_out_as_they_went_in_however_they_are_cut() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool =
-            Spool::create(dir.path().to_owned(), LogMode::Blocking, 1 << 20).unwrap();
+        let mut spool = Spool::create(dir.path().to_owned(), LogMode::Blocking, 1 << 20).unwrap();
         spool.write(NOW, LogStream::Stdout, b"one\ntw");
         spool.write(NOW, LogStream::Stderr, b"err\n");
         spool.write(NOW, LogStream::Stdout, b"o\n\nlast");
@@ -266,22 +269,33 @@ mod tests {
         let out = |line: &str| (LogStream::Stdout, line.to_owned());
         assert_eq!(
             lines,
-            [out("one"), (LogStream::Stderr, "err".to_owned()), out("two"), out(""), out("last")]
+            [
+                out("one"),
+                (LogStream::Stderr, "err".to_owned()),
+                out("two"),
+                out(""),
+                out("last")
+            ]
         );
     }
 
     #[test]
     fn a_long_line_comes_in_pieces_that_join_to_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool =
-            Spool::create(dir.path().to_owned(), LogMode::Blocking, 1 << 20).unwrap();
+        let mut spool = Spool::create(dir.path().to_owned(), LogMode::Blocking, 1 << 20).unwrap();
         let long = vec![b'x'; LINE_BYTES_MAX * 2 + 5];
         spool.write(NOW, LogStream::Stdout, &long);
         spool.write(NOW, LogStream::Stdout, b"\n");
         let records = read_all(dir.path());
         let partial: Vec<_> = records.iter().map(|r| r.partial).collect();
         assert_eq!(partial, [true, true, false]);
-        assert_eq!(records.iter().flat_map(|r| r.bytes.clone()).collect::<Vec<_>>(), long);
+        assert_eq!(
+            records
+                .iter()
+                .flat_map(|r| r.bytes.clone())
+                .collect::<Vec<_>>(),
+            long
+        );
     }
 
     #[test]

@@ -21,8 +21,8 @@ use crate::cgroup;
 use crate::protocol::{Answer, Event, Message, PROTOCOL, Request, Verb};
 use crate::spec::ContainerName;
 use crate::state::{
-    Durability, SHIM_FILE, SHIM_SOCKET, ShimFile, TASK_FILE, TaskFile, container_dir, read_json, start_ticks,
-    task_cgroup, write_json,
+    Durability, SHIM_FILE, SHIM_SOCKET, ShimFile, TASK_FILE, TaskFile, container_dir, read_json,
+    start_ticks, task_cgroup, write_json,
 };
 
 /// How soon output that a full disk refused is offered again.
@@ -73,9 +73,14 @@ pub(super) fn run(folder: &Path) -> io::Result<()> {
     become_reaper()?;
     std::env::set_current_dir(folder)?;
     let task_dir = std::env::current_dir()?;
-    let task: TaskFile = read_json(Path::new(TASK_FILE)).ok_or_else(|| io::Error::other("task.json is missing"))?;
+    let task: TaskFile =
+        read_json(Path::new(TASK_FILE)).ok_or_else(|| io::Error::other("task.json is missing"))?;
     let pid = std::process::id() as i32;
-    let file = ShimFile { pid, start_ticks: start_ticks(pid).unwrap_or(0), protocol: PROTOCOL };
+    let file = ShimFile {
+        pid,
+        start_ticks: start_ticks(pid).unwrap_or(0),
+        protocol: PROTOCOL,
+    };
     // A relative name: the whole path may be longer than a socket's name can be.
     let listener = UnixListener::bind(SHIM_SOCKET)?;
     listener.set_nonblocking(true)?;
@@ -138,7 +143,10 @@ impl Shim {
         for (name, container) in &self.containers {
             if let State::Making(maker) = &container.state {
                 what.push(Ready::Outcome(name.clone()));
-                fds.push(PollFd::from_borrowed_fd(maker.outcome.as_fd(), PollFlags::IN));
+                fds.push(PollFd::from_borrowed_fd(
+                    maker.outcome.as_fd(),
+                    PollFlags::IN,
+                ));
             }
             for (index, fd) in container.readable() {
                 what.push(Ready::Output(name.clone(), index));
@@ -147,17 +155,29 @@ impl Shim {
         }
         let timeout = self.next_deadline().map(|deadline| {
             let left = deadline.saturating_sub(self.clock.monotonic());
-            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
+            Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: i64::from(left.subsec_nanos()),
+            }
         });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(fds.iter().zip(what).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, ready)| ready).collect())
+        Ok(fds
+            .iter()
+            .zip(what)
+            .filter(|(fd, _)| !fd.revents().is_empty())
+            .map(|(_, ready)| ready)
+            .collect())
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        let kill = self.containers.values().filter_map(|container| container.kill_at).min();
+        let kill = self
+            .containers
+            .values()
+            .filter_map(|container| container.kill_at)
+            .min();
         let stalled = self.containers.values().any(Container::is_stalled);
         let retry = stalled.then(|| self.clock.monotonic() + DISK_RETRY);
         kill.into_iter().chain(retry).min()
@@ -205,7 +225,9 @@ impl Shim {
     }
 
     fn serve(&mut self, id: u64) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Ok(());
+        };
         connection.flush();
         for request in connection.receive() {
             if let Some(answer) = self.answer(id, &request) {
@@ -221,13 +243,18 @@ impl Shim {
             Verb::Hello => Ok(()),
             Verb::Start { container, logs } => {
                 if self.containers.contains_key(container) {
-                    Err(io::Error::other(format!("the container {container} was started before")))
+                    Err(io::Error::other(format!(
+                        "the container {container} was started before"
+                    )))
                 } else {
                     let dir = container_dir(&self.task_dir, container);
                     match Container::make(container.clone(), &dir, logs) {
                         Ok(made) => {
                             self.containers.insert(container.clone(), made);
-                            let asked = Asked { connection, request: request.id };
+                            let asked = Asked {
+                                connection,
+                                request: request.id,
+                            };
                             self.making.insert(container.clone(), asked);
                             return None;
                         }
@@ -235,12 +262,20 @@ impl Shim {
                     }
                 }
             }
-            Verb::Signal { container, signal } => self.containers.get(container).map_or(Ok(()), |c| c.signal(*signal)),
-            Verb::Stop { container, signal, grace_ms } => {
+            Verb::Signal { container, signal } => self
+                .containers
+                .get(container)
+                .map_or(Ok(()), |c| c.signal(*signal)),
+            Verb::Stop {
+                container,
+                signal,
+                grace_ms,
+            } => {
                 let at = self.clock.monotonic() + Duration::from_millis(*grace_ms);
                 match self.containers.get_mut(container) {
                     Some(container) if !container.is_ended() => {
-                        container.kill_at = Some(container.kill_at.map_or(at, |before| before.min(at)));
+                        container.kill_at =
+                            Some(container.kill_at.map_or(at, |before| before.min(at)));
                         container.signal(*signal)
                     }
                     _ => Ok(()),
@@ -268,16 +303,28 @@ impl Shim {
         };
         Some(match result {
             Ok(()) => Answer::Done,
-            Err(error) => Answer::Failed { kind: "ContainerRuntimeError".to_owned(), message: error.to_string() },
+            Err(error) => Answer::Failed {
+                kind: "ContainerRuntimeError".to_owned(),
+                message: error.to_string(),
+            },
         })
     }
 
     /// Tells at once where there is something to tell, and later otherwise.
     fn watch_log(&mut self, connection: u64, name: &ContainerName, offset: u64) {
-        let (end, ended) = self.containers.get(name).map_or((0, true), |c| (c.log_end(), c.log_ended()));
-        let Some(connection) = self.connections.get_mut(&connection) else { return };
+        let (end, ended) = self
+            .containers
+            .get(name)
+            .map_or((0, true), |c| (c.log_end(), c.log_ended()));
+        let Some(connection) = self.connections.get_mut(&connection) else {
+            return;
+        };
         if end > offset || ended {
-            connection.send(&Message::Event(Event::Log { container: name.clone(), end, ended }));
+            connection.send(&Message::Event(Event::Log {
+                container: name.clone(),
+                end,
+                ended,
+            }));
         } else {
             connection.watched_logs.insert(name.clone(), offset);
         }
@@ -285,34 +332,56 @@ impl Shim {
 
     fn pump(&mut self, name: &ContainerName, index: usize) -> io::Result<()> {
         let now = self.clock.now();
-        let Some(container) = self.containers.get_mut(name) else { return Ok(()) };
+        let Some(container) = self.containers.get_mut(name) else {
+            return Ok(());
+        };
         container.pump(index, now);
         self.tell_log(name);
         Ok(())
     }
 
     fn tell_log(&mut self, name: &ContainerName) {
-        let Some(container) = self.containers.get(name) else { return };
+        let Some(container) = self.containers.get(name) else {
+            return;
+        };
         let (end, ended) = (container.log_end(), container.log_ended());
         for connection in self.connections.values_mut() {
-            if connection.watched_logs.get(name).is_some_and(|offset| end > *offset || ended) {
+            if connection
+                .watched_logs
+                .get(name)
+                .is_some_and(|offset| end > *offset || ended)
+            {
                 connection.watched_logs.remove(name);
-                connection.send(&Message::Event(Event::Log { container: name.clone(), end, ended }));
+                connection.send(&Message::Event(Event::Log {
+                    container: name.clone(),
+                    end,
+                    ended,
+                }));
             }
         }
     }
 
     /// A maker has told its outcome, or died.
     fn made(&mut self, name: &ContainerName) -> io::Result<()> {
-        let Some(container) = self.containers.get_mut(name) else { return Ok(()) };
-        let State::Making(maker) = &container.state else { return Ok(()) };
+        let Some(container) = self.containers.get_mut(name) else {
+            return Ok(());
+        };
+        let State::Making(maker) = &container.state else {
+            return Ok(());
+        };
         let mut bytes = Vec::new();
         // The outcome is small and its writer is done or gone, so this ends at once.
         File::from(maker.outcome.try_clone()?).read_to_end(&mut bytes)?;
         let now = self.clock.now();
         let answer = match container.made(serde_json::from_slice::<Outcome>(&bytes).ok(), now) {
-            Ok(started) => Answer::Started { pid: started.pid, at: started.at },
-            Err(failed) => Answer::Failed { kind: failed.kind, message: failed.message },
+            Ok(started) => Answer::Started {
+                pid: started.pid,
+                at: started.at,
+            },
+            Err(failed) => Answer::Failed {
+                kind: failed.kind,
+                message: failed.message,
+            },
         };
         if let Some(asked) = self.making.remove(name) {
             self.reply(asked.connection, asked.request, answer);
@@ -358,7 +427,10 @@ impl Shim {
         let now = self.clock.now();
         if let Some(container) = self.containers.get_mut(&name) {
             let exit = container.ended(status, now);
-            self.tell(&Event::Exited { container: name.clone(), exit });
+            self.tell(&Event::Exited {
+                container: name.clone(),
+                exit,
+            });
             self.tell_log(&name);
         }
         if self.making.is_empty() {
