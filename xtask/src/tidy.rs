@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gantry-env", &["arn"]),
     ("gantry-api", &["arn", "env"]),
     ("gantry-store", &["arn", "env"]),
-    ("gantry-archive", &["arn", "env"]),
+    ("gantry-archive", &["arn", "env", "store"]),
     ("gantry-reconcile", &["arn", "env", "store"]),
     ("gantry-placement", &["arn"]),
     (

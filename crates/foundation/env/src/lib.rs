@@ -14,5 +14,6 @@ mod timestamp;
 mod virtual_env;
 
 pub use environment::{Clock, Entropy, Env, Sleep, Timers};
+pub use real::pause_thread;
 pub use timestamp::Timestamp;
 pub use virtual_env::VirtualEnv;

@@ -99,3 +99,9 @@ mod tests {
         assert!(env.monotonic() >= deadline);
     }
 }
+
+/// Holds this thread up. Only for code that has no runtime to wait in: the command line, and work on the kernel that
+/// is already on a thread of its own.
+pub fn pause_thread(duration: std::time::Duration) {
+    std::thread::sleep(duration);
+}

@@ -363,10 +363,9 @@ impl<C: Controller> Drive for Driver<C> {
         if self.term.is_none() {
             return self.lease.changed().await;
         }
-        tokio::select! {
-            () = self.changes.ready() => {}
-            () = self.lease.changed() => {}
-        }
+        let rows = std::pin::pin!(self.changes.ready());
+        let lease = std::pin::pin!(self.lease.changed());
+        futures_util::future::select(rows, lease).await;
     }
 }
 

@@ -67,7 +67,7 @@ fn end(running: &RunningUp, env: &Env) -> anyhow::Result<()> {
         let _ = rustix::process::kill_process(pid, signal);
         let deadline = env.clock.monotonic() + PATIENCE;
         while lives() && env.clock.monotonic() < deadline {
-            std::thread::sleep(LOOK_EVERY);
+            gantry_env::pause_thread(LOOK_EVERY);
         }
     }
     if lives() {

@@ -143,6 +143,6 @@ pub(crate) fn destroy(env: &Env, cgroup: &str) -> io::Result<()> {
                 processes(cgroup)
             )));
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        gantry_env::pause_thread(std::time::Duration::from_millis(2));
     }
 }

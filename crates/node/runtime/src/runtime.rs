@@ -274,6 +274,9 @@ impl Runtime {
             );
             blocking(move || cgroup::destroy(&env, &cgroup_name)).await?;
         }
+        if shim_alive {
+            self.wait_until_made(&dir).await;
+        }
         let mut containers = Vec::new();
         for entry in std::fs::read_dir(dir.join(CONTAINERS))
             .into_iter()
@@ -302,6 +305,23 @@ impl Runtime {
             shim_alive,
             containers,
         })
+    }
+
+    /// The last owner may have died while a container was being made: what becomes of it is known in a
+    /// moment, and would otherwise look as if it had never been asked for.
+    async fn wait_until_made(&self, dir: &Path) {
+        let env = &self.0.options.env;
+        let deadline = env.monotonic() + MAKING_PATIENCE;
+        let is_open = || {
+            let folders = std::fs::read_dir(dir.join(CONTAINERS)).into_iter().flatten().flatten();
+            folders.map(|entry| entry.path()).any(|folder| {
+                let told = [STARTED_FILE, FAILED_FILE, EXIT_FILE];
+                folder.join(CONTAINER_FILE).exists() && !told.iter().any(|file| folder.join(file).exists())
+            })
+        };
+        while is_open() && env.monotonic() < deadline {
+            env.sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -359,19 +379,10 @@ impl TaskHandle {
             })
             .await?
         {
-            Answer::Started { pid, at } => {
-                let started = RuntimeEvent::ContainerStarted {
-                    task: self.spec.id,
-                    container,
-                    pid,
-                    at,
-                };
-                let _ = runtime.events_in.send(started);
-                Ok(StartedContainer {
-                    pid,
-                    started_at: at,
-                })
-            }
+            Answer::Started { pid, at } => Ok(StartedContainer {
+                pid,
+                started_at: at,
+            }),
             other => Err(RuntimeError::runtime(format!(
                 "the shim answered {other:?} to a start"
             ))),
@@ -471,6 +482,8 @@ impl TaskHandle {
     }
 }
 
+/// How long adoption waits for a container that is being made.
+const MAKING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a killed task's shim may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -233,7 +233,7 @@ async fn pump(
     events: Events,
 ) {
     let (mut read, mut write) = stream.into_split();
-    let mut open: BTreeMap<u64, oneshot::Sender<Answer>> = BTreeMap::new();
+    let mut open: BTreeMap<u64, (Option<ContainerName>, oneshot::Sender<Answer>)> = BTreeMap::new();
     let mut next_id = 0;
     let mut incoming = Vec::new();
     let mut over = false;
@@ -242,7 +242,11 @@ async fn pump(
             request = asked.recv() => {
                 let Some(Asked { verb, answer }) = request else { break };
                 next_id += 1;
-                open.insert(next_id, answer);
+                let starts = match &verb {
+                    Verb::Start { container, .. } => Some(container.clone()),
+                    _ => None,
+                };
+                open.insert(next_id, (starts, answer));
                 // What cannot be written is noticed by the reading half.
                 let _ = write.write_all(&encode(&Request { id: next_id, verb })).await;
             }
@@ -258,7 +262,12 @@ async fn pump(
                     };
                     match serde_json::from_slice::<Message>(&frame) {
                         Ok(Message::Reply { id, answer }) => {
-                            if let Some(waiting) = open.remove(&id) {
+                            if let Some((starts, waiting)) = open.remove(&id) {
+                                // Told from here, so that it comes before the end that may follow at once.
+                                if let (Some(container), Answer::Started { pid, at }) = (starts, &answer) {
+                                    let (task, pid, at) = (connection.0.task, *pid, *at);
+                                    let _ = events.send(RuntimeEvent::ContainerStarted { task, container, pid, at });
+                                }
                                 let _ = waiting.send(answer);
                             }
                         }

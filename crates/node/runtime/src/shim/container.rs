@@ -42,6 +42,9 @@ pub(super) struct Container {
     outputs: [Option<OwnedFd>; 2],
     /// When SIGKILL is due.
     pub kill_at: Option<Duration>,
+    /// How often the kernel had killed for want of memory when this shim itself sent SIGKILL: an end
+    /// by that signal is then the kernel's only if it killed once more.
+    oom_kills_before: std::cell::Cell<u64>,
 }
 
 pub(super) const STREAMS: [LogStream; 2] = [LogStream::Stdout, LogStream::Stderr];
@@ -80,6 +83,7 @@ impl Container {
             spool,
             outputs,
             kill_at: None,
+            oom_kills_before: std::cell::Cell::new(0),
         })
     }
 
@@ -130,7 +134,8 @@ impl Container {
             None => libc::WEXITSTATUS(status),
         };
         // Only a signalled first process is the kernel's victim: a killed child is the container's own affair.
-        let out_of_memory = signal == Some(libc::SIGKILL) && cgroup::oom_kills(&self.cgroup) > 0;
+        let kills = cgroup::oom_kills(&self.cgroup);
+        let out_of_memory = signal == Some(libc::SIGKILL) && kills > self.oom_kills_before.get();
         let exit = Exit {
             exit_code,
             signal,
@@ -152,6 +157,9 @@ impl Container {
     /// Sends a signal to the first process; nothing if it has ended.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         if let State::Running { pid } = self.state {
+            if signal == libc::SIGKILL {
+                self.oom_kills_before.set(cgroup::oom_kills(&self.cgroup));
+            }
             // SAFETY: the process is our child and not reaped yet, so the pid is still its own.
             if unsafe { libc::kill(pid, signal) } < 0 {
                 let error = io::Error::last_os_error();

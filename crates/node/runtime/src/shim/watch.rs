@@ -392,6 +392,10 @@ impl Shim {
         {
             self.ended(name.clone(), status)?;
         }
+        if self.making.is_empty() {
+            // What is left are makers' own ends; a later first process may get one of their pids.
+            self.early.clear();
+        }
         Ok(())
     }
 
