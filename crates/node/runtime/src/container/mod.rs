@@ -62,7 +62,9 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         RuntimeError::new(ErrorKind::CannotStartContainer, error_chain(&error))
     };
     let (mut reasons, reason) = std::io::pipe().map_err(|error| cannot_create("a pipe", error))?;
-    let executor = ExecOrSay { reason: std::rc::Rc::new(reason) };
+    let executor = ExecOrSay {
+        reason: std::rc::Rc::new(reason),
+    };
     let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
         .with_root_path(dir.join(LIBCONTAINER_STATE))
         .map_err(failed)?
@@ -108,26 +110,67 @@ struct ExecOrSay {
 
 impl Executor for ExecOrSay {
     fn exec(&self, spec: &oci_spec::runtime::Spec) -> Result<(), ExecutorError> {
-        let refused = get_executor().exec(spec);
-        if let Err(error) = &refused {
-            let text = error_chain(error);
-            let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
-            let program = args.and_then(|args| args.first()).map_or("", String::as_str);
-            let known = [
-                ("ENOEXEC", "exec format error"),
-                ("EACCES", "permission denied"),
-                ("ENOENT", "no such file or directory"),
-            ];
-            let why = known.iter().find(|(code, _)| text.contains(code)).map_or(text.as_str(), |(_, why)| *why);
-            // Without anybody to tell, the exit code says it.
-            let _ = self.reason.as_ref().write_all(format!("exec {program}: {why}: unknown").as_bytes());
-        }
-        refused
+        let process = spec.process().as_ref();
+        let args = process
+            .and_then(|process| process.args().clone())
+            .unwrap_or_default();
+        let env = process
+            .and_then(|process| process.env().clone())
+            .unwrap_or_default();
+        let why = match execute(&args, &env).raw_os_error() {
+            Some(libc::ENOEXEC) => "exec format error".to_owned(),
+            Some(libc::EACCES) => "permission denied".to_owned(),
+            Some(libc::ENOENT) => "no such file or directory".to_owned(),
+            error => format!("error {}", error.unwrap_or_default()),
+        };
+        let program = args.first().map_or("", String::as_str);
+        let text = format!("exec {program}: {why}: unknown");
+        // Without anybody to tell, the exit code says it.
+        let _ = self.reason.as_ref().write_all(text.as_bytes());
+        Err(ExecutorError::Other(text))
     }
 
     fn validate(&self, spec: &oci_spec::runtime::Spec) -> Result<(), ExecutorValidationError> {
         get_executor().validate(spec)
     }
+}
+
+/// Becomes the program; comes back only with the reason why not. Not execvp, which hands what the
+/// kernel does not know to a shell: a program for another kind of machine would then be a script.
+fn execute(args: &[String], env: &[String]) -> std::io::Error {
+    let c = |text: &str| std::ffi::CString::new(text).unwrap_or_default();
+    let Some(program) = args.first() else {
+        return std::io::Error::from_raw_os_error(libc::ENOENT);
+    };
+    let candidates: Vec<String> = if program.contains('/') {
+        vec![program.clone()]
+    } else {
+        let path = env
+            .iter()
+            .find_map(|variable| variable.strip_prefix("PATH="))
+            .unwrap_or_default();
+        path.split(':')
+            .map(|folder| format!("{folder}/{program}"))
+            .collect()
+    };
+    let words: Vec<_> = args.iter().map(|arg| c(arg)).collect();
+    let mut pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let mut worst = std::io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates {
+        let path = c(&candidate);
+        // SAFETY: the path and the words end with a NUL and outlive the call; the array ends with a
+        // null pointer. Where it succeeds, nothing of this process goes on.
+        unsafe {
+            libc::execv(path.as_ptr(), pointers.as_ptr());
+        }
+        let error = std::io::Error::last_os_error();
+        // What is elsewhere in the path is looked for there; any other reason is worth telling.
+        if error.kind() != std::io::ErrorKind::NotFound {
+            worst = error;
+        }
+    }
+    worst
 }
 
 fn cannot_create(doing: &str, error: impl std::fmt::Display) -> RuntimeError {
