@@ -313,10 +313,14 @@ impl Runtime {
         let env = &self.0.options.env;
         let deadline = env.monotonic() + MAKING_PATIENCE;
         let is_open = || {
-            let folders = std::fs::read_dir(dir.join(CONTAINERS)).into_iter().flatten().flatten();
+            let folders = std::fs::read_dir(dir.join(CONTAINERS))
+                .into_iter()
+                .flatten()
+                .flatten();
             folders.map(|entry| entry.path()).any(|folder| {
                 let told = [STARTED_FILE, FAILED_FILE, EXIT_FILE];
-                folder.join(CONTAINER_FILE).exists() && !told.iter().any(|file| folder.join(file).exists())
+                folder.join(CONTAINER_FILE).exists()
+                    && !told.iter().any(|file| folder.join(file).exists())
             })
         };
         while is_open() && env.monotonic() < deadline {
