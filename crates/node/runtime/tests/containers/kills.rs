@@ -1,0 +1,145 @@
+//! Killed at any moment: the owner, the shim, everything.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use gantry_runtime::RuntimeEvent;
+
+use crate::{Fixture, SHIM, event, eventually, exit, lines, name, open};
+
+/// A process that owns a running container, killed as soon as that runs.
+fn start_and_kill_an_owner(fixture: &Fixture, script: &str) {
+    let mut owner = Command::new(SHIM)
+        .args([
+            "owner",
+            fixture.data_dir.to_str().unwrap(),
+            fixture.installation.as_str(),
+            &fixture.image,
+            script,
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 8];
+    owner.stdout.take().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"started\n");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_outlives_its_owner_and_is_adopted() {
+    let fixture = Fixture::new().await;
+    start_and_kill_an_owner(
+        &fixture,
+        "trap 'exit 5' TERM; echo before; while true; do sleep 0.01; done",
+    );
+    let runtime = open(&fixture.data_dir, &fixture.installation).await;
+    let adopted = runtime.adopt().await.unwrap().remove(0);
+    assert!(adopted.shim_alive);
+    assert!(adopted.containers[0].pid.is_some() && adopted.containers[0].exit.is_none());
+    adopted
+        .handle
+        .logs(&name("app"), 0)
+        .unwrap()
+        .next_batch(1)
+        .await
+        .unwrap();
+    adopted
+        .handle
+        .stop(&name("app"), Duration::from_secs(20))
+        .await
+        .unwrap();
+    assert_eq!(exit(&runtime).await.exit_code, 5);
+    assert_eq!(lines(&adopted.handle).await, ["before"]);
+    fixture.assert_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_nobody_saw_is_found_with_its_output() {
+    let fixture = Fixture::new().await;
+    start_and_kill_an_owner(&fixture, "echo last words; exit 9");
+    eventually("the shim goes by itself", || fixture.processes().is_empty()).await;
+    let runtime = open(&fixture.data_dir, &fixture.installation).await;
+    let adopted = runtime.adopt().await.unwrap().remove(0);
+    assert!(!adopted.shim_alive);
+    assert_eq!(adopted.containers[0].exit.as_ref().unwrap().exit_code, 9);
+    assert_eq!(lines(&adopted.handle).await, ["last words"]);
+    adopted.handle.remove().await.unwrap();
+    fixture.assert_nothing_left().await;
+}
+
+fn shim_pid(task_dir: &Path) -> i32 {
+    let text = std::fs::read_to_string(task_dir.join("shim.json")).unwrap();
+    let shim: serde_json::Value = serde_json::from_str(&text).unwrap();
+    shim["pid"].as_i64().unwrap() as i32
+}
+
+fn kill(pid: i32) {
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_shim_is_reported_and_takes_its_containers_along() {
+    let fixture = Fixture::new().await;
+    let task = fixture.task().await;
+    task.start_container(fixture.script("exec sleep 1000"))
+        .await
+        .unwrap();
+    kill(shim_pid(
+        &fixture.data_dir.join("tasks").join(task.id().as_str()),
+    ));
+    loop {
+        match event(&fixture.runtime).await {
+            RuntimeEvent::ShimDied { containers, .. } => {
+                assert_eq!(containers, [name("app")]);
+                break;
+            }
+            RuntimeEvent::ContainerStarted { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    eventually("its container is gone", || fixture.processes().is_empty()).await;
+    task.remove().await.unwrap();
+    fixture.assert_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owner_and_shim_killed_leave_nothing_that_runs() {
+    let fixture = Fixture::new().await;
+    start_and_kill_an_owner(&fixture, "exec sleep 1000");
+    let task_dir = std::fs::read_dir(fixture.data_dir.join("tasks"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    kill(shim_pid(&task_dir));
+    let runtime = open(&fixture.data_dir, &fixture.installation).await;
+    let adopted = runtime.adopt().await.unwrap().remove(0);
+    assert!(!adopted.shim_alive && adopted.containers[0].exit.is_none());
+    eventually("its container is gone", || fixture.processes().is_empty()).await;
+    fixture.assert_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleanup_works_without_the_state_and_twice() {
+    let fixture = Fixture::new().await;
+    start_and_kill_an_owner(&fixture, "exec sleep 1000");
+    let task_dir = std::fs::read_dir(fixture.data_dir.join("tasks"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    std::fs::remove_file(task_dir.join("shim.json")).unwrap();
+    std::fs::remove_file(task_dir.join("task.json")).unwrap();
+    fixture.assert_nothing_left().await;
+    fixture.assert_nothing_left().await;
+}

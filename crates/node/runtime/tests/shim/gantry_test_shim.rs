@@ -1,0 +1,69 @@
+//! The processes that tests of containers need besides their own: `shim`, as Gantry's executable is
+//! one; `owner`, which starts a container and is then killed; `guard`, which cleans up after a test
+//! that cannot do so itself any more.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use gantry_env::Env;
+use gantry_runtime::{
+    ContainerSpec, LogMode, LogSpec, NetworkMode, Runtime, RuntimeOptions, ShimCommand, TaskSpec,
+};
+
+fn main() {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let word = |at: usize| {
+        args.get(at)
+            .and_then(|arg| arg.to_str())
+            .unwrap_or_default()
+    };
+    match word(0) {
+        "shim" => gantry_runtime::shim::main(args.into_iter().skip(1).collect()),
+        "guard" => {
+            // Ends when the test's process does, however it does.
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let installation = word(2).parse().unwrap();
+            gantry_runtime::cleanup(word(1).as_ref(), &installation, &Env::real()).unwrap();
+            let _ = std::fs::remove_dir_all(word(1));
+        }
+        "owner" => own(word(1), word(2), word(3), word(4)),
+        other => panic!("unknown {other:?}"),
+    }
+}
+
+/// Starts a container that runs `script`, says so, and waits to be killed.
+fn own(data_dir: &str, installation: &str, image: &str, script: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let env = Env::real();
+        let options = RuntimeOptions {
+            data_dir: PathBuf::from(data_dir),
+            installation: installation.parse().unwrap(),
+            shim: ShimCommand {
+                exe: std::env::current_exe().unwrap(),
+                args: vec!["shim".to_owned()],
+            },
+            env: env.clone(),
+        };
+        let runtime = Runtime::open(options).await.unwrap();
+        let task = TaskSpec {
+            id: gantry_arn::TaskId::from_random(env.entropy.bytes16()),
+            network: NetworkMode::Host,
+            extra_hosts: Vec::new(),
+            labels: Default::default(),
+        };
+        let handle = runtime.create_task(task).await.unwrap();
+        let mut container = ContainerSpec::new("app".parse().unwrap(), image);
+        container.command = Some(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
+        container.logs = LogSpec::Spool {
+            mode: LogMode::Blocking,
+            bytes_max: 1 << 20,
+        };
+        handle.start_container(container).await.unwrap();
+        std::io::stdout().write_all(b"started\n").unwrap();
+        std::future::pending::<()>().await
+    });
+}
