@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use gantry_env::Env;
 use gantry_runtime::image_builder::ImageBuilder;
-use gantry_runtime::{ImageStore, RegistryAccess};
+use gantry_runtime::{ImageStore, ImageStoreOptions, RegistryAccess};
 use http::StatusCode;
 
 use crate::layers::{Layer, Tar, digest, image};
@@ -281,4 +281,25 @@ async fn a_token_service_on_another_plain_host_is_not_shown_the_password() {
         .await
         .unwrap_err();
     assert_eq!(elsewhere.requests(), [("/token".to_owned(), None)]);
+}
+
+#[tokio::test]
+async fn https_is_spoken_only_with_a_registry_that_somebody_vouches_for() {
+    let mut fixture = Fixture::new().await;
+    let (registry, certificate) = TestRegistry::start_tls().await;
+    fixture.registry = registry;
+    fixture.registry.put_built("hello", "1", &hello());
+    let access = RegistryAccess {
+        endpoint: Some(format!("https://{}", fixture.registry.address)),
+        ..password("secret")
+    };
+    let error = fixture.pull_with("hello:1", &access).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(fixture.registry.requests(), []);
+    let options = ImageStoreOptions {
+        authorities_pem: certificate.into_bytes(),
+        ..ImageStoreOptions::default()
+    };
+    fixture.store = ImageStore::open_with(&fixture.images(), Env::real(), options).unwrap();
+    fixture.pull_with("hello:1", &access).await.unwrap();
 }

@@ -16,9 +16,11 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use gantry_runtime::image_builder::BuiltImage;
 
@@ -76,22 +78,46 @@ pub const TOKEN: &str = "a-token";
 
 impl TestRegistry {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Over https, with the certificate (PEM) that vouches for it.
+    pub async fn start_tls() -> (Self, String) {
+        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key =
+            rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        (Self::start_with(Some(acceptor)).await, certified.cert.pem())
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let content = Arc::new(Mutex::new(Content::default()));
         let stalled = Arc::new(Notify::new());
-        let together = Arc::new(Notify::new());
-        let shared = (content.clone(), stalled.clone(), together);
+        let shared = (content.clone(), stalled.clone(), Arc::new(Notify::new()));
         let server = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let shared = shared.clone();
+                let (shared, tls) = (shared.clone(), tls.clone());
                 connections.spawn(async move {
-                    let service = service_fn(move |request| answer(shared.clone(), request));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    match tls {
+                        None => serve(shared, stream).await,
+                        Some(tls) => {
+                            // A client that does not trust it hangs up.
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(shared, stream).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -164,6 +190,13 @@ impl TestRegistry {
 
 pub fn blob_path(repository: &str, digest: &str) -> String {
     format!("/v2/{repository}/blobs/{digest}")
+}
+
+async fn serve(shared: Shared, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(move |request| answer(shared.clone(), request));
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 type Shared = (Arc<Mutex<Content>>, Arc<Notify>, Arc<Notify>);

@@ -108,7 +108,14 @@ impl HttpClient {
             self.client.request(request),
         )
         .await?
-        .map_err(|error| RegistryError::Transient(format!("{host}: {}", whole_chain(&error))))
+        .map_err(|error| {
+            let text = format!("{host}: {}", whole_chain(&error));
+            // Whom nobody vouches for now, nobody will in a second.
+            match is_about_tls(&error) {
+                true => RegistryError::Refused(text),
+                false => RegistryError::Transient(text),
+            }
+        })
     }
 
     /// Collects a body of at most `limit` bytes.
@@ -179,4 +186,14 @@ fn whole_chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// An answer in TLS that is not to our liking, as against a connection that broke.
+fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .is_some_and(|inner| inner.is::<rustls::Error>())
+    })
 }
