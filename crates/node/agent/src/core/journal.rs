@@ -128,6 +128,19 @@ impl Journal {
         }
     }
 
+    /// Whether a container may have been about to start when the last record was written.
+    pub fn has_starts_under_way(&self) -> bool {
+        self.tasks.values().any(|task| {
+            task.state.status < TaskStatus::Running
+                && (task.state.containers.is_empty()
+                    || task
+                        .state
+                        .containers
+                        .values()
+                        .any(|container| container.status < ContainerStatus::Running))
+        })
+    }
+
     /// The fewest records that give this state.
     pub fn compacted(&self) -> Vec<JournalRecord> {
         let mut records = vec![JournalRecord::Seen { number: self.seen }];

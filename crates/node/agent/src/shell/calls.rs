@@ -148,6 +148,13 @@ fn call_error(error: ClientError) -> CallError {
     }
 }
 
+/// For whoever carries reports by another way than a client.
+impl From<TaskStateChange> for ecs::SubmitTaskStateChangeRequest {
+    fn from(change: TaskStateChange) -> Self {
+        on_the_wire(change)
+    }
+}
+
 fn on_the_wire(change: TaskStateChange) -> ecs::SubmitTaskStateChangeRequest {
     let TaskStateChange {
         cluster,

@@ -17,7 +17,7 @@ use gantry_runtime::{
 };
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::awslogs::{self, SavedOffset};
 use super::calls::Clients;
@@ -79,8 +79,15 @@ impl Driver {
         let mut adopted = Vec::with_capacity(found.len());
         for task in found {
             let id = task.spec.id;
-            if task.containers.is_empty() && !task.shim_alive {
-                // Nothing was ever started in it, and nothing can be: it is made anew when it is needed.
+            let nothing_ran = task.containers.iter().all(|container| {
+                container.started_at.is_none()
+                    && container.exit.is_none()
+                    && container.failed.is_none()
+            });
+            if nothing_ran && !task.shim_alive {
+                // Its shim went because nobody told it to start anything, so this is a task that was never
+                // started: it is made anew when it is needed.
+                info!(task = %id, "a task that had not started is started anew");
                 task.handle.remove().await?;
                 continue;
             }

@@ -30,10 +30,13 @@ use self::driver::Driver;
 use self::journal_file::JournalWriter;
 pub use self::registration::MachineResources;
 use crate::core::step::{Input, Output, PersistId, RuntimeCommand, Timer};
-use crate::core::{AgentCore, Identity};
+use crate::core::{AgentCore, Identity, Journal};
 
 /// How long a node that is ending waits for its tasks to be stopped and reported.
 const STOP_ALL_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// How long the shims that a killed agent was starting may take to show themselves.
+const STARTS_SETTLE: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 pub struct AgentConfig {
@@ -152,6 +155,11 @@ impl Agent {
                 let _ = told.send(Event::Input(Input::Runtime(event)));
             }),
         );
+        if Journal::of(&records).has_starts_under_way() {
+            // A shim that the last process had just begun is not to be seen yet. Once it is, it either has
+            // what it was told to start, or goes.
+            env.sleep(STARTS_SETTLE).await;
+        }
         let adopted = driver.adopt().await?;
         info!(tasks = adopted.len(), "adopted what still runs");
         let identity = Identity {
