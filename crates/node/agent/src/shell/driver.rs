@@ -88,7 +88,10 @@ impl Driver {
                 // Its shim went because nobody told it to start anything, so this is a task that was never
                 // started: it is made anew when it is needed.
                 info!(task = %id, "a task that had not started is started anew");
-                task.handle.remove().await?;
+                // What is left of one task must not keep the others from being adopted.
+                if let Err(error) = task.handle.remove().await {
+                    warn!(task = %id, %error, "what is left of a task could not be removed");
+                }
                 continue;
             }
             let mut containers = BTreeMap::new();
