@@ -1,0 +1,243 @@
+//! A machine of the world: its disk, its containers, and the agent's real core while one runs.
+//!
+//! What always holds: what the agent persisted and the world has told it so is on the disk, whatever
+//! crashes; of what was being written, a part may be, from the front. A crash of the agent loses
+//! everything else it had in mind. Its containers run on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use gantry_agent::core::step::{CallId, RuntimeEvent};
+use gantry_agent::core::step::{Input, Output, PersistId, RuntimeCommand, TaskStateChange, Timer};
+use gantry_agent::core::{AgentCore, Identity, Journal, JournalRecord};
+use gantry_api::acs::Frame;
+use gantry_env::Timestamp;
+
+use crate::chance::Chance;
+use crate::runtime::{MachineEvent, SimulatedRuntime};
+
+/// Which start of an agent something belongs to: what belongs to an earlier one is void.
+pub type Incarnation = u64;
+
+/// What a machine wants of the world.
+#[derive(Debug)]
+pub enum Wish {
+    Connect,
+    Disconnect,
+    Send(Frame),
+    Call {
+        call: CallId,
+        request: TaskStateChange,
+    },
+    /// Tell the machine that the timer is due, unless it was set again.
+    Timer {
+        after: Duration,
+        timer: Timer,
+        generation: u64,
+    },
+    /// The disk has something to write: let it be done some time, in order.
+    Persist,
+    /// Something on the machine itself, agent or not.
+    Machine {
+        after: Duration,
+        event: MachineEvent,
+    },
+}
+
+/// A machine, with or without a running agent.
+pub struct Machine {
+    identity: Identity,
+    seed: u64,
+    disk: Journal,
+    runtime: SimulatedRuntime,
+    agent: Option<AgentProcess>,
+    incarnation: Incarnation,
+}
+
+struct AgentProcess {
+    core: AgentCore,
+    timers: BTreeMap<Timer, u64>,
+    next_generation: u64,
+    /// On their way to the disk, in order.
+    writing: VecDeque<(PersistId, Vec<JournalRecord>)>,
+}
+
+impl Machine {
+    pub fn new(identity: Identity, seed: u64) -> Machine {
+        Machine {
+            identity,
+            seed,
+            disk: Journal::default(),
+            runtime: SimulatedRuntime::default(),
+            agent: None,
+            incarnation: 0,
+        }
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    pub fn has_agent(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    pub fn runtime(&self) -> &SimulatedRuntime {
+        &self.runtime
+    }
+
+    /// What the journal on the disk says.
+    pub fn journal(&self) -> &Journal {
+        &self.disk
+    }
+
+    /// The agent starts: it reads the journal and finds what still runs.
+    pub fn start_agent(&mut self, now: Timestamp, chance: &mut Chance) -> Vec<Wish> {
+        self.incarnation += 1;
+        self.agent = Some(AgentProcess {
+            core: AgentCore::new(self.identity.clone(), self.seed ^ self.incarnation),
+            timers: BTreeMap::new(),
+            next_generation: 0,
+            writing: VecDeque::new(),
+        });
+        // A journal is compacted when it is opened.
+        let loaded = Input::Loaded {
+            records: self.disk.compacted(),
+            adopted: self.runtime.adopt(chance),
+        };
+        self.input(now, loaded, chance)
+    }
+
+    /// `kill -9` of the agent.
+    pub fn kill_agent(&mut self, chance: &mut Chance) {
+        if let Some(agent) = self.agent.take() {
+            let written = chance.below(agent.writing.len() + 1);
+            for record in agent
+                .writing
+                .into_iter()
+                .take(written)
+                .flat_map(|(_, records)| records)
+            {
+                self.disk.apply(&record);
+            }
+        }
+        self.incarnation += 1;
+    }
+
+    /// The machine itself goes down; its disk stays.
+    pub fn power_cut(&mut self, chance: &mut Chance) {
+        self.kill_agent(chance);
+        self.runtime.power_cut();
+    }
+
+    /// The disk has written what was asked for first.
+    pub fn persisted(&mut self, now: Timestamp, chance: &mut Chance) -> Vec<Wish> {
+        let written = self
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.writing.pop_front());
+        let Some((id, records)) = written else {
+            return Vec::new();
+        };
+        for record in &records {
+            self.disk.apply(record);
+        }
+        self.input(now, Input::Persisted(id), chance)
+    }
+
+    /// A timer is due; void if it was set again meanwhile.
+    pub fn timer(
+        &mut self,
+        now: Timestamp,
+        timer: Timer,
+        generation: u64,
+        chance: &mut Chance,
+    ) -> Vec<Wish> {
+        let Some(agent) = &mut self.agent else {
+            return Vec::new();
+        };
+        if agent.timers.get(&timer) != Some(&generation) {
+            return Vec::new();
+        }
+        agent.timers.remove(&timer);
+        self.input(now, Input::Timer(timer), chance)
+    }
+
+    /// Something happens on the machine; the agent hears of it if one runs.
+    pub fn happen(
+        &mut self,
+        now: Timestamp,
+        event: MachineEvent,
+        chance: &mut Chance,
+    ) -> Vec<Wish> {
+        let (heard, follows) = self.runtime.happen(self.incarnation, event, now, chance);
+        let mut wishes: Vec<Wish> = follows
+            .into_iter()
+            .map(|(after, event)| Wish::Machine { after, event })
+            .collect();
+        if let Some(event) = heard {
+            wishes.extend(self.runtime_event(now, event, chance));
+        }
+        wishes
+    }
+
+    fn runtime_event(
+        &mut self,
+        now: Timestamp,
+        event: RuntimeEvent,
+        chance: &mut Chance,
+    ) -> Vec<Wish> {
+        self.input(now, Input::Runtime(event), chance)
+    }
+
+    /// One step of the agent's core, its outputs turned into wishes.
+    pub fn input(&mut self, now: Timestamp, input: Input, chance: &mut Chance) -> Vec<Wish> {
+        let Some(agent) = &mut self.agent else {
+            return Vec::new();
+        };
+        let mut wishes = Vec::new();
+        for output in agent.core.step(now, input) {
+            match output {
+                Output::Connect => wishes.push(Wish::Connect),
+                Output::Disconnect => wishes.push(Wish::Disconnect),
+                Output::Send(frame) => wishes.push(Wish::Send(frame)),
+                Output::Call { call, request } => wishes.push(Wish::Call { call, request }),
+                Output::Runtime(command) => wishes.extend(command_runtime(
+                    &mut self.runtime,
+                    self.incarnation,
+                    command,
+                    chance,
+                )),
+                Output::SetTimer { timer, after } => {
+                    let generation = agent.next_generation;
+                    agent.next_generation += 1;
+                    agent.timers.insert(timer.clone(), generation);
+                    wishes.push(Wish::Timer {
+                        after,
+                        timer,
+                        generation,
+                    });
+                }
+                Output::Persist { id, records } => {
+                    agent.writing.push_back((id, records));
+                    wishes.push(Wish::Persist);
+                }
+                Output::Credentials { .. } => {}
+            }
+        }
+        wishes
+    }
+}
+
+fn command_runtime(
+    runtime: &mut SimulatedRuntime,
+    asked_by: Incarnation,
+    command: RuntimeCommand,
+    chance: &mut Chance,
+) -> Vec<Wish> {
+    runtime
+        .command(asked_by, command, chance)
+        .into_iter()
+        .map(|(after, event)| Wish::Machine { after, event })
+        .collect()
+}

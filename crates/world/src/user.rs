@@ -1,0 +1,259 @@
+//! The users of the world: they run tasks under client tokens, stop some, and look.
+//!
+//! What always holds: a call whose answer was lost is made again with the same token, so what the users know
+//! in the end is exactly what was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry_api::ecs;
+
+use crate::chance::Chance;
+use crate::control::ControlPlane;
+
+/// The order of statuses that a user may see.
+const ORDER: [&str; 8] = [
+    "PROVISIONING",
+    "PENDING",
+    "ACTIVATING",
+    "RUNNING",
+    "DEACTIVATING",
+    "STOPPING",
+    "DEPROVISIONING",
+    "STOPPED",
+];
+
+/// What the users asked for and what they have seen.
+#[derive(Debug, Default)]
+pub struct Users {
+    /// A run whose answer is still missing: its token, how many tasks, and of which definition.
+    pending: Option<(String, i32, &'static str)>,
+    /// Acknowledged tasks, and the last status seen of each.
+    seen: BTreeMap<String, usize>,
+    /// Tasks that could not be placed.
+    pub unplaced: usize,
+    acknowledged: BTreeSet<String>,
+}
+
+impl Users {
+    /// One thing that a user does. `lost` says that the answer does not arrive.
+    pub fn act(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) {
+        match chance.below(40) {
+            0..=15 => self.run(control, chance, lost),
+            16..=21 => self.stop(control, chance),
+            22 => self.compare(control),
+            _ => self.look(control, chance),
+        }
+    }
+
+    /// Asks once more for what was never answered.
+    pub fn finish(&mut self, control: &ControlPlane, chance: &mut Chance) {
+        while self.pending.is_some() {
+            self.run(control, chance, false);
+        }
+    }
+
+    pub fn tasks(&self) -> &BTreeSet<String> {
+        &self.acknowledged
+    }
+
+    /// Stops about half of everything.
+    pub fn stop_half(&mut self, control: &ControlPlane, chance: &mut Chance) {
+        let half: Vec<String> = self
+            .acknowledged
+            .iter()
+            .filter(|_| chance.per_mille(500))
+            .cloned()
+            .collect();
+        for arn in half {
+            self.stop_one(control, arn);
+        }
+    }
+
+    /// Tasks that are not STOPPED as far as anybody can see now.
+    pub fn unstopped(&mut self, control: &ControlPlane) -> Vec<String> {
+        let open: Vec<String> = self
+            .acknowledged
+            .iter()
+            .filter(|arn| self.seen[*arn] + 1 < ORDER.len())
+            .cloned()
+            .collect();
+        let mut unstopped = Vec::new();
+        for some in open.chunks(100) {
+            for task in self.describe(control, some.to_vec()) {
+                if task.last_status.as_deref() != Some("STOPPED") {
+                    unstopped.push(format!("{:?} {:?}", task.task_arn, task.last_status));
+                }
+            }
+        }
+        unstopped
+    }
+
+    /// Every task that is listed with this desired status.
+    pub fn list(&self, control: &ControlPlane, desired: &str) -> Option<BTreeSet<String>> {
+        let mut listed = BTreeSet::new();
+        let mut next_token = None;
+        loop {
+            let request = ecs::ListTasksRequest {
+                desired_status: Some(desired.into()),
+                next_token,
+                ..Default::default()
+            };
+            let answer =
+                control.call(|ecs, ctx| async move { ecs.list_tasks(&ctx, request).await })?;
+            let answer = answer.unwrap_or_else(|error| panic!("ListTasks was refused: {error:?}"));
+            for arn in answer.task_arns.into_iter().flatten() {
+                assert!(listed.insert(arn.clone()), "{arn} was listed twice");
+            }
+            next_token = answer.next_token;
+            if next_token.is_none() {
+                return Some(listed);
+            }
+        }
+    }
+
+    /// What is listed and what is described must agree.
+    fn compare(&mut self, control: &ControlPlane) {
+        let (Some(running), Some(stopped)) =
+            (self.list(control, "RUNNING"), self.list(control, "STOPPED"))
+        else {
+            return;
+        };
+        assert!(
+            running.is_disjoint(&stopped),
+            "a task is listed as RUNNING and as STOPPED"
+        );
+        for arn in &self.acknowledged {
+            assert!(
+                running.contains(arn) || stopped.contains(arn),
+                "{arn} is listed nowhere"
+            );
+        }
+        let listed: Vec<String> = running.iter().chain(&stopped).cloned().collect();
+        for some in listed.chunks(100) {
+            for task in self.describe(control, some.to_vec()) {
+                let arn = task.task_arn.expect("an ARN");
+                let listed = if stopped.contains(&arn) {
+                    "STOPPED"
+                } else {
+                    "RUNNING"
+                };
+                assert_eq!(
+                    task.desired_status.as_deref(),
+                    Some(listed),
+                    "{arn} is listed as {listed}"
+                );
+            }
+        }
+    }
+
+    fn run(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) {
+        let definitions = ["work:1", "work:2"];
+        let made_up = || {
+            (
+                chance.token(),
+                1 + chance.below(4) as i32,
+                definitions[chance.below(2)],
+            )
+        };
+        let (token, count, definition) = self.pending.get_or_insert_with(made_up).clone();
+        let request = ecs::RunTaskRequest {
+            task_definition: definition.to_owned(),
+            count: Some(count),
+            client_token: Some(token),
+            ..Default::default()
+        };
+        let answer = control.call(|ecs, ctx| async move { ecs.run_task(&ctx, request).await });
+        // No answer is no knowledge: the same again, later.
+        let Some(answer) = answer.filter(|_| !lost) else {
+            return;
+        };
+        let answer = answer.unwrap_or_else(|error| panic!("RunTask was refused: {error:?}"));
+        self.pending = None;
+        self.unplaced += answer.failures.iter().flatten().count();
+        for task in answer.tasks.into_iter().flatten() {
+            let arn = task.task_arn.clone().expect("an ARN");
+            self.saw(&task);
+            self.acknowledged.insert(arn);
+        }
+    }
+
+    fn stop(&mut self, control: &ControlPlane, chance: &mut Chance) {
+        if let Some(arn) = self.any(chance) {
+            self.stop_one(control, arn);
+        }
+    }
+
+    fn stop_one(&mut self, control: &ControlPlane, arn: String) {
+        let request = ecs::StopTaskRequest {
+            task: arn.clone(),
+            reason: Some("enough".to_owned()),
+            ..Default::default()
+        };
+        if let Some(answer) =
+            control.call(|ecs, ctx| async move { ecs.stop_task(&ctx, request).await })
+        {
+            let answer =
+                answer.unwrap_or_else(|error| panic!("StopTask of {arn} was refused: {error:?}"));
+            let task = answer.task.expect("a task");
+            assert_eq!(
+                task.desired_status.as_deref(),
+                Some("STOPPED"),
+                "{arn} was told to stop"
+            );
+            self.saw(&task);
+        }
+    }
+
+    fn look(&mut self, control: &ControlPlane, chance: &mut Chance) {
+        let arns: BTreeSet<String> = (0..8).filter_map(|_| self.any(chance)).collect();
+        if !arns.is_empty() {
+            self.describe(control, arns.into_iter().collect());
+        }
+    }
+
+    /// Describes tasks; every one must be known, and none may have gone back.
+    pub fn describe(&mut self, control: &ControlPlane, arns: Vec<String>) -> Vec<ecs::Task> {
+        let request = ecs::DescribeTasksRequest {
+            tasks: arns,
+            ..Default::default()
+        };
+        let Some(answer) =
+            control.call(|ecs, ctx| async move { ecs.describe_tasks(&ctx, request).await })
+        else {
+            return Vec::new();
+        };
+        let answer = answer.unwrap_or_else(|error| panic!("DescribeTasks was refused: {error:?}"));
+        assert!(
+            answer.failures.iter().flatten().next().is_none(),
+            "a task was forgotten: {:?}",
+            answer.failures
+        );
+        let tasks = answer.tasks.unwrap_or_default();
+        for task in &tasks {
+            self.saw(task);
+        }
+        tasks
+    }
+
+    fn any(&self, chance: &mut Chance) -> Option<String> {
+        self.acknowledged
+            .iter()
+            .nth(chance.below(self.acknowledged.len()))
+            .cloned()
+    }
+
+    fn saw(&mut self, task: &ecs::Task) {
+        let arn = task.task_arn.clone().expect("an ARN");
+        let status = task.last_status.as_deref().expect("a status");
+        let rank = ORDER
+            .iter()
+            .position(|known| *known == status)
+            .unwrap_or_else(|| panic!("{arn} is {status}"));
+        let before = self.seen.insert(arn.clone(), rank).unwrap_or(0);
+        assert!(
+            rank >= before,
+            "{arn} went back from {} to {status}",
+            ORDER[before]
+        );
+    }
+}

@@ -1,0 +1,877 @@
+//! The loop of the world: the next event happens, everybody takes it in, and the invariants are checked.
+//!
+//! What always holds: one event at a time, on one thread; every decision comes from the seed.
+//! What it leaves to others: what a machine, the control plane or a user does (`machine`, `control`,
+//! `user`), what may go wrong (`faults`), and what must hold (`invariants`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use gantry_agent::core::Identity;
+use gantry_agent::core::step::{CallError, CallId, Input, TaskStateChange};
+use gantry_api::acs::Frame;
+use gantry_api::ecs;
+use gantry_arn::TaskId;
+use gantry_ecs::model::last_status::LastStatus;
+use gantry_ecs::tables::{TaskReportRow, TaskRow};
+use gantry_env::VirtualEnv;
+use gantry_store::RowChange;
+
+use crate::chance::Chance;
+use crate::control::{self, ConnectionId, ControlPlane};
+use crate::event::Event;
+use crate::faults::{Fault, Faults};
+use crate::founding;
+use crate::invariants::Invariants;
+use crate::machine::{self, Incarnation, Machine};
+use crate::network::{Direction, Network, delay};
+use crate::schedule::Schedule;
+use crate::trace::Trace;
+use crate::user::Users;
+
+/// How large the world is, and how bad.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub machines: usize,
+    /// How long users act and faults happen.
+    pub faulty_for: Duration,
+    /// A user does something so often, about.
+    pub user_acts_every: Duration,
+    pub faults: Faults,
+    /// After the last fault, everything must be over within this.
+    pub converges_within: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            machines: 100,
+            faulty_for: Duration::from_secs(180),
+            user_acts_every: Duration::from_millis(400),
+            faults: Faults::default(),
+            converges_within: Duration::from_secs(20 * 60),
+        }
+    }
+}
+
+/// What came of a run. A run that broke something does not come back: it panics, with its seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub seed: u64,
+    pub events: u64,
+    /// How many faults happened, by their kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Tasks that users were promised.
+    pub tasks: usize,
+    /// Tasks of which a container ran.
+    pub ran: usize,
+    /// Tasks that found no place.
+    pub unplaced: usize,
+    /// From the last fault to rest.
+    pub converged_after: Duration,
+    /// Of every line of the trace: the same for the same seed.
+    pub digest: u64,
+}
+
+/// Runs the world of one seed.
+pub fn run(seed: u64, settings: &Settings) -> Report {
+    let mut world = World::new(seed, settings.clone());
+    world.begin();
+    world.run_for(settings.faulty_for);
+    world.heal();
+    world.converge()
+}
+
+struct Node {
+    machine: Machine,
+    arn: String,
+    /// The connection that its agent has opened or is opening.
+    socket: Option<ConnectionId>,
+    is_cut_off: bool,
+    disk_is_free_at: Duration,
+}
+
+struct World {
+    trace: Trace,
+    settings: Settings,
+    faults: Faults,
+    venv: VirtualEnv,
+    chance: Chance,
+    schedule: Schedule<Event>,
+    control: ControlPlane,
+    network: Network,
+    nodes: Vec<Node>,
+    by_instance: BTreeMap<String, usize>,
+    users: Users,
+    users_act: bool,
+    invariants: Invariants,
+    look_at: Duration,
+    happened: BTreeMap<&'static str, u64>,
+}
+
+impl World {
+    fn new(seed: u64, settings: Settings) -> World {
+        let venv = VirtualEnv::seeded(seed);
+        World {
+            trace: Trace::new(seed),
+            faults: settings.faults.clone(),
+            control: ControlPlane::new(venv.clone()),
+            venv,
+            chance: Chance::seeded(seed),
+            schedule: Schedule::default(),
+            network: Network::default(),
+            nodes: Vec::new(),
+            by_instance: BTreeMap::new(),
+            users: Users::default(),
+            users_act: true,
+            invariants: Invariants::default(),
+            look_at: Duration::MAX,
+            happened: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.control.start();
+        founding::cluster_and_definitions(&self.control);
+        for number in 0..self.settings.machines {
+            let instance = founding::container_instance(&self.control, number, &mut self.chance);
+            let arn = instance.container_instance_arn.expect("an ARN");
+            let identity = Identity {
+                cluster_arn: founding::cluster_arn(&self.control),
+                container_instance_arn: arn.clone(),
+            };
+            let id = arn.rsplit('/').next().unwrap_or_default().to_owned();
+            self.by_instance.insert(id, number);
+            self.nodes.push(Node {
+                machine: Machine::new(identity, number as u64),
+                arn,
+                socket: None,
+                is_cut_off: false,
+                disk_is_free_at: Duration::ZERO,
+            });
+            let soon = self.chance.duration(Duration::ZERO..Duration::from_secs(1));
+            self.after(soon, Event::AgentStarts { machine: number });
+        }
+        self.after(Duration::from_secs(2), Event::UserActs);
+        self.after(Duration::from_secs(2), Event::FaultHappens);
+        self.settle();
+    }
+
+    fn run_for(&mut self, duration: Duration) {
+        let until = self.monotonic() + duration;
+        while self
+            .schedule
+            .next_moment()
+            .is_some_and(|next| next <= until)
+        {
+            self.next();
+        }
+        self.venv.advance(until.saturating_sub(self.monotonic()));
+    }
+
+    /// One event, and everything that follows at once.
+    fn next(&mut self) {
+        let Some((moment, event)) = self.schedule.pop() else {
+            return;
+        };
+        self.venv.advance(moment.saturating_sub(self.monotonic()));
+        self.trace.note(moment, event.summary());
+        self.happen(event);
+        self.settle();
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.venv.now();
+        match event {
+            Event::Machine { machine, event } => {
+                let wishes = self.nodes[machine]
+                    .machine
+                    .happen(now, event, &mut self.chance);
+                self.grant(machine, wishes);
+            }
+            Event::DiskWritten {
+                machine,
+                incarnation,
+            } if self.lives(machine, incarnation) => {
+                let wishes = self.nodes[machine].machine.persisted(now, &mut self.chance);
+                self.grant(machine, wishes);
+            }
+            Event::AgentTimer {
+                machine,
+                incarnation,
+                timer,
+                generation,
+            } if self.lives(machine, incarnation) => {
+                let wishes =
+                    self.nodes[machine]
+                        .machine
+                        .timer(now, timer, generation, &mut self.chance);
+                self.grant(machine, wishes);
+            }
+            Event::Dialled { connection } => self.dialled(connection),
+            Event::Opened { connection } => {
+                if let Some(machine) = self.agent_of(connection) {
+                    self.input(machine, Input::Connected);
+                }
+            }
+            Event::Closed {
+                machine,
+                incarnation,
+                connection,
+            } => {
+                let node = &mut self.nodes[machine];
+                if node.machine.incarnation() == incarnation && node.socket == Some(connection) {
+                    node.socket = None;
+                    self.input(
+                        machine,
+                        Input::Disconnected {
+                            reason: "simulated".to_owned(),
+                        },
+                    );
+                }
+            }
+            Event::HungUp { connection } => {
+                self.network.close(connection);
+                self.control.disconnected(connection);
+            }
+            Event::ToAgent { connection, frame } => {
+                if let Some(machine) = self.agent_of(connection) {
+                    self.input(machine, Input::Frame(frame));
+                }
+            }
+            Event::ToControl { connection, frame } => {
+                if self.network.get(connection).is_some() {
+                    let wishes = self.control.frame(connection, frame);
+                    self.grant_control(wishes);
+                }
+            }
+            Event::Call {
+                machine,
+                incarnation,
+                call,
+                request,
+            } => self.called(machine, incarnation, call, *request),
+            Event::Reply {
+                machine,
+                incarnation,
+                call,
+                result,
+            } if self.lives(machine, incarnation) => {
+                self.input(machine, Input::Reply { call, result });
+            }
+            Event::SessionTimer {
+                connection,
+                timer,
+                generation,
+            } => {
+                let wishes = self.control.timer(connection, timer, generation);
+                self.grant_control(wishes);
+            }
+            Event::UserActs if self.users_act => self.user_acts(),
+            Event::FaultHappens if self.faults.every != Duration::MAX => {
+                self.fault();
+                let pause = self.chance.duration(Duration::ZERO..self.faults.every * 2);
+                self.after(pause, Event::FaultHappens);
+            }
+            Event::AgentStarts { machine } => self.start_agent(machine),
+            Event::ControlStarts => {
+                if !self.control.is_up() {
+                    self.control.start();
+                }
+            }
+            Event::PartitionHeals { machine } => self.nodes[machine].is_cut_off = false,
+            // What is due anyway after every event, and what belongs to an agent that is no more.
+            Event::Look
+            | Event::DiskWritten { .. }
+            | Event::AgentTimer { .. }
+            | Event::Reply { .. }
+            | Event::UserActs
+            | Event::FaultHappens => {}
+        }
+    }
+
+    /// Everybody takes in what changed, and what must hold is checked.
+    fn settle(&mut self) {
+        let mut changes = Vec::new();
+        loop {
+            let (wishes, seen) = self.control.settle();
+            let is_settled = wishes.is_empty();
+            changes.extend(seen);
+            self.grant_control(wishes);
+            if is_settled {
+                break;
+            }
+        }
+        self.check(&changes);
+        if let Some(look) = self.control.next_look()
+            && (look < self.look_at || self.look_at <= self.monotonic())
+        {
+            self.look_at = look;
+            self.schedule.at(look, Event::Look);
+        }
+    }
+
+    fn check(&mut self, changes: &[RowChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        let snapshot = self.control.store().snapshot();
+        let (account, region) = self.control.place();
+        self.invariants.check(&snapshot, (account, region), changes);
+        // What is told to have stopped does not run.
+        for change in changes
+            .iter()
+            .filter(|change| change.key.kind() == "task-report")
+        {
+            let name = change.key.name();
+            let Some(report) = snapshot.read::<TaskReportRow>(account, region, name) else {
+                continue;
+            };
+            let Some(task) = snapshot.read::<TaskRow>(account, region, name) else {
+                continue;
+            };
+            if report.status >= LastStatus::Stopped {
+                let number = self.by_instance[&task.container_instance.to_string()];
+                let runs = self.nodes[number].machine.runtime().runs(&task.id);
+                assert!(
+                    !runs,
+                    "{name} is reported STOPPED, and runs on machine {number}"
+                );
+            }
+        }
+    }
+
+    fn user_acts(&mut self) {
+        let lost = self.chance.per_mille(self.faults.losses.answer_per_mille);
+        let dies = self
+            .chance
+            .per_mille(self.faults.death_after_commit_per_mille);
+        self.users
+            .act(&self.control, &mut self.chance, lost || dies);
+        if dies {
+            self.apply(Fault::ControlDies {
+                back_after: Duration::from_secs(1),
+            });
+        }
+        let pause = self
+            .chance
+            .duration(Duration::ZERO..self.settings.user_acts_every * 2);
+        self.after(pause, Event::UserActs);
+    }
+
+    fn start_agent(&mut self, machine: usize) {
+        let node = &mut self.nodes[machine];
+        if !node.machine.has_agent() {
+            let wishes = node.machine.start_agent(self.venv.now(), &mut self.chance);
+            self.grant(machine, wishes);
+        }
+    }
+
+    fn input(&mut self, machine: usize, input: Input) {
+        let wishes = self.nodes[machine]
+            .machine
+            .input(self.venv.now(), input, &mut self.chance);
+        self.grant(machine, wishes);
+    }
+
+    /// What a machine wants of the world.
+    fn grant(&mut self, machine: usize, wishes: Vec<machine::Wish>) {
+        let incarnation = self.nodes[machine].machine.incarnation();
+        for wish in wishes {
+            match wish {
+                machine::Wish::Connect => self.dial(machine, incarnation),
+                machine::Wish::Disconnect => self.hang_up(machine),
+                machine::Wish::Send(frame) => self.send(machine, frame),
+                machine::Wish::Call { call, request } => {
+                    self.call(machine, incarnation, call, request)
+                }
+                machine::Wish::Timer {
+                    after,
+                    timer,
+                    generation,
+                } => {
+                    self.after(
+                        after,
+                        Event::AgentTimer {
+                            machine,
+                            incarnation,
+                            timer,
+                            generation,
+                        },
+                    );
+                }
+                machine::Wish::Persist => {
+                    let takes = if self.chance.per_mille(self.faults.slow_disk_per_mille) {
+                        self.chance
+                            .duration(Duration::from_millis(100)..Duration::from_secs(3))
+                    } else {
+                        self.chance
+                            .duration(Duration::from_micros(100)..Duration::from_millis(5))
+                    };
+                    let free_at = self.nodes[machine].disk_is_free_at.max(self.monotonic()) + takes;
+                    self.nodes[machine].disk_is_free_at = free_at;
+                    self.schedule.at(
+                        free_at,
+                        Event::DiskWritten {
+                            machine,
+                            incarnation,
+                        },
+                    );
+                }
+                machine::Wish::Machine { after, event } => {
+                    self.after(after, Event::Machine { machine, event })
+                }
+            }
+        }
+        self.invariants
+            .check_machine(machine, &self.nodes[machine].machine);
+    }
+
+    /// What the control plane wants of the world.
+    fn grant_control(&mut self, wishes: Vec<control::Wish>) {
+        for wish in wishes {
+            match wish {
+                control::Wish::Send { connection, frame } => {
+                    if self.chance.per_mille(self.faults.losses.break_per_mille) {
+                        self.break_connection(connection);
+                    } else {
+                        self.deliver(
+                            connection,
+                            Direction::ToAgent,
+                            Event::ToAgent { connection, frame },
+                        );
+                    }
+                }
+                control::Wish::Close { connection } => {
+                    self.control.disconnected(connection);
+                    if let Some(open) = self.network.get(connection) {
+                        let (machine, incarnation) = (open.machine, open.incarnation);
+                        let closed = Event::Closed {
+                            machine,
+                            incarnation,
+                            connection,
+                        };
+                        self.deliver(connection, Direction::ToAgent, closed);
+                    }
+                }
+                control::Wish::Timer {
+                    connection,
+                    after,
+                    timer,
+                    generation,
+                } => {
+                    self.after(
+                        after,
+                        Event::SessionTimer {
+                            connection,
+                            timer,
+                            generation,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, machine: usize, incarnation: Incarnation) {
+        let connection = self.network.open(machine, incarnation);
+        self.nodes[machine].socket = Some(connection);
+        if self.nodes[machine].is_cut_off {
+            self.network.close(connection);
+            self.refuse(machine, incarnation, connection);
+        } else {
+            self.deliver(
+                connection,
+                Direction::ToControl,
+                Event::Dialled { connection },
+            );
+        }
+    }
+
+    fn dialled(&mut self, connection: ConnectionId) {
+        let Some(open) = self.network.get(connection) else {
+            return;
+        };
+        let (machine, incarnation) = (open.machine, open.incarnation);
+        let arn = self.nodes[machine].arn.clone();
+        match self.control.connect(connection, &arn) {
+            Some(wishes) => {
+                self.deliver(connection, Direction::ToAgent, Event::Opened { connection });
+                self.grant_control(wishes);
+            }
+            None => {
+                self.network.close(connection);
+                self.refuse(machine, incarnation, connection);
+            }
+        }
+    }
+
+    fn refuse(&mut self, machine: usize, incarnation: Incarnation, connection: ConnectionId) {
+        let after = self
+            .chance
+            .duration(Duration::from_millis(1)..Duration::from_secs(5));
+        self.after(
+            after,
+            Event::Closed {
+                machine,
+                incarnation,
+                connection,
+            },
+        );
+    }
+
+    fn hang_up(&mut self, machine: usize) {
+        if let Some(connection) = self.nodes[machine].socket.take() {
+            self.deliver(
+                connection,
+                Direction::ToControl,
+                Event::HungUp { connection },
+            );
+        }
+    }
+
+    fn send(&mut self, machine: usize, frame: Frame) {
+        let Some(connection) = self.nodes[machine].socket else {
+            return;
+        };
+        if self.chance.per_mille(self.faults.losses.break_per_mille) {
+            self.break_connection(connection);
+        } else {
+            self.deliver(
+                connection,
+                Direction::ToControl,
+                Event::ToControl { connection, frame },
+            );
+        }
+    }
+
+    /// After everything that was sent before it on this connection.
+    fn deliver(&mut self, connection: ConnectionId, direction: Direction, event: Event) {
+        let now = self.venv.monotonic();
+        if let Some(arrival) = self
+            .network
+            .arrival(connection, direction, now, &mut self.chance)
+        {
+            self.schedule.at(arrival, event);
+        }
+    }
+
+    /// What is in flight is lost, and both ends are told some time.
+    fn break_connection(&mut self, connection: ConnectionId) {
+        let Some(open) = self.network.close(connection) else {
+            return;
+        };
+        let (machine, incarnation) = (open.machine, open.incarnation);
+        let (agent, control) = (delay(&mut self.chance), delay(&mut self.chance));
+        self.after(
+            agent,
+            Event::Closed {
+                machine,
+                incarnation,
+                connection,
+            },
+        );
+        self.after(control, Event::HungUp { connection });
+    }
+
+    fn call(
+        &mut self,
+        machine: usize,
+        incarnation: Incarnation,
+        call: CallId,
+        request: TaskStateChange,
+    ) {
+        let event = Event::Call {
+            machine,
+            incarnation,
+            call,
+            request: Box::new(request),
+        };
+        if self.nodes[machine].is_cut_off {
+            return self.time_out(machine, incarnation, call);
+        }
+        if self.chance.per_mille(self.faults.losses.call_per_mille) {
+            self.time_out(machine, incarnation, call);
+            // Lost as far as the agent can tell; it may still arrive, after later ones.
+            if self.chance.per_mille(500) {
+                let late = self
+                    .chance
+                    .duration(Duration::from_secs(5)..Duration::from_secs(60));
+                self.after(late, event);
+            }
+            return;
+        }
+        let after = delay(&mut self.chance);
+        self.after(after, event);
+    }
+
+    fn time_out(&mut self, machine: usize, incarnation: Incarnation, call: CallId) {
+        let after = self
+            .chance
+            .duration(Duration::from_secs(1)..Duration::from_secs(10));
+        let result = Err(CallError::Retry {
+            message: "timed out".to_owned(),
+        });
+        self.after(
+            after,
+            Event::Reply {
+                machine,
+                incarnation,
+                call,
+                result,
+            },
+        );
+    }
+
+    fn called(
+        &mut self,
+        machine: usize,
+        incarnation: Incarnation,
+        call: CallId,
+        request: TaskStateChange,
+    ) {
+        let request = ecs::SubmitTaskStateChangeRequest::from(request);
+        let answer = self
+            .control
+            .call(|ecs, ctx| async move { ecs.submit_task_state_change(&ctx, request).await });
+        let Some(answer) = answer else {
+            return self.time_out(machine, incarnation, call);
+        };
+        // Every task is kept for an hour, so there is no report that nobody wants.
+        answer
+            .unwrap_or_else(|error| panic!("a report of machine {machine} was refused: {error:?}"));
+        if self
+            .chance
+            .per_mille(self.faults.death_after_commit_per_mille)
+        {
+            self.apply(Fault::ControlDies {
+                back_after: Duration::from_secs(1),
+            });
+            return self.time_out(machine, incarnation, call);
+        }
+        if self.nodes[machine].is_cut_off
+            || self.chance.per_mille(self.faults.losses.answer_per_mille)
+        {
+            return self.time_out(machine, incarnation, call);
+        }
+        let after = delay(&mut self.chance);
+        self.after(
+            after,
+            Event::Reply {
+                machine,
+                incarnation,
+                call,
+                result: Ok(()),
+            },
+        );
+    }
+
+    fn fault(&mut self) {
+        let fault = Fault::draw(&mut self.chance);
+        self.apply(fault);
+    }
+
+    fn apply(&mut self, fault: Fault) {
+        let machine = self.chance.below(self.nodes.len());
+        self.trace.note(
+            self.monotonic(),
+            format!("fault on machine {machine}: {fault:?}"),
+        );
+        *self.happened.entry(fault.name()).or_default() += 1;
+        match fault {
+            Fault::AgentDies { back_after } => {
+                if self.nodes[machine].machine.has_agent() {
+                    // The kernel closes its socket, after what was sent.
+                    self.hang_up(machine);
+                    self.nodes[machine].machine.kill_agent(&mut self.chance);
+                    self.after(back_after, Event::AgentStarts { machine });
+                }
+            }
+            Fault::PowerCut { back_after } => {
+                if let Some(connection) = self.nodes[machine].socket.take() {
+                    self.network.close(connection);
+                }
+                self.nodes[machine].machine.power_cut(&mut self.chance);
+                self.after(back_after, Event::AgentStarts { machine });
+            }
+            Fault::ConnectionBreaks => {
+                if let Some(connection) = self.nodes[machine].socket {
+                    self.break_connection(connection);
+                }
+            }
+            Fault::ConnectionFreezes => self.freeze(machine),
+            Fault::Partition { heals_after } => {
+                self.freeze(machine);
+                self.nodes[machine].is_cut_off = true;
+                self.after(heals_after, Event::PartitionHeals { machine });
+            }
+            Fault::ControlDies { back_after } => {
+                if self.control.is_up() {
+                    self.control.kill();
+                    for connection in self.network.all() {
+                        self.break_connection(connection);
+                    }
+                    self.after(back_after, Event::ControlStarts);
+                }
+            }
+            Fault::ClockJumps { forth, by } => {
+                let now = self.venv.now();
+                let behind =
+                    gantry_env::Timestamp::from_millis(now.as_millis() - by.as_millis() as i64);
+                self.venv
+                    .set_wall_clock(if forth { now + by } else { behind });
+            }
+        }
+    }
+
+    /// The connection is dead; both ends find out by its silence. An attempt to connect times out.
+    fn freeze(&mut self, machine: usize) {
+        let Some(connection) = self.nodes[machine].socket else {
+            return;
+        };
+        if let Some(open) = self.network.close(connection) {
+            let incarnation = open.incarnation;
+            // A dial has its own time-out; an open socket is found dead at the latest by then.
+            let after = self
+                .chance
+                .duration(Duration::from_secs(10)..Duration::from_secs(180));
+            self.after(
+                after,
+                Event::Closed {
+                    machine,
+                    incarnation,
+                    connection,
+                },
+            );
+        }
+    }
+
+    /// No more faults; what is down comes back.
+    fn heal(&mut self) {
+        self.trace
+            .note(self.monotonic(), "no more faults".to_owned());
+        self.faults = Faults::NONE;
+        self.users_act = false;
+        if !self.control.is_up() {
+            self.control.start();
+        }
+        for machine in 0..self.nodes.len() {
+            self.nodes[machine].is_cut_off = false;
+            self.start_agent(machine);
+        }
+        self.users.finish(&self.control, &mut self.chance);
+        self.users.stop_half(&self.control, &mut self.chance);
+        self.settle();
+    }
+
+    /// Waits until everything is over, and looks whether all is as it should be.
+    fn converge(mut self) -> Report {
+        let healed_at = self.monotonic();
+        let deadline = healed_at + self.settings.converges_within;
+        loop {
+            self.run_for(Duration::from_secs(10));
+            let left = self.left();
+            if left.is_empty() {
+                break;
+            }
+            let is_late = self.monotonic() > deadline;
+            assert!(
+                !is_late,
+                "the world did not come to rest; {} left, first {:?}",
+                left.len(),
+                &left[..left.len().min(10)]
+            );
+        }
+        self.check_rest();
+        let begun: BTreeSet<TaskId> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.machine.runtime().begun())
+            .collect();
+        Report {
+            seed: self.trace.seed(),
+            events: self.trace.events,
+            faults: self.happened.clone(),
+            tasks: self.users.tasks().len(),
+            ran: begun.len(),
+            unplaced: self.users.unplaced,
+            converged_after: self.monotonic() - healed_at,
+            digest: self.trace.digest(),
+        }
+    }
+
+    /// What is not over yet.
+    fn left(&mut self) -> Vec<String> {
+        let mut left = self.users.unstopped(&self.control);
+        for (number, node) in self.nodes.iter().enumerate() {
+            if !node.machine.runtime().is_empty() {
+                left.push(format!(
+                    "machine {number} is not empty: {:?}",
+                    node.machine.runtime()
+                ));
+            }
+            for (task, kept) in &node.machine.journal().tasks {
+                left.push(format!("machine {number} keeps {task}: {:?}", kept.state));
+            }
+        }
+        left
+    }
+
+    fn check_rest(&mut self) {
+        let stopped = self
+            .users
+            .list(&self.control, "STOPPED")
+            .expect("the control plane is up");
+        let running = self
+            .users
+            .list(&self.control, "RUNNING")
+            .expect("the control plane is up");
+        assert!(running.is_empty(), "listed as to run: {running:?}");
+        assert_eq!(
+            &stopped,
+            self.users.tasks(),
+            "the tasks that are there are those that users were promised"
+        );
+        let known: BTreeSet<&str> = stopped
+            .iter()
+            .filter_map(|arn| arn.rsplit('/').next())
+            .collect();
+        let mut ran_on: BTreeMap<TaskId, usize> = BTreeMap::new();
+        for (number, node) in self.nodes.iter().enumerate() {
+            for task in node.machine.runtime().begun() {
+                assert!(
+                    known.contains(task.to_string().as_str()),
+                    "machine {number} ran {task}, which nobody knows"
+                );
+                let other = ran_on.insert(task, number);
+                assert!(
+                    other.is_none(),
+                    "{task} ran on machines {number} and {other:?}"
+                );
+            }
+        }
+        let arns: Vec<String> = self.nodes.iter().map(|node| node.arn.clone()).collect();
+        founding::check_free(&self.control, &arns);
+    }
+
+    /// The machine whose agent has this connection open.
+    fn agent_of(&self, connection: ConnectionId) -> Option<usize> {
+        let open = self.network.get(connection)?;
+        let node = &self.nodes[open.machine];
+        (node.socket == Some(connection) && node.machine.incarnation() == open.incarnation)
+            .then_some(open.machine)
+    }
+
+    fn lives(&self, machine: usize, incarnation: Incarnation) -> bool {
+        self.nodes[machine].machine.incarnation() == incarnation
+    }
+
+    fn after(&mut self, after: Duration, event: Event) {
+        self.schedule.at(self.monotonic() + after, event);
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.venv.monotonic()
+    }
+}

@@ -1,0 +1,63 @@
+//! A hundred seeds, in parts that run side by side; and one seed twice.
+//!
+//! `WORLD_SEED=17` runs that one instead; `WORLD_SEEDS=5000` runs so many, from 1000 on, in the first part.
+
+use gantry_world::{Report, Settings, run};
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is to be a number, not '{value}'")),
+    )
+}
+
+fn part(of_ten: u64) {
+    let seeds = match (number("WORLD_SEED"), number("WORLD_SEEDS")) {
+        (Some(seed), _) if of_ten == 0 => seed..seed + 1,
+        (None, Some(many)) if of_ten == 0 => 1_000..1_000 + many,
+        (None, None) => of_ten * 10..of_ten * 10 + 10,
+        _ => return,
+    };
+    for seed in seeds {
+        let report = run(seed, &Settings::default());
+        assert_that_it_was_a_world(&report);
+        eprintln!("{report:?}");
+    }
+}
+
+/// A world in which nothing happens proves nothing.
+fn assert_that_it_was_a_world(report: &Report) {
+    assert!(report.tasks > 100, "few tasks: {report:?}");
+    assert!(report.ran * 2 > report.tasks, "few tasks ran: {report:?}");
+    assert!(
+        report.faults.values().sum::<u64>() > 50,
+        "few faults: {report:?}"
+    );
+}
+
+macro_rules! parts {
+    ($($name:ident = $part:literal),*) => { $(#[test] fn $name() { part($part); })* };
+}
+
+parts!(
+    seeds_0_to_9 = 0,
+    seeds_10_to_19 = 1,
+    seeds_20_to_29 = 2,
+    seeds_30_to_39 = 3,
+    seeds_40_to_49 = 4,
+    seeds_50_to_59 = 5,
+    seeds_60_to_69 = 6,
+    seeds_70_to_79 = 7,
+    seeds_80_to_89 = 8,
+    seeds_90_to_99 = 9
+);
+
+#[test]
+fn one_seed_gives_one_history() {
+    let settings = Settings::default();
+    let first = run(7, &settings);
+    assert_eq!(first, run(7, &settings));
+    assert_ne!(first.digest, run(8, &settings).digest);
+}
