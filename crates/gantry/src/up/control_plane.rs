@@ -10,6 +10,7 @@ use gantry_archive::Archive;
 use gantry_arn::{AccountId, Region};
 use gantry_ecr::EcrService;
 use gantry_ecs::acs::{AcsRoute, TcsRoute, forget_connections};
+use gantry_ecs::tables::AcsSessionRow;
 use gantry_ecs::{EcsService, controllers};
 use gantry_env::Env;
 use gantry_iam::{IamService, InstallationKeys};
@@ -17,7 +18,7 @@ use gantry_logs::LogsService;
 use gantry_reconcile::{
     Controller, Drive, Driver, Effect, EffectSink, LeaseKeeper, LeaseTimes, Limits,
 };
-use gantry_store::{SqliteStore, Store};
+use gantry_store::{SqliteStore, Store, Table};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -116,6 +117,21 @@ impl ControlPlane {
 
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// Waits until an agent is connected to the cluster `default`.
+    pub async fn agent_connected(&self) {
+        let mut changes = self.store.watch(
+            &AcsSessionRow::everywhere(),
+            self.store.snapshot().revision(),
+        );
+        loop {
+            let sessions = self.store.snapshot().list_everywhere::<AcsSessionRow>();
+            if sessions.iter().any(|session| session.row.connected) {
+                return;
+            }
+            changes.next().await;
+        }
     }
 
     /// Serves, reconciles and keeps house until `stop` is true.

@@ -10,7 +10,9 @@ mod node;
 mod role_credentials;
 mod signals;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use gantry_agent::shell::Shutdown;
@@ -26,6 +28,13 @@ use signals::Ending;
 
 /// Requests are short and the data is in memory: two threads serve a laptop, and idle ones cost memory.
 const WORKER_THREADS: usize = 2;
+
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+const PORT_RETRY: Duration = Duration::from_millis(20);
+
+/// How long the first line waits for this machine to be a connected container instance, so that the
+/// first RunTask finds it. Without it, Gantry serves all the same, and says so.
+const AGENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts everything and stays until a signal.
 pub fn run(options: &UpOptions) -> anyhow::Result<()> {
@@ -58,12 +67,7 @@ async fn serve(options: &UpOptions) -> anyhow::Result<()> {
             other.endpoint
         );
     }
-    let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!(
-            "could not listen on {}; choose another with --listen",
-            options.listen
-        )
-    })?;
+    let listener = listen(options.listen, &env).await?;
     let address = listener.local_addr()?;
     let endpoint = endpoint_of(address);
 
@@ -85,6 +89,11 @@ async fn serve(options: &UpOptions) -> anyhow::Result<()> {
     let serving = control_plane.start(listener, &stop);
     dir.write_running(&endpoint)?;
     let mut agent = node::start(&dir, &env, &control_plane, address, shutdown.subscribe())?;
+    tokio::select! {
+        () = control_plane.agent_connected() => {}
+        () = env.sleep(AGENT_PATIENCE) => tracing::warn!("this machine's agent has not connected yet; tasks wait for it"),
+        _ = &mut agent => bail!("this machine's agent could not start; its error is in the log above"),
+    }
     announce(&endpoint);
 
     // The agent ends before the port does, because it reports through it.
@@ -106,6 +115,25 @@ async fn serve(options: &UpOptions) -> anyhow::Result<()> {
     serving.await?;
     dir.clear_running();
     Ok(())
+}
+
+/// A process that was just killed keeps its port for a moment, and the next `up` must not fail for that.
+async fn listen(address: SocketAddr, env: &Env) -> anyhow::Result<TcpListener> {
+    let deadline = env.clock.monotonic() + PORT_PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse && env.clock.monotonic() < deadline =>
+            {
+                env.sleep(PORT_RETRY).await;
+            }
+            bound => {
+                return bound.with_context(|| {
+                    format!("could not listen on {address}; choose another with --listen")
+                });
+            }
+        }
+    }
 }
 
 /// The URL under which tools on this machine reach the port.
