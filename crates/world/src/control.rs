@@ -164,7 +164,7 @@ impl ControlPlane {
         };
         let assignments = Assignments {
             names: RegistryNames {
-                account: self.account.clone(),
+                account: self.account,
                 region: self.region.clone(),
                 joined: Some("localhost:4566".to_owned()),
             },
@@ -417,7 +417,7 @@ impl ControlPlane {
 
     fn context(&self) -> RequestContext {
         RequestContext {
-            account: self.account.clone(),
+            account: self.account,
             region: self.region.clone(),
             principal: Principal {
                 arn: Arn::global("iam", &self.account, "root"),

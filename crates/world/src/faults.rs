@@ -15,6 +15,9 @@ pub struct Faults {
     pub slow_disk_per_mille: u32,
     /// Calls of anybody at whose end the control plane dies, between commit and answer, of a thousand.
     pub death_after_commit_per_mille: u32,
+    /// A disk that says it has written and has not: nothing here can bear that. It shows that the
+    /// world finds what it looks for.
+    pub disks_lie: bool,
 }
 
 impl Default for Faults {
@@ -28,6 +31,7 @@ impl Default for Faults {
             },
             slow_disk_per_mille: 20,
             death_after_commit_per_mille: 2,
+            disks_lie: false,
         }
     }
 }
@@ -38,6 +42,7 @@ impl Faults {
         losses: Losses::NONE,
         slow_disk_per_mille: 0,
         death_after_commit_per_mille: 0,
+        disks_lie: false,
     };
 }
 

@@ -131,7 +131,7 @@ impl Machine {
     }
 
     /// The disk has written what was asked for first.
-    pub fn persisted(&mut self, now: Timestamp, chance: &mut Chance) -> Vec<Wish> {
+    pub fn persisted(&mut self, now: Timestamp, disk_lies: bool, chance: &mut Chance) -> Vec<Wish> {
         let written = self
             .agent
             .as_mut()
@@ -139,7 +139,7 @@ impl Machine {
         let Some((id, records)) = written else {
             return Vec::new();
         };
-        for record in &records {
+        for record in records.iter().filter(|_| !disk_lies) {
             self.disk.apply(record);
         }
         self.input(now, Input::Persisted(id), chance)

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 const KEPT: usize = 60;
 
-/// Printed when the world ends in a panic.
+/// Printed unless the world came to its end.
 #[derive(Debug)]
 pub struct Trace {
     seed: u64,
     last: VecDeque<String>,
     digest: u64,
     pub events: u64,
+    pub is_over: bool,
 }
 
 impl Trace {
@@ -22,6 +23,7 @@ impl Trace {
             last: VecDeque::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             events: 0,
+            is_over: false,
         }
     }
 
@@ -48,7 +50,7 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.is_over {
             for line in &self.last {
                 eprintln!("{line}");
             }

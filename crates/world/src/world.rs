@@ -4,30 +4,31 @@
 //! What it leaves to others: what a machine, the control plane or a user does (`machine`, `control`,
 //! `user`), what may go wrong (`faults`), and what must hold (`invariants`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_agent::core::Identity;
-use gantry_agent::core::step::{CallError, CallId, Input, TaskStateChange};
-use gantry_api::acs::Frame;
-use gantry_api::ecs;
-use gantry_arn::TaskId;
+use gantry_agent::core::step::Input;
 use gantry_ecs::model::last_status::LastStatus;
 use gantry_ecs::tables::{TaskReportRow, TaskRow};
 use gantry_env::VirtualEnv;
 use gantry_store::RowChange;
 
 use crate::chance::Chance;
-use crate::control::{self, ConnectionId, ControlPlane};
+use crate::control::{ConnectionId, ControlPlane};
 use crate::event::Event;
 use crate::faults::{Fault, Faults};
 use crate::founding;
 use crate::invariants::Invariants;
 use crate::machine::{self, Incarnation, Machine};
-use crate::network::{Direction, Network, delay};
+use crate::network::Network;
 use crate::schedule::Schedule;
 use crate::trace::Trace;
 use crate::user::Users;
+
+mod havoc;
+mod rest;
+mod traffic;
 
 /// How large the world is, and how bad.
 #[derive(Clone, Debug)]
@@ -194,7 +195,11 @@ impl World {
                 machine,
                 incarnation,
             } if self.lives(machine, incarnation) => {
-                let wishes = self.nodes[machine].machine.persisted(now, &mut self.chance);
+                let wishes = self.nodes[machine].machine.persisted(
+                    now,
+                    self.faults.disks_lie,
+                    &mut self.chance,
+                );
                 self.grant(machine, wishes);
             }
             Event::AgentTimer {
@@ -426,433 +431,6 @@ impl World {
         }
         self.invariants
             .check_machine(machine, &self.nodes[machine].machine);
-    }
-
-    /// What the control plane wants of the world.
-    fn grant_control(&mut self, wishes: Vec<control::Wish>) {
-        for wish in wishes {
-            match wish {
-                control::Wish::Send { connection, frame } => {
-                    if self.chance.per_mille(self.faults.losses.break_per_mille) {
-                        self.break_connection(connection);
-                    } else {
-                        self.deliver(
-                            connection,
-                            Direction::ToAgent,
-                            Event::ToAgent { connection, frame },
-                        );
-                    }
-                }
-                control::Wish::Close { connection } => {
-                    self.control.disconnected(connection);
-                    if let Some(open) = self.network.get(connection) {
-                        let (machine, incarnation) = (open.machine, open.incarnation);
-                        let closed = Event::Closed {
-                            machine,
-                            incarnation,
-                            connection,
-                        };
-                        self.deliver(connection, Direction::ToAgent, closed);
-                    }
-                }
-                control::Wish::Timer {
-                    connection,
-                    after,
-                    timer,
-                    generation,
-                } => {
-                    self.after(
-                        after,
-                        Event::SessionTimer {
-                            connection,
-                            timer,
-                            generation,
-                        },
-                    );
-                }
-            }
-        }
-    }
-
-    fn dial(&mut self, machine: usize, incarnation: Incarnation) {
-        let connection = self.network.open(machine, incarnation);
-        self.nodes[machine].socket = Some(connection);
-        if self.nodes[machine].is_cut_off {
-            self.network.close(connection);
-            self.refuse(machine, incarnation, connection);
-        } else {
-            self.deliver(
-                connection,
-                Direction::ToControl,
-                Event::Dialled { connection },
-            );
-        }
-    }
-
-    fn dialled(&mut self, connection: ConnectionId) {
-        let Some(open) = self.network.get(connection) else {
-            return;
-        };
-        let (machine, incarnation) = (open.machine, open.incarnation);
-        let arn = self.nodes[machine].arn.clone();
-        match self.control.connect(connection, &arn) {
-            Some(wishes) => {
-                self.deliver(connection, Direction::ToAgent, Event::Opened { connection });
-                self.grant_control(wishes);
-            }
-            None => {
-                self.network.close(connection);
-                self.refuse(machine, incarnation, connection);
-            }
-        }
-    }
-
-    fn refuse(&mut self, machine: usize, incarnation: Incarnation, connection: ConnectionId) {
-        let after = self
-            .chance
-            .duration(Duration::from_millis(1)..Duration::from_secs(5));
-        self.after(
-            after,
-            Event::Closed {
-                machine,
-                incarnation,
-                connection,
-            },
-        );
-    }
-
-    fn hang_up(&mut self, machine: usize) {
-        if let Some(connection) = self.nodes[machine].socket.take() {
-            self.deliver(
-                connection,
-                Direction::ToControl,
-                Event::HungUp { connection },
-            );
-        }
-    }
-
-    fn send(&mut self, machine: usize, frame: Frame) {
-        let Some(connection) = self.nodes[machine].socket else {
-            return;
-        };
-        if self.chance.per_mille(self.faults.losses.break_per_mille) {
-            self.break_connection(connection);
-        } else {
-            self.deliver(
-                connection,
-                Direction::ToControl,
-                Event::ToControl { connection, frame },
-            );
-        }
-    }
-
-    /// After everything that was sent before it on this connection.
-    fn deliver(&mut self, connection: ConnectionId, direction: Direction, event: Event) {
-        let now = self.venv.monotonic();
-        if let Some(arrival) = self
-            .network
-            .arrival(connection, direction, now, &mut self.chance)
-        {
-            self.schedule.at(arrival, event);
-        }
-    }
-
-    /// What is in flight is lost, and both ends are told some time.
-    fn break_connection(&mut self, connection: ConnectionId) {
-        let Some(open) = self.network.close(connection) else {
-            return;
-        };
-        let (machine, incarnation) = (open.machine, open.incarnation);
-        let (agent, control) = (delay(&mut self.chance), delay(&mut self.chance));
-        self.after(
-            agent,
-            Event::Closed {
-                machine,
-                incarnation,
-                connection,
-            },
-        );
-        self.after(control, Event::HungUp { connection });
-    }
-
-    fn call(
-        &mut self,
-        machine: usize,
-        incarnation: Incarnation,
-        call: CallId,
-        request: TaskStateChange,
-    ) {
-        let event = Event::Call {
-            machine,
-            incarnation,
-            call,
-            request: Box::new(request),
-        };
-        if self.nodes[machine].is_cut_off {
-            return self.time_out(machine, incarnation, call);
-        }
-        if self.chance.per_mille(self.faults.losses.call_per_mille) {
-            self.time_out(machine, incarnation, call);
-            // Lost as far as the agent can tell; it may still arrive, after later ones.
-            if self.chance.per_mille(500) {
-                let late = self
-                    .chance
-                    .duration(Duration::from_secs(5)..Duration::from_secs(60));
-                self.after(late, event);
-            }
-            return;
-        }
-        let after = delay(&mut self.chance);
-        self.after(after, event);
-    }
-
-    fn time_out(&mut self, machine: usize, incarnation: Incarnation, call: CallId) {
-        let after = self
-            .chance
-            .duration(Duration::from_secs(1)..Duration::from_secs(10));
-        let result = Err(CallError::Retry {
-            message: "timed out".to_owned(),
-        });
-        self.after(
-            after,
-            Event::Reply {
-                machine,
-                incarnation,
-                call,
-                result,
-            },
-        );
-    }
-
-    fn called(
-        &mut self,
-        machine: usize,
-        incarnation: Incarnation,
-        call: CallId,
-        request: TaskStateChange,
-    ) {
-        let request = ecs::SubmitTaskStateChangeRequest::from(request);
-        let answer = self
-            .control
-            .call(|ecs, ctx| async move { ecs.submit_task_state_change(&ctx, request).await });
-        let Some(answer) = answer else {
-            return self.time_out(machine, incarnation, call);
-        };
-        // Every task is kept for an hour, so there is no report that nobody wants.
-        answer
-            .unwrap_or_else(|error| panic!("a report of machine {machine} was refused: {error:?}"));
-        if self
-            .chance
-            .per_mille(self.faults.death_after_commit_per_mille)
-        {
-            self.apply(Fault::ControlDies {
-                back_after: Duration::from_secs(1),
-            });
-            return self.time_out(machine, incarnation, call);
-        }
-        if self.nodes[machine].is_cut_off
-            || self.chance.per_mille(self.faults.losses.answer_per_mille)
-        {
-            return self.time_out(machine, incarnation, call);
-        }
-        let after = delay(&mut self.chance);
-        self.after(
-            after,
-            Event::Reply {
-                machine,
-                incarnation,
-                call,
-                result: Ok(()),
-            },
-        );
-    }
-
-    fn fault(&mut self) {
-        let fault = Fault::draw(&mut self.chance);
-        self.apply(fault);
-    }
-
-    fn apply(&mut self, fault: Fault) {
-        let machine = self.chance.below(self.nodes.len());
-        self.trace.note(
-            self.monotonic(),
-            format!("fault on machine {machine}: {fault:?}"),
-        );
-        *self.happened.entry(fault.name()).or_default() += 1;
-        match fault {
-            Fault::AgentDies { back_after } => {
-                if self.nodes[machine].machine.has_agent() {
-                    // The kernel closes its socket, after what was sent.
-                    self.hang_up(machine);
-                    self.nodes[machine].machine.kill_agent(&mut self.chance);
-                    self.after(back_after, Event::AgentStarts { machine });
-                }
-            }
-            Fault::PowerCut { back_after } => {
-                if let Some(connection) = self.nodes[machine].socket.take() {
-                    self.network.close(connection);
-                }
-                self.nodes[machine].machine.power_cut(&mut self.chance);
-                self.after(back_after, Event::AgentStarts { machine });
-            }
-            Fault::ConnectionBreaks => {
-                if let Some(connection) = self.nodes[machine].socket {
-                    self.break_connection(connection);
-                }
-            }
-            Fault::ConnectionFreezes => self.freeze(machine),
-            Fault::Partition { heals_after } => {
-                self.freeze(machine);
-                self.nodes[machine].is_cut_off = true;
-                self.after(heals_after, Event::PartitionHeals { machine });
-            }
-            Fault::ControlDies { back_after } => {
-                if self.control.is_up() {
-                    self.control.kill();
-                    for connection in self.network.all() {
-                        self.break_connection(connection);
-                    }
-                    self.after(back_after, Event::ControlStarts);
-                }
-            }
-            Fault::ClockJumps { forth, by } => {
-                let now = self.venv.now();
-                let behind =
-                    gantry_env::Timestamp::from_millis(now.as_millis() - by.as_millis() as i64);
-                self.venv
-                    .set_wall_clock(if forth { now + by } else { behind });
-            }
-        }
-    }
-
-    /// The connection is dead; both ends find out by its silence. An attempt to connect times out.
-    fn freeze(&mut self, machine: usize) {
-        let Some(connection) = self.nodes[machine].socket else {
-            return;
-        };
-        if let Some(open) = self.network.close(connection) {
-            let incarnation = open.incarnation;
-            // A dial has its own time-out; an open socket is found dead at the latest by then.
-            let after = self
-                .chance
-                .duration(Duration::from_secs(10)..Duration::from_secs(180));
-            self.after(
-                after,
-                Event::Closed {
-                    machine,
-                    incarnation,
-                    connection,
-                },
-            );
-        }
-    }
-
-    /// No more faults; what is down comes back.
-    fn heal(&mut self) {
-        self.trace
-            .note(self.monotonic(), "no more faults".to_owned());
-        self.faults = Faults::NONE;
-        self.users_act = false;
-        if !self.control.is_up() {
-            self.control.start();
-        }
-        for machine in 0..self.nodes.len() {
-            self.nodes[machine].is_cut_off = false;
-            self.start_agent(machine);
-        }
-        self.users.finish(&self.control, &mut self.chance);
-        self.users.stop_half(&self.control, &mut self.chance);
-        self.settle();
-    }
-
-    /// Waits until everything is over, and looks whether all is as it should be.
-    fn converge(mut self) -> Report {
-        let healed_at = self.monotonic();
-        let deadline = healed_at + self.settings.converges_within;
-        loop {
-            self.run_for(Duration::from_secs(10));
-            let left = self.left();
-            if left.is_empty() {
-                break;
-            }
-            let is_late = self.monotonic() > deadline;
-            assert!(
-                !is_late,
-                "the world did not come to rest; {} left, first {:?}",
-                left.len(),
-                &left[..left.len().min(10)]
-            );
-        }
-        self.check_rest();
-        let begun: BTreeSet<TaskId> = self
-            .nodes
-            .iter()
-            .flat_map(|node| node.machine.runtime().begun())
-            .collect();
-        Report {
-            seed: self.trace.seed(),
-            events: self.trace.events,
-            faults: self.happened.clone(),
-            tasks: self.users.tasks().len(),
-            ran: begun.len(),
-            unplaced: self.users.unplaced,
-            converged_after: self.monotonic() - healed_at,
-            digest: self.trace.digest(),
-        }
-    }
-
-    /// What is not over yet.
-    fn left(&mut self) -> Vec<String> {
-        let mut left = self.users.unstopped(&self.control);
-        for (number, node) in self.nodes.iter().enumerate() {
-            if !node.machine.runtime().is_empty() {
-                left.push(format!(
-                    "machine {number} is not empty: {:?}",
-                    node.machine.runtime()
-                ));
-            }
-            for (task, kept) in &node.machine.journal().tasks {
-                left.push(format!("machine {number} keeps {task}: {:?}", kept.state));
-            }
-        }
-        left
-    }
-
-    fn check_rest(&mut self) {
-        let stopped = self
-            .users
-            .list(&self.control, "STOPPED")
-            .expect("the control plane is up");
-        let running = self
-            .users
-            .list(&self.control, "RUNNING")
-            .expect("the control plane is up");
-        assert!(running.is_empty(), "listed as to run: {running:?}");
-        assert_eq!(
-            &stopped,
-            self.users.tasks(),
-            "the tasks that are there are those that users were promised"
-        );
-        let known: BTreeSet<&str> = stopped
-            .iter()
-            .filter_map(|arn| arn.rsplit('/').next())
-            .collect();
-        let mut ran_on: BTreeMap<TaskId, usize> = BTreeMap::new();
-        for (number, node) in self.nodes.iter().enumerate() {
-            for task in node.machine.runtime().begun() {
-                assert!(
-                    known.contains(task.to_string().as_str()),
-                    "machine {number} ran {task}, which nobody knows"
-                );
-                let other = ran_on.insert(task, number);
-                assert!(
-                    other.is_none(),
-                    "{task} ran on machines {number} and {other:?}"
-                );
-            }
-        }
-        let arns: Vec<String> = self.nodes.iter().map(|node| node.arn.clone()).collect();
-        founding::check_free(&self.control, &arns);
     }
 
     /// The machine whose agent has this connection open.

@@ -2,7 +2,7 @@
 //!
 //! `WORLD_SEED=17` runs that one instead; `WORLD_SEEDS=5000` runs so many, from 1000 on, in the first part.
 
-use gantry_world::{Report, Settings, run};
+use gantry_world::{Faults, Report, Settings, run};
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -60,4 +60,20 @@ fn one_seed_gives_one_history() {
     let first = run(7, &settings);
     assert_eq!(first, run(7, &settings));
     assert_ne!(first.digest, run(8, &settings).digest);
+}
+
+#[test]
+#[should_panic(expected = "the world did not come to rest")]
+fn what_must_not_be_is_found() {
+    let faults = Faults {
+        disks_lie: true,
+        ..Faults::default()
+    };
+    run(
+        7,
+        &Settings {
+            faults,
+            ..Settings::default()
+        },
+    );
 }

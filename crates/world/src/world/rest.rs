@@ -1,0 +1,119 @@
+//! The second half: no more faults, and all must come to rest as the users were promised.
+
+use super::{Report, World};
+use crate::faults::Faults;
+use crate::founding;
+use gantry_arn::TaskId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+impl World {
+    /// No more faults; what is down comes back.
+    pub(super) fn heal(&mut self) {
+        self.trace
+            .note(self.monotonic(), "no more faults".to_owned());
+        self.faults = Faults::NONE;
+        self.users_act = false;
+        if !self.control.is_up() {
+            self.control.start();
+        }
+        for machine in 0..self.nodes.len() {
+            self.nodes[machine].is_cut_off = false;
+            self.start_agent(machine);
+        }
+        self.users.finish(&self.control, &mut self.chance);
+        self.users.stop_half(&self.control, &mut self.chance);
+        self.settle();
+    }
+
+    /// Waits until everything is over, and looks whether all is as it should be.
+    pub(super) fn converge(mut self) -> Report {
+        let healed_at = self.monotonic();
+        let deadline = healed_at + self.settings.converges_within;
+        loop {
+            self.run_for(Duration::from_secs(10));
+            let left = self.left();
+            if left.is_empty() {
+                break;
+            }
+            let is_late = self.monotonic() > deadline;
+            assert!(
+                !is_late,
+                "the world did not come to rest; {} left, first {:?}",
+                left.len(),
+                &left[..left.len().min(10)]
+            );
+        }
+        self.check_rest();
+        let begun: BTreeSet<TaskId> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.machine.runtime().begun())
+            .collect();
+        self.trace.is_over = true;
+        Report {
+            seed: self.trace.seed(),
+            events: self.trace.events,
+            faults: self.happened.clone(),
+            tasks: self.users.tasks().len(),
+            ran: begun.len(),
+            unplaced: self.users.unplaced,
+            converged_after: self.monotonic() - healed_at,
+            digest: self.trace.digest(),
+        }
+    }
+
+    /// What is not over yet.
+    pub(super) fn left(&mut self) -> Vec<String> {
+        let mut left = self.users.unstopped(&self.control);
+        for (number, node) in self.nodes.iter().enumerate() {
+            if !node.machine.runtime().is_empty() {
+                left.push(format!(
+                    "machine {number} is not empty: {:?}",
+                    node.machine.runtime()
+                ));
+            }
+            for (task, kept) in &node.machine.journal().tasks {
+                left.push(format!("machine {number} keeps {task}: {:?}", kept.state));
+            }
+        }
+        left
+    }
+
+    pub(super) fn check_rest(&mut self) {
+        let stopped = self
+            .users
+            .list(&self.control, "STOPPED")
+            .expect("the control plane is up");
+        let running = self
+            .users
+            .list(&self.control, "RUNNING")
+            .expect("the control plane is up");
+        assert!(running.is_empty(), "listed as to run: {running:?}");
+        assert_eq!(
+            &stopped,
+            self.users.tasks(),
+            "the tasks that are there are those that users were promised"
+        );
+        let known: BTreeSet<&str> = stopped
+            .iter()
+            .filter_map(|arn| arn.rsplit('/').next())
+            .collect();
+        let mut ran_on: BTreeMap<TaskId, usize> = BTreeMap::new();
+        for (number, node) in self.nodes.iter().enumerate() {
+            for task in node.machine.runtime().begun() {
+                assert!(
+                    known.contains(task.to_string().as_str()),
+                    "machine {number} ran {task}, which nobody knows"
+                );
+                let other = ran_on.insert(task, number);
+                assert!(
+                    other.is_none(),
+                    "{task} ran on machines {number} and {other:?}"
+                );
+            }
+        }
+        let arns: Vec<String> = self.nodes.iter().map(|node| node.arn.clone()).collect();
+        founding::check_free(&self.control, &arns);
+    }
+}
