@@ -47,7 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             machines: 100,
-            faulty_for: Duration::from_secs(180),
+            faulty_for: Duration::from_secs(150),
             user_acts_every: Duration::from_millis(400),
             faults: Faults::default(),
             converges_within: Duration::from_secs(20 * 60),
