@@ -70,6 +70,7 @@ enum Ready {
 
 /// Serves the task of this folder until it is over. The agent that started this is on the standard input.
 pub(super) fn run(folder: &Path) -> io::Result<()> {
+    close_what_was_inherited();
     become_reaper()?;
     std::env::set_current_dir(folder)?;
     let task_dir = std::env::current_dir()?;
@@ -453,6 +454,16 @@ impl Shim {
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.send(&Message::Reply { id, answer });
         }
+    }
+}
+
+/// Whoever started the agent may have left descriptors open across its start: a task would hold them for
+/// its whole life, and somebody may be waiting for the end of such a pipe.
+fn close_what_was_inherited() {
+    // SAFETY: this is the first thing that a shim does, so nothing here owns a descriptor above the
+    // standard three. A kernel without the call leaves them open, which only costs what is said above.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
     }
 }
 

@@ -143,3 +143,26 @@ async fn cleanup_works_without_the_state_and_twice() {
     fixture.assert_nothing_left().await;
     fixture.assert_nothing_left().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_holds_nothing_that_its_starter_left_open() {
+    let fixture = Fixture::new().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    // A duplicate is inherited, unlike what Rust opens.
+    let leaked = rustix::io::dup(&writer).unwrap();
+    let inode = rustix::fs::fstat(&reader).unwrap().st_ino;
+    let task = fixture.task().await;
+    task.start_container(fixture.script("exec sleep 1000"))
+        .await
+        .unwrap();
+    drop(leaked);
+    let shim = shim_pid(&fixture.data_dir.join("tasks").join(task.id().as_str()));
+    let held: Vec<_> = std::fs::read_dir(format!("/proc/{shim}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter(|target| target.to_str() == Some(&format!("pipe:[{inode}]")))
+        .collect();
+    assert!(held.is_empty(), "{held:?}");
+    fixture.assert_nothing_left().await;
+}
