@@ -124,7 +124,7 @@ pub(super) fn spec(
 }
 
 /// As Docker names a container that nobody named: twelve digits.
-fn short_name(id: &str) -> String {
+pub(super) fn short_name(id: &str) -> String {
     id.chars()
         .filter(char::is_ascii_hexdigit)
         .take(12)

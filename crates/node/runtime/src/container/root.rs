@@ -172,11 +172,15 @@ pub(super) fn write_network_files(file: &ContainerFile, dir: &Path) -> Result<()
     };
     let hostname = match &file.spec.hostname {
         Some(hostname) => hostname.clone(),
-        None => rustix::system::uname()
+        None if host_network => rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned(),
+        None => super::oci::short_name(&file.spool_id),
     };
+    if !host_network {
+        hosts.push_str(&format!("127.0.0.1\t{hostname}\n"));
+    }
     for (name, text) in NETWORK_FILES
         .iter()
         .zip([hosts, resolv, format!("{hostname}\n")])

@@ -97,3 +97,14 @@ async fn nothing_of_the_host_shows() {
         .count();
     assert!(shown <= 1, "{lines:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_a_network_has_a_name_that_resolves() {
+    let fixture = Fixture::new().await;
+    let script = "hostname; cat /etc/hostname; grep -c $(hostname) /etc/hosts";
+    let (_, lines) = fixture
+        .run_in(NetworkMode::None, fixture.script(script))
+        .await;
+    assert_eq!(lines[0].len(), 12, "{lines:?}");
+    assert_eq!((&lines[1], lines[2].as_str()), (&lines[0], "1"));
+}
