@@ -166,3 +166,44 @@ async fn a_shim_holds_nothing_that_its_starter_left_open() {
     assert!(held.is_empty(), "{held:?}");
     fixture.assert_nothing_left().await;
 }
+
+/// The delays walk over the whole of a start, so that the owner dies in each of its steps.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_killed_at_any_moment_of_a_start_leaves_what_can_be_taken_over() {
+    let fixture = Fixture::new().await;
+    let mut ran = 0;
+    for delay_ms in 0..30 {
+        let mut owner = Command::new(SHIM)
+            .args([
+                "owner",
+                fixture.data_dir.to_str().unwrap(),
+                fixture.installation.as_str(),
+            ])
+            .args([&fixture.image, "exec sleep 1000"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        fixture.env.sleep(Duration::from_millis(delay_ms)).await;
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        let runtime = open(&fixture.data_dir, &fixture.installation).await;
+        for adopted in runtime.adopt().await.unwrap() {
+            for container in &adopted.containers {
+                assert!(container.failed.is_none(), "{container:?}");
+                if adopted.shim_alive && container.pid.is_some() {
+                    ran += 1;
+                    adopted
+                        .handle
+                        .stop(&container.spec.name, Duration::ZERO)
+                        .await
+                        .unwrap();
+                    assert_eq!(exit(&runtime).await.signal, Some(9), "after {delay_ms} ms");
+                }
+            }
+            adopted.handle.remove().await.unwrap();
+        }
+        eventually("all processes go", || fixture.processes().is_empty()).await;
+    }
+    assert!(ran > 0, "no owner lived long enough to start anything");
+    fixture.assert_nothing_left().await;
+}
