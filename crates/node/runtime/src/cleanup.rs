@@ -78,9 +78,38 @@ fn kill_shims(data_dir: &Path) -> usize {
     killed
 }
 
+/// How long killed processes may take to go.
+const KILL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Ends a shim that nobody is connected to and the children of a dead one: they would go on making what
+/// they were told to, after whoever looks at the task's cgroup found nothing there. Blocks.
+pub(crate) fn end_shim_of(task_dir: &Path, env: &Env) -> io::Result<()> {
+    let deadline = env.monotonic() + KILL_DEADLINE;
+    loop {
+        let pids = processes_of(task_dir);
+        if pids.is_empty() {
+            return Ok(());
+        }
+        if env.monotonic() > deadline {
+            return Err(io::Error::other(format!(
+                "the shim processes {pids:?} do not end"
+            )));
+        }
+        for pid in pids.into_iter().filter_map(Pid::from_raw) {
+            // Gone already is what we want.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        gantry_env::pause_thread(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Processes whose last argument is this task's folder: its shim, and the shim's children that make containers.
 fn processes_of(task_dir: &Path) -> Vec<i32> {
-    let wanted = task_dir.as_os_str().as_encoded_bytes();
+    // By the task's id, because the folder may have been named in another way then.
+    let Some(wanted) = task_dir.file_name() else {
+        return Vec::new();
+    };
+    let wanted = wanted.as_encoded_bytes();
     let own = std::process::id() as i32;
     std::fs::read_dir("/proc")
         .into_iter()
@@ -93,7 +122,8 @@ fn processes_of(task_dir: &Path) -> Vec<i32> {
             let mut words = line
                 .split(|byte| *byte == 0)
                 .filter(|word| !word.is_empty());
-            words.any(|word| word == b"shim") && words.next_back() == Some(wanted)
+            words.any(|word| word == b"shim")
+                && words.next_back().is_some_and(|last| last.ends_with(wanted))
         })
         .collect()
 }

@@ -272,7 +272,16 @@ impl Runtime {
                 self.0.options.env.clone(),
                 task_cgroup(self.installation(), &spec.id),
             );
-            blocking(move || cgroup::destroy(&env, &cgroup_name)).await?;
+            // One that ended as it should has told the fate of every container, and left no process.
+            let unsettled = !dir.join(SHIM_FILE).exists() || has_unsettled(&dir);
+            let folder = dir.clone();
+            blocking(move || {
+                if unsettled {
+                    crate::cleanup::end_shim_of(&folder, &env)?;
+                }
+                cgroup::destroy(&env, &cgroup_name)
+            })
+            .await?;
         }
         if shim_alive {
             self.wait_until_made(&dir).await;
@@ -312,18 +321,7 @@ impl Runtime {
     async fn wait_until_made(&self, dir: &Path) {
         let env = &self.0.options.env;
         let deadline = env.monotonic() + MAKING_PATIENCE;
-        let is_open = || {
-            let folders = std::fs::read_dir(dir.join(CONTAINERS))
-                .into_iter()
-                .flatten()
-                .flatten();
-            folders.map(|entry| entry.path()).any(|folder| {
-                let told = [STARTED_FILE, FAILED_FILE, EXIT_FILE];
-                folder.join(CONTAINER_FILE).exists()
-                    && !told.iter().any(|file| folder.join(file).exists())
-            })
-        };
-        while is_open() && env.monotonic() < deadline {
+        while has_unsettled(dir) && env.monotonic() < deadline {
             env.sleep(Duration::from_millis(5)).await;
         }
     }
@@ -455,7 +453,11 @@ impl TaskHandle {
             self.connection.cgroup().to_owned(),
             self.connection.dir().to_owned(),
         );
+        let is_gone = self.connection.is_gone();
         blocking(move || {
+            if !is_gone {
+                crate::cleanup::end_shim_of(&dir, &env)?;
+            }
             cgroup::destroy(&env, &cgroup_name)?;
             crate::cleanup::remove_task_dir(&dir)
         })
@@ -484,6 +486,16 @@ impl TaskHandle {
             offset,
         ))
     }
+}
+
+/// Whether a container was asked for of which nothing is known yet.
+fn has_unsettled(task_dir: &Path) -> bool {
+    let told = [STARTED_FILE, FAILED_FILE, EXIT_FILE];
+    let folders = std::fs::read_dir(task_dir.join(CONTAINERS));
+    folders.into_iter().flatten().flatten().any(|entry| {
+        let folder = entry.path();
+        folder.join(CONTAINER_FILE).exists() && !told.iter().any(|file| folder.join(file).exists())
+    })
 }
 
 /// How long adoption waits for a container that is being made.

@@ -291,7 +291,12 @@ async fn pump(
 async fn died(connection: &TaskConnection, env: &Env, events: &Events) {
     let containers = connection.without_exit();
     let (cgroup_name, clock) = (connection.0.cgroup.clone(), env.clone());
-    let killed = tokio::task::spawn_blocking(move || cgroup::destroy(&clock, &cgroup_name)).await;
+    let dir = connection.0.dir.clone();
+    let killed = tokio::task::spawn_blocking(move || {
+        crate::cleanup::end_shim_of(&dir, &clock)?;
+        cgroup::destroy(&clock, &cgroup_name)
+    })
+    .await;
     if !matches!(killed, Ok(Ok(()))) {
         tracing::error!(task = %connection.0.task, ?killed, "what a dead shim left could not be killed");
     }
