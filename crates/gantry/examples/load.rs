@@ -115,6 +115,8 @@ impl Gantry {
                 name: Some(family.to_owned()),
                 image: Some(format!("{}/gantry-sample:latest", self.registry)),
                 memory: Some(16),
+                // `sleep` as a container's first process does not heed SIGTERM.
+                stop_timeout: Some(2),
                 command: Some(command.into_iter().map(str::to_owned).collect()),
                 ..Default::default()
             };
