@@ -137,12 +137,7 @@ async fn measure() {
 
 async fn task(runtime: &Runtime, env: &Env) -> TaskHandle {
     let id = TaskId::from_random(env.entropy.bytes16());
-    let spec = TaskSpec {
-        id,
-        network: NetworkMode::Host,
-        extra_hosts: Vec::new(),
-        labels: Default::default(),
-    };
+    let spec = TaskSpec::new(id, NetworkMode::Host);
     runtime.create_task(spec).await.expect("task")
 }
 

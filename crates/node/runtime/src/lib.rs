@@ -31,6 +31,7 @@ mod runtime;
 pub mod shim;
 mod spec;
 mod state;
+mod stats;
 mod task;
 
 pub use cleanup::{Removed, cleanup};
@@ -47,6 +48,8 @@ pub use runtime::{
     TaskHandle,
 };
 pub use spec::{
-    ContainerName, ContainerSpec, InstallationId, LogMode, LogSpec, NameError, NetworkMode,
-    Resources, Rlimit, STOP_TIMEOUT, TaskSpec, Tmpfs, Ulimit,
+    BindMount, ContainerName, ContainerSpec, Device, ExecResult, ExecSpec, InstallationId, IpcMode,
+    LogMode, LogSpec, NameError, NetworkMode, PidMode, Resources, Rlimit, STOP_TIMEOUT, TaskLimits,
+    TaskSpec, Tmpfs, Ulimit,
 };
+pub use stats::{BlockIoEntry, ContainerStats, CpuStats, MemoryStats, PidsStats};

@@ -4,6 +4,7 @@
 //! member has a serde form that an older or newer build reads (new members have defaults).
 //! Sizes are bytes and times are `Duration` or milliseconds, named so.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -125,7 +126,44 @@ pub struct TaskSpec {
     pub extra_hosts: Vec<(String, String)>,
     /// Kept with the task and given back by `adopt`: whatever lets the agent know it again.
     #[serde(default)]
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub limits: TaskLimits,
+    #[serde(default)]
+    pub pid_mode: PidMode,
+    #[serde(default)]
+    pub ipc_mode: IpcMode,
+}
+
+impl TaskSpec {
+    /// A task without limits whose containers share nothing but their network.
+    pub fn new(id: TaskId, network: NetworkMode) -> Self {
+        Self {
+            id,
+            network,
+            extra_hosts: Vec::new(),
+            labels: BTreeMap::new(),
+            limits: TaskLimits::default(),
+            pid_mode: PidMode::default(),
+            ipc_mode: IpcMode::default(),
+        }
+    }
+}
+
+/// What all containers of a task may take together. They lie on the task's own cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskLimits {
+    /// 1/1024 of a vCPU; a hard limit.
+    #[serde(default)]
+    pub cpu_units: Option<u64>,
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+}
+
+impl TaskLimits {
+    pub fn is_none(&self) -> bool {
+        self.cpu_units.is_none() && self.memory_bytes.is_none()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +172,36 @@ pub enum NetworkMode {
     /// The host's own network.
     Host,
     /// A network namespace with nothing but loopback.
+    None,
+    /// Each container names the namespace that it joins (`ContainerSpec::network_namespace`).
+    Namespaces,
+}
+
+/// Which processes a container sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PidMode {
+    /// Its own.
+    #[default]
+    Container,
+    /// Those of every container of the task.
+    Task,
+    /// Those of the host.
+    Host,
+}
+
+/// With whom a container shares System V IPC, message queues and `/dev/shm`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpcMode {
+    /// With nobody.
+    #[default]
+    Container,
+    /// With every container of the task.
+    Task,
+    /// With the host.
+    Host,
+    /// With nobody, and without a `/dev/shm`.
     None,
 }
 
@@ -174,6 +242,46 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub capabilities_drop: Vec<String>,
     pub logs: LogSpec,
+    /// A pinned network namespace to join, with `NetworkMode::Namespaces`.
+    #[serde(default)]
+    pub network_namespace: Option<PathBuf>,
+    /// The whole of `/etc/hosts`; `None` is what the network mode gives.
+    #[serde(default)]
+    pub hosts: Option<String>,
+    /// The whole of `/etc/resolv.conf`; `None` is what the network mode gives.
+    #[serde(default)]
+    pub resolv_conf: Option<String>,
+    #[serde(default)]
+    pub mounts: Vec<BindMount>,
+    #[serde(default)]
+    pub shm_size_bytes: Option<u64>,
+    #[serde(default)]
+    pub devices: Vec<Device>,
+    #[serde(default)]
+    pub privileged: bool,
+    /// A small first process that passes signals on and takes the ends of orphans.
+    #[serde(default)]
+    pub init_process: bool,
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    #[serde(default)]
+    pub no_new_privileges: bool,
+    #[serde(default)]
+    pub apparmor_profile: Option<String>,
+    #[serde(default)]
+    pub selinux_label: Option<String>,
+    /// Standard input, output and error are one pseudo-terminal.
+    #[serde(default)]
+    pub terminal: bool,
+    /// Standard input stays open, with nothing in it, instead of being at its end.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// Memory and swap together, as in Docker; -1 is no limit of swap.
+    #[serde(default)]
+    pub memory_swap_bytes: Option<i64>,
+    /// 0 to 100.
+    #[serde(default)]
+    pub memory_swappiness: Option<u64>,
 }
 
 impl ContainerSpec {
@@ -195,8 +303,42 @@ impl ContainerSpec {
             capabilities_add: Vec::new(),
             capabilities_drop: Vec::new(),
             logs: LogSpec::None,
+            network_namespace: None,
+            hosts: None,
+            resolv_conf: None,
+            mounts: Vec::new(),
+            shm_size_bytes: None,
+            devices: Vec::new(),
+            privileged: false,
+            init_process: false,
+            sysctls: BTreeMap::new(),
+            no_new_privileges: false,
+            apparmor_profile: None,
+            selinux_label: None,
+            terminal: false,
+            stdin_open: false,
+            memory_swap_bytes: None,
+            memory_swappiness: None,
         }
     }
+}
+
+/// A folder or file of the host that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindMount {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A device of the host that a container may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host_path: PathBuf,
+    pub container_path: PathBuf,
+    /// Of `r`, `w` and `m` (mknod).
+    pub permissions: String,
 }
 
 /// What a container may take of the machine. `None` is no limit, apart from the processes.
@@ -271,6 +413,31 @@ pub enum LogMode {
     Blocking,
     /// New lines are dropped and counted.
     NonBlocking,
+}
+
+/// A program to run beside a container's own, in its namespaces, its cgroup and under its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    pub args: Vec<String>,
+    /// Added to the container's environment; the same name replaces.
+    #[serde(default)]
+    pub environment: Vec<(String, String)>,
+    /// `None` is the container's own.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// After this it is killed, and whatever it started with it.
+    pub timeout: Duration,
+    /// Of standard output and error together, the first so many bytes are kept.
+    pub output_bytes_max: usize,
+}
+
+/// How such a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecResult {
+    /// 128 + the signal where a signal ended it.
+    pub exit_code: i32,
+    pub output: Vec<u8>,
+    pub timed_out: bool,
 }
 
 /// How long a container has after its stop signal until it is killed, where nobody says.

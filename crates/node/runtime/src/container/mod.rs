@@ -9,6 +9,7 @@ mod oci;
 mod program;
 mod root;
 mod seccomp;
+mod unsupported;
 mod user;
 
 use std::fs::File;
@@ -39,6 +40,7 @@ const LIBCONTAINER_ID: &str = "c";
 
 /// Makes and starts the container of `dir`; gives the id of its first process.
 pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i32, RuntimeError> {
+    unsupported::refuse(&file.task, &file.spec)?;
     root::own_mount_namespace()?;
     if file.task.network == NetworkMode::None {
         root::own_network_namespace()?;

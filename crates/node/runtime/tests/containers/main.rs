@@ -111,12 +111,7 @@ impl Fixture {
 
     async fn task_in(&self, network: NetworkMode) -> TaskHandle {
         let id = TaskId::from_random(self.env.entropy.bytes16());
-        let spec = TaskSpec {
-            id,
-            network,
-            extra_hosts: Vec::new(),
-            labels: Default::default(),
-        };
+        let spec = TaskSpec::new(id, network);
         self.runtime.create_task(spec).await.unwrap()
     }
 

@@ -49,12 +49,10 @@ fn own(data_dir: &str, installation: &str, image: &str, script: &str) {
             env: env.clone(),
         };
         let runtime = Runtime::open(options).await.unwrap();
-        let task = TaskSpec {
-            id: gantry_arn::TaskId::from_random(env.entropy.bytes16()),
-            network: NetworkMode::Host,
-            extra_hosts: Vec::new(),
-            labels: Default::default(),
-        };
+        let task = TaskSpec::new(
+            gantry_arn::TaskId::from_random(env.entropy.bytes16()),
+            NetworkMode::Host,
+        );
         let handle = runtime.create_task(task).await.unwrap();
         let mut container = ContainerSpec::new("app".parse().unwrap(), image);
         container.command = Some(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
