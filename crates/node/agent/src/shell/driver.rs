@@ -12,8 +12,8 @@ use std::time::Duration;
 use gantry_arn::TaskId;
 use gantry_env::Env;
 use gantry_runtime::{
-    ContainerName, ContainerSpec, ImageReference, LogMode, LogSpec, NetworkMode, PulledImage,
-    Resources, Runtime, RuntimeEvent as Happened, TaskHandle, TaskSpec,
+    ContainerName, ContainerSpec, ImageReference, PulledImage, Runtime, RuntimeEvent as Happened,
+    TaskHandle,
 };
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinHandle;
@@ -21,14 +21,13 @@ use tracing::{debug, info, warn};
 
 use super::awslogs::{self, SavedOffset};
 use super::calls::Clients;
+use super::container_spec::{container_spec, task_spec};
 use super::registry::Registries;
-use crate::core::plan::{self, AwsLogsPlan, ContainerPlan, DeliveryMode, LogPlan, TaskPlan};
+use crate::core::plan::{AwsLogsPlan, ContainerPlan, LogPlan, TaskPlan};
 use crate::core::step::{AdoptedContainer, AdoptedTask, Exit, RuntimeCommand, RuntimeEvent};
 
 /// More starts at a time than this only wait for one another in the kernel.
 const START_WORKERS: usize = 4;
-/// The spool in blocking mode, and at most in non-blocking mode.
-const SPOOL_BYTES: u64 = 16 << 20;
 const REMOVE_RETRY: Duration = Duration::from_secs(5);
 const REMOVE_ATTEMPTS: u32 = 10;
 
@@ -443,88 +442,4 @@ fn adopted_container(
         (None, None) if shim_alive => AdoptedContainer::Starting,
         (None, _) => lost(),
     }
-}
-
-fn task_spec(task: TaskId, plan: &TaskPlan) -> TaskSpec {
-    TaskSpec {
-        id: task,
-        network: match plan.network_mode {
-            plan::NetworkMode::Host => NetworkMode::Host,
-            plan::NetworkMode::None => NetworkMode::None,
-        },
-        extra_hosts: Vec::new(),
-        labels: BTreeMap::new(),
-    }
-}
-
-fn container_spec(
-    task: &TaskPlan,
-    plan: &ContainerPlan,
-    image: &PulledImage,
-) -> Result<ContainerSpec, String> {
-    let ContainerPlan {
-        name,
-        image: _,
-        registry: _,
-        essential: _,
-        entry_point,
-        command,
-        environment,
-        working_directory,
-        user,
-        hostname,
-        cpu_shares,
-        memory_limit_bytes,
-        memory_reservation_bytes,
-        readonly_root_filesystem,
-        // They say something about the container to whoever lists containers, which nobody can here.
-        labels: _,
-        log,
-        stop_timeout: _,
-        start_timeout: _,
-        depends_on: _,
-        ports: _,
-    } = plan;
-    let name: ContainerName = name
-        .parse()
-        .map_err(|error| format!("CannotCreateContainerError: {error}"))?;
-    let mut spec = ContainerSpec::new(name, image.digest.clone());
-    spec.entry_point = entry_point.clone();
-    spec.command = (!command.is_empty()).then(|| command.clone());
-    spec.environment = environment.clone().into_iter().collect();
-    spec.working_directory = working_directory.clone();
-    spec.user = user.clone();
-    spec.hostname = hostname
-        .clone()
-        .filter(|_| task.network_mode == plan::NetworkMode::None);
-    spec.readonly_root_filesystem = *readonly_root_filesystem;
-    // No container may take more than its whole task.
-    let memory_bytes = match (*memory_limit_bytes, task.memory_limit_bytes) {
-        (Some(own), Some(whole)) => Some(own.min(whole)),
-        (own, whole) => own.or(whole),
-    };
-    spec.resources = Resources {
-        cpu_shares: Some(*cpu_shares),
-        memory_bytes,
-        memory_reservation_bytes: *memory_reservation_bytes,
-        ..Resources::default()
-    };
-    spec.logs = match log {
-        LogPlan::None => LogSpec::None,
-        LogPlan::AwsLogs(AwsLogsPlan {
-            mode: DeliveryMode::Blocking,
-            ..
-        }) => LogSpec::Spool {
-            mode: LogMode::Blocking,
-            bytes_max: SPOOL_BYTES,
-        },
-        LogPlan::AwsLogs(AwsLogsPlan {
-            mode: DeliveryMode::NonBlocking { max_buffer_bytes },
-            ..
-        }) => LogSpec::Spool {
-            mode: LogMode::NonBlocking,
-            bytes_max: *max_buffer_bytes,
-        },
-    };
-    Ok(spec)
 }

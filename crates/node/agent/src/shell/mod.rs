@@ -7,6 +7,7 @@
 mod awslogs;
 mod calls;
 mod connection;
+mod container_spec;
 mod driver;
 mod journal_file;
 mod registration;

@@ -8,10 +8,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gantry_api::acs::{
-    self, AuthenticationType, Condition, DockerContainerConfig, DockerHostConfig, DockerLogConfig,
-};
-use serde_json::Value;
+use gantry_api::acs::{self, Condition, DockerContainerConfig, DockerHostConfig};
+
+mod logs;
+mod registry;
+mod unknown;
+
+use logs::log_plan;
+pub use logs::{AwsLogsPlan, DeliveryMode, LogPlan};
+pub use registry::RegistryAccess;
+use registry::registry_access;
+use unknown::{first_meaningful, not_built};
 
 /// ECS's default between SIGTERM and SIGKILL.
 pub const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,18 +71,6 @@ pub struct ContainerPlan {
     pub ports: Vec<PortBinding>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistryAccess {
-    Anonymous,
-    /// A registry of ECR, through the endpoint that this agent joined.
-    Ecr {
-        registry_id: Option<String>,
-        region: Option<String>,
-        endpoint_override: Option<String>,
-        use_execution_role: bool,
-    },
-}
-
 /// What has to be true of another container before one starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartCondition {
@@ -90,33 +85,6 @@ pub struct PortBinding {
     pub host_port: u16,
     pub protocol: String,
 }
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogPlan {
-    None,
-    AwsLogs(AwsLogsPlan),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsLogsPlan {
-    pub group: String,
-    pub stream: String,
-    pub region: String,
-    pub create_group: bool,
-    pub mode: DeliveryMode,
-    pub use_execution_role: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryMode {
-    /// A full spool stops reading the container's output.
-    Blocking,
-    /// A full spool drops, and counts what it drops.
-    NonBlocking { max_buffer_bytes: u64 },
-}
-
-/// ECS's buffer in non-blocking mode.
-const DEFAULT_MAX_BUFFER_BYTES: u64 = 10 << 20;
 
 /// Plans a task, or says in words for the user what this agent cannot honour.
 pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
@@ -304,134 +272,6 @@ fn dependencies(
         .collect()
 }
 
-fn registry_access(
-    authentication: Option<&acs::RegistryAuthentication>,
-    name: &str,
-) -> Result<RegistryAccess, String> {
-    let Some(acs::RegistryAuthentication {
-        asm_auth_data: _,
-        ecr_auth_data,
-        kind,
-    }) = authentication
-    else {
-        return Ok(RegistryAccess::Anonymous);
-    };
-    match kind {
-        Some(AuthenticationType::Ecr) => {
-            let acs::EcrAuthData {
-                endpoint_override,
-                region,
-                registry_id,
-                use_execution_role,
-            } = ecr_auth_data.clone().unwrap_or_default();
-            Ok(RegistryAccess::Ecr {
-                registry_id,
-                region,
-                endpoint_override,
-                use_execution_role: use_execution_role.unwrap_or(false),
-            })
-        }
-        None => Ok(RegistryAccess::Anonymous),
-        Some(AuthenticationType::Asm) => Err(not_built(
-            "container member",
-            "repositoryCredentials",
-            Some(name),
-        )),
-        Some(AuthenticationType::Unknown(other)) => {
-            Err(not_built("registryAuthentication type", other, Some(name)))
-        }
-    }
-}
-
-fn log_plan(
-    config: Option<DockerLogConfig>,
-    auth_strategy: Option<&str>,
-    container: &str,
-    task_id: &str,
-) -> Result<LogPlan, String> {
-    let Some(DockerLogConfig { driver, options }) = config else {
-        return Ok(LogPlan::None);
-    };
-    match driver.as_deref() {
-        None | Some("" | "none") => return Ok(LogPlan::None),
-        Some("awslogs") => {}
-        Some(other) => return Err(not_built("logDriver", other, Some(container))),
-    }
-    let mut plan = AwsLogsPlan {
-        group: String::new(),
-        stream: String::new(),
-        region: String::new(),
-        create_group: false,
-        // ECS's default since June 2025.
-        mode: DeliveryMode::NonBlocking {
-            max_buffer_bytes: DEFAULT_MAX_BUFFER_BYTES,
-        },
-        use_execution_role: auth_strategy == Some("EXECUTION_ROLE"),
-    };
-    let (mut prefix, mut blocking, mut max_buffer) = (None, false, DEFAULT_MAX_BUFFER_BYTES);
-    for (option, value) in options {
-        match option.as_str() {
-            "awslogs-group" => plan.group = value,
-            "awslogs-region" => plan.region = value,
-            "awslogs-stream-prefix" => prefix = Some(value),
-            // The server has resolved the prefix where the name is given whole.
-            "awslogs-stream" => plan.stream = value,
-            "awslogs-create-group" => plan.create_group = value == "true",
-            "mode" => match value.as_str() {
-                "blocking" => blocking = true,
-                "non-blocking" => blocking = false,
-                _ => return Err(bad_option(container, "mode", &value)),
-            },
-            "max-buffer-size" => {
-                max_buffer =
-                    size(&value).ok_or_else(|| bad_option(container, "max-buffer-size", &value))?;
-            }
-            other => return Err(not_built("log option", other, Some(container))),
-        }
-    }
-    if blocking {
-        plan.mode = DeliveryMode::Blocking;
-    } else {
-        plan.mode = DeliveryMode::NonBlocking {
-            max_buffer_bytes: max_buffer,
-        };
-    }
-    if plan.group.is_empty() {
-        return Err(format!(
-            "container '{container}': log driver awslogs requires option 'awslogs-group'"
-        ));
-    }
-    if plan.stream.is_empty() {
-        plan.stream = match prefix {
-            Some(prefix) => format!("{prefix}/{container}/{task_id}"),
-            // Docker names the stream by the container's id, which is drawn from the task's here.
-            None => format!("{task_id}-{container}"),
-        };
-    }
-    Ok(LogPlan::AwsLogs(plan))
-}
-
-fn bad_option(container: &str, option: &str, value: &str) -> String {
-    format!("container '{container}': log option '{option}' has no meaning with value '{value}'")
-}
-
-/// `10m`, `512k`, `1g` or plain bytes, as Docker reads sizes.
-fn size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let text = text.strip_suffix('b').unwrap_or(&text);
-    let (digits, unit) = match text.chars().last()? {
-        'k' => (&text[..text.len() - 1], 1 << 10),
-        'm' => (&text[..text.len() - 1], 1 << 20),
-        'g' => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit)
-        .filter(|bytes| *bytes > 0)
-}
-
 /// The command of the overrides, which the Amazon agent takes over the container's.
 fn override_command(overrides: Option<&str>, name: &str) -> Result<Option<Vec<String>>, String> {
     #[derive(serde::Deserialize)]
@@ -482,30 +322,4 @@ fn mebibytes(mib: i64) -> Option<u64> {
         .ok()
         .filter(|mib| *mib > 0)
         .and_then(|mib| mib.checked_mul(MIB))
-}
-
-/// The first member that asks for something. Nulls, empty lists and `false` ask for nothing.
-fn first_meaningful(unknown: &BTreeMap<String, Value>) -> Option<&str> {
-    unknown
-        .iter()
-        .find(|(_, value)| asks_for_something(value))
-        .map(|(member, _)| member.as_str())
-}
-
-fn asks_for_something(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Bool(true) => true,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => items.iter().any(asks_for_something),
-        Value::Object(members) => members.values().any(asks_for_something),
-    }
-}
-
-fn not_built(what: &str, member: &str, container: Option<&str>) -> String {
-    match container {
-        Some(name) => format!("container '{name}': {what} '{member}' is not built in this agent"),
-        None => format!("{what} '{member}' is not built in this agent"),
-    }
 }

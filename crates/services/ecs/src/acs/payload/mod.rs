@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 
 use gantry_api::acs::{
     Condition, Container, ContainerDependency, DesiredStatus, DockerConfig, DockerContainerConfig,
-    DockerHostConfig, DockerLogConfig, RoleType, Task,
+    DockerHostConfig, RoleType, Task,
 };
 use gantry_api::ecs::{self, ContainerDefinition, ContainerOverride};
 use gantry_arn::Arn;
+
+mod logs;
 
 use super::image::RegistryNames;
 use super::members::{Honoured, honoured, honoured_override, honoured_task, not_built};
@@ -153,61 +155,6 @@ impl Place<'_> {
     fn container_arn(&self, id: &str) -> String {
         let resource = format!("container/{}/{}/{id}", self.row.cluster, self.row.id);
         Arn::new("ecs", &self.names.region, &self.names.account, resource).to_string()
-    }
-
-    /// The agent gets the stream's whole name, as ECS sends it; the prefix is only its beginning.
-    fn log_config(&self, spec: &Honoured<'_>) -> Result<Option<DockerLogConfig>, String> {
-        let Some(ecs::LogConfiguration {
-            log_driver,
-            options,
-            secret_options,
-        }) = spec.log_configuration
-        else {
-            return Ok(None);
-        };
-        if secret_options
-            .as_ref()
-            .is_some_and(|secrets| !secrets.is_empty())
-        {
-            return Err(not_built("logConfiguration.secretOptions", spec.name));
-        }
-        let driver = log_driver.as_str();
-        if !matches!(driver, "awslogs" | "none") {
-            return Err(not_built(
-                &format!("logConfiguration.logDriver={driver}"),
-                spec.name,
-            ));
-        }
-        let mut options = options.clone().unwrap_or_default();
-        if driver == "awslogs" {
-            const KNOWN: [&str; 6] = [
-                "awslogs-group",
-                "awslogs-region",
-                "awslogs-stream-prefix",
-                "awslogs-create-group",
-                "mode",
-                "max-buffer-size",
-            ];
-            if let Some(unknown) = options
-                .keys()
-                .find(|option| !KNOWN.contains(&option.as_str()))
-            {
-                return Err(not_built(
-                    &format!("logConfiguration.options.{unknown}"),
-                    spec.name,
-                ));
-            }
-            if let Some(prefix) = options.remove("awslogs-stream-prefix") {
-                let stream = format!("{prefix}/{}/{}", spec.name, self.row.id);
-                options.insert("awslogs-stream".to_owned(), stream);
-            }
-            let region = self.names.region.to_string();
-            options.entry("awslogs-region".to_owned()).or_insert(region);
-        }
-        Ok(Some(DockerLogConfig {
-            driver: Some(driver.to_owned()),
-            options,
-        }))
     }
 }
 
