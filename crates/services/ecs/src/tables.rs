@@ -5,6 +5,7 @@
 //!   tags; [`TaskDesiredRow`] (desired) by StopTask and the controllers; [`TaskReportRow`]
 //!   (observed) by `Submit*StateChange`; [`AcsSessionRow`] by the agent session. What users see is
 //!   derived from the three by [`crate::model::task_view::TaskView`] and stored nowhere.
+//! - [`TaskHealthRow`] (observed as well) is written by the telemetry sockets alone.
 //! - **Absence means the beginning.** A task without a [`TaskDesiredRow`] shall run; a task without
 //!   a [`TaskReportRow`] has not been heard of yet (PENDING). RunTask therefore writes one row a task.
 //! - **Every placement writes the [`AllocationRow`] of its container instance** in the transaction
@@ -47,10 +48,11 @@ table!(ClusterRow, "cluster", 1);
 table!(TaskDefinitionRow, "task-definition", 1);
 // Named by the family. Kept for ever, so that no revision is used twice.
 table!(FamilyRow, "family", 1);
-// Named by `task_name`, all three.
+// Named by `task_name`, all four.
 table!(TaskRow, "task", 1);
 table!(TaskDesiredRow, "task-desired", 1);
 table!(TaskReportRow, "task-report", 1);
+table!(TaskHealthRow, "task-health", 1);
 // Named by `container_instance_name`, all three.
 table!(ContainerInstanceRow, "container-instance", 1);
 table!(AllocationRow, "allocation", 1);
@@ -256,6 +258,36 @@ pub struct ContainerReport {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub network_bindings: Vec<ecs::NetworkBinding>,
+}
+
+/// What health checks found, as the node last told over the telemetry socket. Its only writer is the
+/// TCS side of the control plane, and only when something in it changes: a repeated finding is no
+/// row. Absent means that nothing was told: UNKNOWN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskHealthRow {
+    pub status: HealthStatus,
+    /// By the container's name; only those that were told of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, HealthStatus>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HealthStatus {
+    Healthy,
+    Unhealthy,
+    #[default]
+    Unknown,
+}
+
+impl HealthStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "HEALTHY",
+            Self::Unhealthy => "UNHEALTHY",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
 }
 
 /// A machine that an agent registered. `agentConnected` is in its [`AcsSessionRow`].
