@@ -44,13 +44,20 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What Gantry logs unless the user says otherwise: not every request, so that the sample's own
+/// lines can be read.
+const QUIET_LOG: &str = "warn";
+
 /// Runs `gantry` as root, since it makes namespaces, mounts and cgroups.
 fn as_root(gantry: &PathBuf) -> Command {
+    let log = std::env::var("GANTRY_LOG").unwrap_or_else(|_| QUIET_LOG.to_owned());
     if is_root() {
-        return command(gantry);
+        let mut gantry = command(gantry);
+        gantry.env("GANTRY_LOG", log);
+        return gantry;
     }
     let mut sudo = command("sudo");
-    sudo.arg(gantry);
+    sudo.arg(format!("GANTRY_LOG={log}")).arg(gantry);
     sudo
 }
 

@@ -68,7 +68,8 @@ pub(super) async fn answer(
     let status = response.status().as_u16();
     let took = shared.env.monotonic().saturating_sub(started);
     shared.metrics.count(counted, status, took);
-    let duration_ms = took.as_secs_f64() * 1000.0;
+    // Whole microseconds: more digits would only be noise in the log.
+    let duration_ms = took.as_micros() as f64 / 1000.0;
     let Counted {
         service,
         operation,
@@ -222,7 +223,11 @@ pub(super) fn panicked(span: &tracing::Span, panic: &(dyn Any + Send)) -> ApiErr
 }
 
 pub(super) fn into_response(reply: Reply) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::full(reply.body));
+    let body = match reply.events {
+        Some(events) => ResponseBody::stream(events.frames()),
+        None => ResponseBody::full(reply.body),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in reply.headers {
