@@ -222,7 +222,7 @@ impl Machine {
                     agent.writing.push_back((id, records));
                     wishes.push(Wish::Persist);
                 }
-                Output::Credentials { .. } => {}
+                Output::Credentials { .. } | Output::Health { .. } => {}
             }
         }
         wishes

@@ -160,7 +160,9 @@ impl SimulatedRuntime {
                     },
                 )]
             }
-            RuntimeCommand::ResumeLog { .. } => Vec::new(),
+            RuntimeCommand::ResumeLog { .. }
+            | RuntimeCommand::Restart { .. }
+            | RuntimeCommand::CheckHealth { .. } => Vec::new(),
             RuntimeCommand::Remove { task } => {
                 vec![(soon(chance), MachineEvent::Remove { asked_by, task })]
             }
@@ -299,10 +301,12 @@ impl SimulatedRuntime {
                 None => AdoptedContainer::Running {
                     runtime_id,
                     started_at,
+                    restarts: 0,
                 },
                 Some(exit) => AdoptedContainer::Exited {
                     runtime_id,
                     started_at,
+                    restarts: 0,
                     exit: exit.clone(),
                 },
             };

@@ -409,6 +409,8 @@ impl AgentCore {
                 self.reports.retry(task);
                 self.drive(now, [task], out);
             }
+            // Not set yet.
+            Timer::DependencyTimeout { .. } | Timer::HealthCheck { .. } => {}
             Timer::StartTimeout { task, container } => {
                 if let Some(machine) = self.tasks.get_mut(&task) {
                     machine.start_timed_out(&container);
@@ -555,6 +557,7 @@ impl RuntimeEvent {
             | RuntimeEvent::Started { task, .. }
             | RuntimeEvent::StartFailed { task, .. }
             | RuntimeEvent::Exited { task, .. }
+            | RuntimeEvent::HealthChecked { task, .. }
             | RuntimeEvent::ShimDied { task, .. }
             | RuntimeEvent::Removed { task } => *task,
         }

@@ -20,6 +20,6 @@ mod task;
 
 pub use agent::{AgentCore, Identity};
 pub use journal::{Journal, JournalRecord};
-pub use status::{ContainerStatus, TaskStatus};
+pub use status::{ContainerStatus, HealthStatus, TaskStatus};
 pub use step::{Input, Output};
 pub use task::TaskMachine;

@@ -34,6 +34,29 @@ pub enum TaskStatus {
     Stopped,
 }
 
+/// What health checks say. It goes back and forth, unlike the statuses above.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HealthStatus {
+    /// No check has decided it yet.
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+}
+
+impl HealthStatus {
+    pub fn as_reported(self) -> &'static str {
+        match self {
+            HealthStatus::Unknown => "UNKNOWN",
+            HealthStatus::Healthy => "HEALTHY",
+            HealthStatus::Unhealthy => "UNHEALTHY",
+        }
+    }
+}
+
 impl ContainerStatus {
     /// Moves forward, and says whether it moved.
     pub fn advance(&mut self, to: ContainerStatus) -> bool {

@@ -13,8 +13,9 @@ use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::HealthStatus;
 use super::journal::JournalRecord;
-use super::plan::{AwsLogsPlan, ContainerPlan, TaskPlan};
+use super::plan::{AwsLogsPlan, ContainerPlan, HealthCheckPlan, TaskPlan};
 
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -72,6 +73,22 @@ pub enum Output {
         role: RoleType,
         credentials: RoleCredentials,
     },
+    /// The health of a task's containers that have a check and run, whenever it has changed and once
+    /// after a start. Without containers: nothing is to be told of this task any more.
+    Health {
+        task: TaskId,
+        containers: BTreeMap<String, ContainerHealth>,
+    },
+}
+
+/// What a container's checks have shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerHealth {
+    pub status: HealthStatus,
+    pub since: Timestamp,
+    /// Of the check that made the status, cut where it is long.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +118,23 @@ pub enum Timer {
     Report(TaskId),
     /// A container that has not started by now has failed to.
     StartTimeout { task: TaskId, container: String },
+    /// Those that wait for this container to end or to be healthy give up.
+    DependencyTimeout { task: TaskId, container: String },
+    /// The next health check is due.
+    HealthCheck { task: TaskId, container: String },
+}
+
+impl Timer {
+    /// The task that this is about, if it is about one.
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Timer::Reconnect | Timer::Renew | Timer::Silence => None,
+            Timer::Report(task)
+            | Timer::StartTimeout { task, .. }
+            | Timer::DependencyTimeout { task, .. }
+            | Timer::HealthCheck { task, .. } => Some(*task),
+        }
+    }
 }
 
 /// What the runtime shall do. Each is answered by an event, also when it has been done before.
@@ -123,6 +157,22 @@ pub enum RuntimeCommand {
         task: TaskId,
         task_plan: Box<TaskPlan>,
         plan: Box<ContainerPlan>,
+    },
+    /// Start the same container again after it ended: for the `restarts`th time. Doing it once is
+    /// enough however often it is asked for. Answered by `Started` or `StartFailed`.
+    Restart {
+        task: TaskId,
+        container: String,
+        restarts: u32,
+    },
+    /// Run the check's command in the container, for its timeout at most. Answered by
+    /// `HealthChecked`, also where the container has ended.
+    CheckHealth {
+        task: TaskId,
+        container: String,
+        /// Of the container, to tell a check of an earlier run by.
+        restarts: u32,
+        check: HealthCheckPlan,
     },
     /// SIGTERM or the image's signal, after the grace SIGKILL. Answered by `Exited`.
     Stop {
@@ -179,6 +229,16 @@ pub enum RuntimeEvent {
         runtime_id: String,
         exit: Exit,
     },
+    HealthChecked {
+        task: TaskId,
+        container: String,
+        /// As the command said.
+        restarts: u32,
+        healthy: bool,
+        /// What the command wrote, or why it could not be run.
+        output: String,
+        at: Timestamp,
+    },
     /// The task's shim is gone and with it every container of the task.
     ShimDied {
         task: TaskId,
@@ -212,14 +272,17 @@ pub enum AdoptedContainer {
     Running {
         runtime_id: String,
         started_at: Timestamp,
+        /// How often it was started again.
+        restarts: u32,
     },
     Exited {
         runtime_id: String,
+        /// Of the run that ended.
         started_at: Timestamp,
+        restarts: u32,
         exit: Exit,
     },
-    /// It was being made when the last process died, and does not run.
-    /// It is being made: `Started` or `StartFailed` follows.
+    /// It is being made, or made again: `Started` or `StartFailed` follows.
     Starting,
     Lost {
         reason: String,

@@ -230,6 +230,7 @@ impl TaskMachine {
                     self.failed(&name, reason.clone());
                 }
             }
+            RuntimeEvent::HealthChecked { .. } => {}
             RuntimeEvent::Removed { .. } => self.removed = true,
         }
     }
@@ -349,6 +350,7 @@ impl TaskMachine {
             let met = match condition {
                 StartCondition::Start => state.status >= ContainerStatus::Running && ran,
                 StartCondition::Complete => stopped && ran,
+                StartCondition::Healthy => false,
                 StartCondition::Success => stopped && state.exit_code == Some(0),
             };
             if !met && stopped {

@@ -54,6 +54,8 @@ pub(super) fn container_spec(
         stop_timeout: _,
         start_timeout: _,
         depends_on: _,
+        health_check: _,
+        restart_policy: _,
         ports: _,
     } = plan;
     let name: ContainerName = name

@@ -186,6 +186,29 @@ impl Driver {
             } => {
                 self.stop(task, &container, grace).await;
             }
+            RuntimeCommand::Restart {
+                task, container, ..
+            } => {
+                let reason = "ContainerRuntimeError: restarts are not built in this agent";
+                self.tell(RuntimeEvent::StartFailed {
+                    task,
+                    container,
+                    reason: reason.to_owned(),
+                });
+            }
+            RuntimeCommand::CheckHealth {
+                task,
+                container,
+                restarts,
+                ..
+            } => self.tell(RuntimeEvent::HealthChecked {
+                task,
+                container,
+                restarts,
+                healthy: false,
+                output: "health checks are not built in this agent".to_owned(),
+                at: self.0.env.now(),
+            }),
             RuntimeCommand::ResumeLog {
                 task,
                 container,
@@ -433,11 +456,13 @@ fn adopted_container(
         (Some(exit), started_at) => AdoptedContainer::Exited {
             runtime_id,
             started_at: started_at.unwrap_or(exit.at),
+            restarts: 0,
             exit: exit_of(exit),
         },
         (None, Some(started_at)) if shim_alive => AdoptedContainer::Running {
             runtime_id,
             started_at,
+            restarts: 0,
         },
         (None, None) if shim_alive => AdoptedContainer::Starting,
         (None, _) => lost(),

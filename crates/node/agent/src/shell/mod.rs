@@ -308,9 +308,7 @@ impl Pump {
                 if let RuntimeCommand::Remove { task } = &command {
                     // Timers of a task that is over mean nothing any more.
                     let task = *task;
-                    self.timers.retain(|timer, _| {
-                        !matches!(timer, Timer::StartTimeout { task: of, .. } if *of == task)
-                    });
+                    self.timers.retain(|timer, _| timer.task() != Some(task));
                 }
                 self.driver.begin(command);
             }
@@ -318,6 +316,8 @@ impl Pump {
                 self.timers.insert(timer, self.env.monotonic() + after);
             }
             Output::Persist { id, records } => self.persist(id, records),
+            // Nothing checks yet.
+            Output::Health { .. } => {}
             Output::Credentials {
                 task,
                 role,

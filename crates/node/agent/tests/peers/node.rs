@@ -89,10 +89,12 @@ impl Node {
                 ContainerFate::Running => AdoptedContainer::Running {
                     runtime_id,
                     started_at: now,
+                    restarts: 0,
                 },
                 ContainerFate::Exited(exit) => AdoptedContainer::Exited {
                     runtime_id,
                     started_at: now,
+                    restarts: 0,
                     exit: exit.clone(),
                 },
                 ContainerFate::Failed => AdoptedContainer::Lost {
@@ -236,7 +238,9 @@ impl Node {
             } => {
                 self.stopping.insert((task, container));
             }
-            RuntimeCommand::ResumeLog { .. } => {}
+            RuntimeCommand::ResumeLog { .. }
+            | RuntimeCommand::Restart { .. }
+            | RuntimeCommand::CheckHealth { .. } => {}
             RuntimeCommand::Remove { task } => {
                 self.containers.retain(|(of, _), fate| {
                     assert!(

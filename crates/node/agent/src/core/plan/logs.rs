@@ -57,7 +57,7 @@ pub(super) fn log_plan(
         mode: DeliveryMode::NonBlocking {
             max_buffer_bytes: DEFAULT_MAX_BUFFER_BYTES,
         },
-        use_execution_role: auth_strategy == Some("EXECUTION_ROLE"),
+        use_execution_role: auth_strategy == Some("ExecutionRole"),
     };
     let (mut prefix, mut blocking, mut max_buffer) = (None, false, DEFAULT_MAX_BUFFER_BYTES);
     for (option, value) in options {

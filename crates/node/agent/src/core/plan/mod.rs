@@ -5,7 +5,7 @@
 //! member of the protocol cannot slip by in silence.
 //! What it leaves to others: the image's own configuration, which is known only after the pull.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gantry_api::acs::{self, Condition, DockerContainerConfig, DockerHostConfig};
@@ -67,6 +67,8 @@ pub struct ContainerPlan {
     /// A container that is not running by then has failed to start.
     pub start_timeout: Option<Duration>,
     pub depends_on: Vec<(String, StartCondition)>,
+    pub health_check: Option<HealthCheckPlan>,
+    pub restart_policy: Option<RestartPlan>,
     /// With host networking these are what they say; they are reported, nothing is mapped.
     pub ports: Vec<PortBinding>,
 }
@@ -77,6 +79,29 @@ pub enum StartCondition {
     Start,
     Complete,
     Success,
+    Healthy,
+}
+
+/// How to find out whether a container is healthy. Every member is set: ECS's defaults are filled in
+/// by who writes the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheckPlan {
+    /// As the runtime executes it: a shell is part of it where one was asked for.
+    pub command: Vec<String>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// So many failures in a row make a container unhealthy.
+    pub retries: u32,
+    /// Failures before the first success do not count for so long after the start.
+    pub start_period: Duration,
+}
+
+/// When a container that ended is started again. One whose policy is not enabled has no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPlan {
+    pub ignored_exit_codes: BTreeSet<i32>,
+    /// A container that ran for less than this is not started again.
+    pub attempt_period: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,14 +120,17 @@ pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
         desired_status: _,
         execution_role_credentials: _,
         family: _,
+        ipc_mode,
         launch_type: _,
         memory,
         network_mode,
         overrides: _,
+        pid_mode,
         role_credentials: _,
         service_name: _,
         task_definition_account_id: _,
         version: _,
+        volumes,
         unknown,
     } = task;
     if let Some(member) = first_meaningful(unknown) {
@@ -243,6 +271,8 @@ fn plan_container(
         stop_timeout: seconds(*stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT),
         start_timeout: seconds(*start_timeout),
         depends_on: dependencies(depends_on, &name)?,
+        health_check: None,
+        restart_policy: None,
         ports: ports(port_mappings),
         name,
     };
