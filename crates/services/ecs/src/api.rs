@@ -1,5 +1,8 @@
 //! The operations: wire type in, one transaction on the store, wire type out. One file a resource.
 
+mod account_settings;
+mod attributes;
+mod cluster_changes;
 mod clusters;
 mod container_instances;
 mod describe_tasks;
@@ -42,6 +45,8 @@ operations! {
     delete_cluster(DeleteClusterRequest) -> DeleteClusterResponse = clusters;
     describe_clusters(DescribeClustersRequest) -> DescribeClustersResponse = clusters;
     list_clusters(ListClustersRequest) -> ListClustersResponse = clusters;
+    update_cluster(UpdateClusterRequest) -> UpdateClusterResponse = cluster_changes;
+    update_cluster_settings(UpdateClusterSettingsRequest) -> UpdateClusterSettingsResponse = cluster_changes;
     register_task_definition(RegisterTaskDefinitionRequest) -> RegisterTaskDefinitionResponse = task_definitions;
     describe_task_definition(DescribeTaskDefinitionRequest) -> DescribeTaskDefinitionResponse = task_definitions;
     deregister_task_definition(DeregisterTaskDefinitionRequest) -> DeregisterTaskDefinitionResponse = task_definitions;
@@ -53,6 +58,14 @@ operations! {
     list_container_instances(ListContainerInstancesRequest) -> ListContainerInstancesResponse = container_instances;
     deregister_container_instance(DeregisterContainerInstanceRequest) -> DeregisterContainerInstanceResponse = instance_state;
     update_container_instances_state(UpdateContainerInstancesStateRequest) -> UpdateContainerInstancesStateResponse = instance_state;
+    update_container_agent(UpdateContainerAgentRequest) -> UpdateContainerAgentResponse = instance_state;
+    put_attributes(PutAttributesRequest) -> PutAttributesResponse = attributes;
+    delete_attributes(DeleteAttributesRequest) -> DeleteAttributesResponse = attributes;
+    list_attributes(ListAttributesRequest) -> ListAttributesResponse = attributes;
+    put_account_setting(PutAccountSettingRequest) -> PutAccountSettingResponse = account_settings;
+    put_account_setting_default(PutAccountSettingDefaultRequest) -> PutAccountSettingDefaultResponse = account_settings;
+    delete_account_setting(DeleteAccountSettingRequest) -> DeleteAccountSettingResponse = account_settings;
+    list_account_settings(ListAccountSettingsRequest) -> ListAccountSettingsResponse = account_settings;
     discover_poll_endpoint(DiscoverPollEndpointRequest) -> DiscoverPollEndpointResponse = instance_state;
     submit_task_state_change(SubmitTaskStateChangeRequest) -> SubmitTaskStateChangeResponse = state_changes;
     submit_container_state_change(SubmitContainerStateChangeRequest) -> SubmitContainerStateChangeResponse = state_changes;

@@ -1,6 +1,8 @@
 //! Domain types and their rules. Pure: no store, no clock, no randomness.
 
 pub mod absent;
+pub mod account_settings;
+pub mod attributes;
 pub mod enums;
 pub mod last_status;
 pub mod overrides;

@@ -59,6 +59,8 @@ table!(AllocationRow, "allocation", 1);
 table!(AcsSessionRow, "acs-session", 1);
 // Named `<operation>/<cluster>/<hex of the token's SHA-256>`.
 table!(ClientTokenRow, "client-token", 1);
+// Named by `account_setting_name`.
+table!(AccountSettingRow, "account-setting", 1);
 // Named by the cluster's name.
 table!(PlacementRejectionsRow, "placement-rejections", 1);
 
@@ -80,6 +82,17 @@ pub fn cluster_prefix(cluster: &ClusterName) -> String {
 /// The row name of a revision. The digits are padded, so rows of a family sort by revision.
 pub fn task_definition_name(family: &Family, revision: u32) -> String {
     format!("{family}/{revision:010}")
+}
+
+/// The row name of one principal's account setting.
+pub fn account_setting_name(principal: &str, setting: &str) -> String {
+    format!("{principal}/{setting}")
+}
+
+/// An account setting that a principal has; the root user's is the account's default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountSettingRow {
+    pub value: String,
 }
 
 /// A cluster, ACTIVE or INACTIVE (deleted, but still described).
@@ -298,6 +311,10 @@ pub struct ContainerInstanceRow {
     pub status: ContainerInstanceStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
+    /// The node whose agent registered it, and the only one that may speak for it. None where the
+    /// caller was no node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Empty for a machine that brought no instance identity document.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ec2_instance_id: String,

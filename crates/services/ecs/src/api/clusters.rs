@@ -2,13 +2,15 @@
 
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
-    Cluster, ClusterField, ClusterServiceConnectDefaults, ClusterSetting, ClusterSettingName,
-    CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest, DeleteClusterResponse,
-    DescribeClustersRequest, DescribeClustersResponse, EcsError, Failure, KeyValuePair,
-    ListClustersRequest, ListClustersResponse,
+    Cluster, ClusterConfiguration, ClusterField, ClusterServiceConnectDefaults, ClusterSetting,
+    ClusterSettingName, CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest,
+    DeleteClusterResponse, DescribeClustersRequest, DescribeClustersResponse, EcsError,
+    ExecuteCommandLogging, Failure, KeyValuePair, LaunchType, ListClustersRequest,
+    ListClustersResponse, SettingName,
 };
 use gantry_store::{Transaction, Versioned};
 
+use super::account_settings::effective_for_caller;
 use super::lookup::Rows;
 use crate::model::absent::items;
 use crate::model::last_status::LastStatus;
@@ -40,7 +42,22 @@ pub(super) async fn create_cluster(
     {
         return Err(not_built("A cluster's capacity provider"));
     }
-    let settings = settings(input.settings)?;
+    validate_settings(items(&input.settings))?;
+    if let Some(configuration) = &input.configuration {
+        validate_configuration(configuration)?;
+    }
+    let settings = match input.settings {
+        Some(settings) if !settings.is_empty() => settings,
+        // The account says what a new cluster has that names nothing.
+        _ => vec![ClusterSetting {
+            name: Some(ClusterSettingName::ContainerInsights),
+            value: Some(effective_for_caller(
+                &Rows::new(&service.snapshot(), &scope),
+                ctx,
+                &SettingName::ContainerInsights,
+            )?),
+        }],
+    };
     let connect = input.service_connect_defaults;
     let row = ClusterRow {
         name,
@@ -79,9 +96,8 @@ pub(super) async fn create_cluster(
     })
 }
 
-fn settings(given: Option<Vec<ClusterSetting>>) -> Result<Vec<ClusterSetting>, EcsError> {
-    let mut settings = given.unwrap_or_default();
-    for setting in &settings {
+pub(super) fn validate_settings(settings: &[ClusterSetting]) -> Result<(), EcsError> {
+    for setting in settings {
         let value = setting.value.as_deref().unwrap_or_default();
         if !matches!(value, "enabled" | "disabled" | "enhanced") {
             return Err(invalid(format!(
@@ -89,13 +105,24 @@ fn settings(given: Option<Vec<ClusterSetting>>) -> Result<Vec<ClusterSetting>, E
             )));
         }
     }
-    if settings.is_empty() {
-        settings.push(ClusterSetting {
-            name: Some(ClusterSettingName::ContainerInsights),
-            value: Some("disabled".to_owned()),
-        });
+    Ok(())
+}
+
+/// Where and how `execute-command` would log: an override without a place to log to is refused.
+pub(super) fn validate_configuration(given: &ClusterConfiguration) -> Result<(), EcsError> {
+    let Some(execute) = &given.execute_command_configuration else {
+        return Ok(());
+    };
+    let overrides = execute.logging == Some(ExecuteCommandLogging::Override);
+    match (overrides, &execute.log_configuration) {
+        (true, None) => Err(invalid(
+            "Log configuration must be specified when logging is OVERRIDE.",
+        )),
+        (false, Some(_)) => Err(invalid(
+            "Log configuration must not be specified unless logging is OVERRIDE.",
+        )),
+        _ => Ok(()),
     }
-    Ok(settings)
 }
 
 pub(super) async fn describe_clusters(
@@ -206,7 +233,8 @@ pub(super) async fn delete_cluster(
 }
 
 /// What a description has beyond the essentials.
-struct Include {
+pub(super) struct Include {
+    attachments: bool,
     configurations: bool,
     settings: bool,
     statistics: bool,
@@ -216,6 +244,7 @@ struct Include {
 impl Include {
     fn of(fields: &[ClusterField]) -> Self {
         Self {
+            attachments: fields.contains(&ClusterField::Attachments),
             configurations: fields.contains(&ClusterField::Configurations),
             settings: fields.contains(&ClusterField::Settings),
             statistics: fields.contains(&ClusterField::Statistics),
@@ -223,8 +252,9 @@ impl Include {
         }
     }
 
-    fn everything() -> Self {
+    pub(super) fn everything() -> Self {
         Self {
+            attachments: false,
             configurations: true,
             settings: true,
             statistics: false,
@@ -237,7 +267,7 @@ fn describe(rows: &Rows<'_>, cluster: &Versioned<ClusterRow>, include: &Include)
     describe_row(rows, &cluster.row, include)
 }
 
-fn describe_row(rows: &Rows<'_>, row: &ClusterRow, include: &Include) -> Cluster {
+pub(super) fn describe_row(rows: &Rows<'_>, row: &ClusterRow, include: &Include) -> Cluster {
     let registered = rows
         .container_instances(&row.name)
         .iter()
@@ -278,14 +308,19 @@ fn describe_row(rows: &Rows<'_>, row: &ClusterRow, include: &Include) -> Cluster
         default_capacity_provider_strategy: Some(Vec::new()),
         configuration: when(include.configurations).and_then(|()| row.configuration.clone()),
         service_connect_defaults: row.service_connect_defaults.clone(),
+        // What is attached to a cluster are the resources of its capacity providers: none yet.
+        attachments: when(include.attachments).map(|()| Vec::new()),
         ..Cluster::default()
     }
 }
 
+/// How many tasks run and wait, of each launch type.
 #[derive(Default)]
 struct Counts {
     running: usize,
     pending: usize,
+    external_running: usize,
+    external_pending: usize,
 }
 
 impl Counts {
@@ -295,9 +330,16 @@ impl Counts {
         // there may be thousands, are not looked at.
         for instance in rows.container_instances(&row.name) {
             for task in rows.allocation(&row.name, &instance.id).tasks {
+                let external = usize::from(task.spec.launch_type == LaunchType::External);
                 match task.last_status() {
-                    LastStatus::Running => counts.running += 1,
-                    status if status < LastStatus::Running => counts.pending += 1,
+                    LastStatus::Running => {
+                        counts.running += 1;
+                        counts.external_running += external;
+                    }
+                    status if status < LastStatus::Running => {
+                        counts.pending += 1;
+                        counts.external_pending += external;
+                    }
                     _ => {}
                 }
             }
@@ -305,15 +347,15 @@ impl Counts {
         counts
     }
 
-    /// Only EC2 has tasks yet; the other counts are true as well: there are none.
+    /// FARGATE tasks and services cannot be made yet, so there are none.
     fn statistics(&self) -> Vec<KeyValuePair> {
         let values = [
-            ("runningEC2TasksCount", self.running),
+            ("runningEC2TasksCount", self.running - self.external_running),
             ("runningFargateTasksCount", 0),
-            ("pendingEC2TasksCount", self.pending),
+            ("pendingEC2TasksCount", self.pending - self.external_pending),
             ("pendingFargateTasksCount", 0),
-            ("runningExternalTasksCount", 0),
-            ("pendingExternalTasksCount", 0),
+            ("runningExternalTasksCount", self.external_running),
+            ("pendingExternalTasksCount", self.external_pending),
             ("activeEC2ServiceCount", 0),
             ("activeFargateServiceCount", 0),
             ("drainingEC2ServiceCount", 0),

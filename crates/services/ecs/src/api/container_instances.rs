@@ -1,18 +1,21 @@
 //! Container instances: Register, Describe, List.
 
 use gantry_api::RequestContext;
+use gantry_api::auth::node::NodePrincipal;
 use gantry_api::ecs::{
-    Attribute, ContainerInstance, ContainerInstanceField, ContainerInstanceHealthStatus,
-    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse, EcsError, Failure,
-    InstanceHealthCheckState, ListContainerInstancesRequest, ListContainerInstancesResponse,
-    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse,
+    Attribute, ContainerInstance, ContainerInstanceField, DescribeContainerInstancesRequest,
+    DescribeContainerInstancesResponse, EcsError, Failure, ListContainerInstancesRequest,
+    ListContainerInstancesResponse, RegisterContainerInstanceRequest,
+    RegisterContainerInstanceResponse,
 };
 use gantry_arn::{ClusterName, ContainerInstanceId};
 use gantry_store::{Transaction, Versioned};
 
 use super::identity::sha256;
 use super::lookup::Rows;
+use crate::acs::health_status;
 use crate::model::absent::items;
+use crate::model::attributes::registered_again;
 use crate::model::last_status::LastStatus;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
@@ -127,6 +130,8 @@ struct Registration<'a> {
     now: gantry_env::Timestamp,
     ec2_instance_id: String,
     zone: String,
+    /// The node whose agent registers, where one does and not an administrator.
+    node: Option<String>,
 }
 
 impl<'a> Registration<'a> {
@@ -151,6 +156,7 @@ impl<'a> Registration<'a> {
             now: ctx.now,
             ec2_instance_id: member("instanceId").unwrap_or_default(),
             zone: member("availabilityZone").unwrap_or_else(default_zone),
+            node: NodePrincipal::of(&ctx.principal).map(|node| node.node),
         }
     }
 
@@ -160,7 +166,9 @@ impl<'a> Registration<'a> {
         id: ContainerInstanceId,
         before: Option<&Versioned<ContainerInstanceRow>>,
     ) -> ContainerInstanceRow {
-        let mut attributes = self.input.attributes.clone().unwrap_or_default();
+        let said = self.input.attributes.clone().unwrap_or_default();
+        let there = before.map_or(&[][..], |row| &row.attributes);
+        let mut attributes = registered_again(there, said);
         if !attributes
             .iter()
             .any(|attribute| attribute.name == ZONE_ATTRIBUTE)
@@ -185,6 +193,10 @@ impl<'a> Registration<'a> {
             registered_resources: self.input.total_resources.clone().unwrap_or_default(),
             version_info: self.input.version_info.clone(),
             attributes,
+            node: match &self.node {
+                Some(node) => Some(node.clone()),
+                None => before.and_then(|row| row.node.clone()),
+            },
             platform_devices: self.input.platform_devices.clone().unwrap_or_default(),
             tags: before.map_or(given_tags.clone(), |row| {
                 tags::merge(&row.tags, &given_tags)
@@ -221,11 +233,8 @@ pub(super) async fn describe_container_instances(
                 let with_tags = include.contains(&ContainerInstanceField::Tags);
                 let mut instance = describe(&rows, &row, with_tags);
                 if include.contains(&ContainerInstanceField::ContainerInstanceHealth) {
-                    // Agents report their health on the telemetry socket, which is not kept.
-                    instance.health_status = Some(ContainerInstanceHealthStatus {
-                        overall_status: Some(InstanceHealthCheckState::InsufficientData),
-                        details: Some(Vec::new()),
-                    });
+                    let arn = scope.container_instance_arn(&cluster, &id);
+                    instance.health_status = Some(health_status(service.telemetry.checks(&arn)));
                 }
                 instances.push(instance);
             }

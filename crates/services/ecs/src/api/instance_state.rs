@@ -5,6 +5,7 @@ use gantry_api::RequestContext;
 use gantry_api::ecs::{
     DeregisterContainerInstanceRequest, DeregisterContainerInstanceResponse,
     DiscoverPollEndpointRequest, DiscoverPollEndpointResponse, EcsError, Failure,
+    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
     UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
 };
 use gantry_store::Transaction;
@@ -117,6 +118,40 @@ pub(super) async fn update_container_instances_state(
         container_instances: Some(instances),
         failures: Some(failures),
     })
+}
+
+/// No agent is updated from here: Gantry's own is part of its binary, and the Amazon ECS agent is
+/// whatever the machine's owner installed. AWS answers the same two ways: an agent that does not say
+/// its version cannot be updated, and for every other one there is no update.
+pub(super) async fn update_container_agent(
+    service: &EcsService,
+    ctx: &RequestContext,
+    input: UpdateContainerAgentRequest,
+) -> Result<UpdateContainerAgentResponse, EcsError> {
+    let scope = Scope::of(ctx);
+    let cluster = scope.cluster(input.cluster.as_deref())?;
+    let id = scope.container_instance(&cluster, &input.container_instance)?;
+    let snapshot = service.snapshot();
+    let rows = Rows::new(&snapshot, &scope);
+    rows.active_cluster(&cluster)?;
+    let instance = rows
+        .container_instance(&cluster, &id)
+        .filter(|row| row.status != ContainerInstanceStatus::Inactive)
+        .ok_or_else(|| invalid("The referenced container instance was not found."))?;
+    let version = instance.version_info.as_ref();
+    let said = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
+    // The Amazon ECS agent names the Docker that it runs on; a custom agent has none to name.
+    let known = version.is_some_and(|version| {
+        said(version.agent_version.as_ref()) && said(version.docker_version.as_ref())
+    });
+    if !known {
+        return Err(EcsError::missing_version_exception(
+            "Amazon ECS is unable to determine the current version of the Amazon ECS container agent on the container instance and does not have enough information to proceed with an update. This could be because the agent running on the container instance is a previous or custom version that does not use our version information.",
+        ));
+    }
+    Err(EcsError::no_update_available_exception(
+        "There is no update available for this Amazon ECS container agent. This could be because the agent is already running the latest version or because it is so far behind that there is no update path to the current version.",
+    ))
 }
 
 /// The agent appends `/ws` to both endpoints, and speaks WebSocket wherever it reads HTTP.

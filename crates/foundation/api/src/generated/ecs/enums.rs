@@ -238,6 +238,25 @@ open_enum! { Scope {
     Shared = "shared",
 } }
 
+open_enum! { SettingName {
+    ServiceLongArnFormat = "serviceLongArnFormat",
+    TaskLongArnFormat = "taskLongArnFormat",
+    ContainerInstanceLongArnFormat = "containerInstanceLongArnFormat",
+    AwsvpcTrunking = "awsvpcTrunking",
+    ContainerInsights = "containerInsights",
+    FargateFipsMode = "fargateFIPSMode",
+    TagResourceAuthorization = "tagResourceAuthorization",
+    FargateTaskRetirementWaitPeriod = "fargateTaskRetirementWaitPeriod",
+    GuardDutyActivate = "guardDutyActivate",
+    DefaultLogDriverMode = "defaultLogDriverMode",
+    FargateEventWindows = "fargateEventWindows",
+} }
+
+open_enum! { SettingType {
+    User = "user",
+    AwsManaged = "aws_managed",
+} }
+
 open_enum! { SortOrder {
     Asc = "ASC",
     Desc = "DESC",

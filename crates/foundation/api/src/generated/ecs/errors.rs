@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::types::{
-    AccessDeniedException, BlockedException, ClientException,
+    AccessDeniedException, AttributeLimitExceededException, BlockedException, ClientException,
     ClusterContainsCapacityProviderException, ClusterContainsContainerInstancesException,
     ClusterContainsServicesException, ClusterContainsTasksException, ClusterNotFoundException,
-    ConflictException, InvalidParameterException, LimitExceededException,
-    NamespaceNotFoundException, PlatformTaskDefinitionIncompatibilityException,
-    PlatformUnknownException, ResourceNotFoundException, ServerException, ServiceNotFoundException,
+    ConflictException, InvalidParameterException, LimitExceededException, MissingVersionException,
+    NamespaceNotFoundException, NoUpdateAvailableException,
+    PlatformTaskDefinitionIncompatibilityException, PlatformUnknownException,
+    ResourceNotFoundException, ServerException, ServiceNotFoundException, TargetNotFoundException,
     UnsupportedFeatureException, UpdateInProgressException,
 };
 use crate::error::ApiError;
@@ -18,6 +19,7 @@ use crate::error::ApiError;
 #[derive(Clone, Debug, PartialEq)]
 pub enum EcsError {
     AccessDeniedException(AccessDeniedException),
+    AttributeLimitExceededException(AttributeLimitExceededException),
     BlockedException(BlockedException),
     ClientException(ClientException),
     ClusterContainsCapacityProviderException(ClusterContainsCapacityProviderException),
@@ -28,12 +30,15 @@ pub enum EcsError {
     ConflictException(ConflictException),
     InvalidParameterException(InvalidParameterException),
     LimitExceededException(LimitExceededException),
+    MissingVersionException(MissingVersionException),
     NamespaceNotFoundException(NamespaceNotFoundException),
+    NoUpdateAvailableException(NoUpdateAvailableException),
     PlatformTaskDefinitionIncompatibilityException(PlatformTaskDefinitionIncompatibilityException),
     PlatformUnknownException(PlatformUnknownException),
     ResourceNotFoundException(ResourceNotFoundException),
     ServerException(ServerException),
     ServiceNotFoundException(ServiceNotFoundException),
+    TargetNotFoundException(TargetNotFoundException),
     UnsupportedFeatureException(UnsupportedFeatureException),
     UpdateInProgressException(UpdateInProgressException),
 
@@ -44,6 +49,12 @@ pub enum EcsError {
 impl EcsError {
     pub fn access_denied_exception(message: impl Into<String>) -> Self {
         Self::AccessDeniedException(AccessDeniedException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn attribute_limit_exceeded_exception(message: impl Into<String>) -> Self {
+        Self::AttributeLimitExceededException(AttributeLimitExceededException {
             message: Some(message.into()),
         })
     }
@@ -111,8 +122,20 @@ impl EcsError {
         })
     }
 
+    pub fn missing_version_exception(message: impl Into<String>) -> Self {
+        Self::MissingVersionException(MissingVersionException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn namespace_not_found_exception(message: impl Into<String>) -> Self {
         Self::NamespaceNotFoundException(NamespaceNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn no_update_available_exception(message: impl Into<String>) -> Self {
+        Self::NoUpdateAvailableException(NoUpdateAvailableException {
             message: Some(message.into()),
         })
     }
@@ -149,6 +172,12 @@ impl EcsError {
         })
     }
 
+    pub fn target_not_found_exception(message: impl Into<String>) -> Self {
+        Self::TargetNotFoundException(TargetNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn unsupported_feature_exception(message: impl Into<String>) -> Self {
         Self::UnsupportedFeatureException(UnsupportedFeatureException {
             message: Some(message.into()),
@@ -177,6 +206,9 @@ impl From<EcsError> for ApiError {
     fn from(error: EcsError) -> Self {
         match error {
             EcsError::AccessDeniedException(exception) => Self::modelled(Arc::new(exception)),
+            EcsError::AttributeLimitExceededException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
             EcsError::BlockedException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ClientException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ClusterContainsCapacityProviderException(exception) => {
@@ -195,7 +227,9 @@ impl From<EcsError> for ApiError {
             EcsError::ConflictException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::InvalidParameterException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::LimitExceededException(exception) => Self::modelled(Arc::new(exception)),
+            EcsError::MissingVersionException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::NamespaceNotFoundException(exception) => Self::modelled(Arc::new(exception)),
+            EcsError::NoUpdateAvailableException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::PlatformTaskDefinitionIncompatibilityException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
@@ -203,6 +237,7 @@ impl From<EcsError> for ApiError {
             EcsError::ResourceNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ServerException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ServiceNotFoundException(exception) => Self::modelled(Arc::new(exception)),
+            EcsError::TargetNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::UnsupportedFeatureException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::UpdateInProgressException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::Other(error) => error,

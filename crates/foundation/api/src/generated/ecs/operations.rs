@@ -3,24 +3,31 @@
 use super::errors::EcsError;
 use super::schemas;
 use super::types::{
-    CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest, DeleteClusterResponse,
-    DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse,
-    DeregisterContainerInstanceRequest, DeregisterContainerInstanceResponse,
-    DeregisterTaskDefinitionRequest, DeregisterTaskDefinitionResponse, DescribeClustersRequest,
-    DescribeClustersResponse, DescribeContainerInstancesRequest,
-    DescribeContainerInstancesResponse, DescribeTaskDefinitionRequest,
-    DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse,
-    DiscoverPollEndpointRequest, DiscoverPollEndpointResponse, ListClustersRequest,
-    ListClustersResponse, ListContainerInstancesRequest, ListContainerInstancesResponse,
-    ListTagsForResourceRequest, ListTagsForResourceResponse, ListTaskDefinitionFamiliesRequest,
+    CreateClusterRequest, CreateClusterResponse, DeleteAccountSettingRequest,
+    DeleteAccountSettingResponse, DeleteAttributesRequest, DeleteAttributesResponse,
+    DeleteClusterRequest, DeleteClusterResponse, DeleteTaskDefinitionsRequest,
+    DeleteTaskDefinitionsResponse, DeregisterContainerInstanceRequest,
+    DeregisterContainerInstanceResponse, DeregisterTaskDefinitionRequest,
+    DeregisterTaskDefinitionResponse, DescribeClustersRequest, DescribeClustersResponse,
+    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
+    DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest,
+    DescribeTasksResponse, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
+    ListAccountSettingsRequest, ListAccountSettingsResponse, ListAttributesRequest,
+    ListAttributesResponse, ListClustersRequest, ListClustersResponse,
+    ListContainerInstancesRequest, ListContainerInstancesResponse, ListTagsForResourceRequest,
+    ListTagsForResourceResponse, ListTaskDefinitionFamiliesRequest,
     ListTaskDefinitionFamiliesResponse, ListTaskDefinitionsRequest, ListTaskDefinitionsResponse,
-    ListTasksRequest, ListTasksResponse, RegisterContainerInstanceRequest,
+    ListTasksRequest, ListTasksResponse, PutAccountSettingDefaultRequest,
+    PutAccountSettingDefaultResponse, PutAccountSettingRequest, PutAccountSettingResponse,
+    PutAttributesRequest, PutAttributesResponse, RegisterContainerInstanceRequest,
     RegisterContainerInstanceResponse, RegisterTaskDefinitionRequest,
     RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest,
     StopTaskResponse, SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse,
     SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
     SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse, TagResourceRequest,
-    TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
+    TagResourceResponse, UntagResourceRequest, UntagResourceResponse, UpdateClusterRequest,
+    UpdateClusterResponse, UpdateClusterSettingsRequest, UpdateClusterSettingsResponse,
+    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
     UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
@@ -41,6 +48,8 @@ pub static MODEL: ServiceModel = ServiceModel {
     validation: ValidationStyle::Own,
     operations: &[
         &CREATE_CLUSTER,
+        &DELETE_ACCOUNT_SETTING,
+        &DELETE_ATTRIBUTES,
         &DELETE_CLUSTER,
         &DELETE_TASK_DEFINITIONS,
         &DEREGISTER_CONTAINER_INSTANCE,
@@ -50,12 +59,17 @@ pub static MODEL: ServiceModel = ServiceModel {
         &DESCRIBE_TASK_DEFINITION,
         &DESCRIBE_TASKS,
         &DISCOVER_POLL_ENDPOINT,
+        &LIST_ACCOUNT_SETTINGS,
+        &LIST_ATTRIBUTES,
         &LIST_CLUSTERS,
         &LIST_CONTAINER_INSTANCES,
         &LIST_TAGS_FOR_RESOURCE,
         &LIST_TASK_DEFINITION_FAMILIES,
         &LIST_TASK_DEFINITIONS,
         &LIST_TASKS,
+        &PUT_ACCOUNT_SETTING,
+        &PUT_ACCOUNT_SETTING_DEFAULT,
+        &PUT_ATTRIBUTES,
         &REGISTER_CONTAINER_INSTANCE,
         &REGISTER_TASK_DEFINITION,
         &RUN_TASK,
@@ -65,6 +79,9 @@ pub static MODEL: ServiceModel = ServiceModel {
         &SUBMIT_TASK_STATE_CHANGE,
         &TAG_RESOURCE,
         &UNTAG_RESOURCE,
+        &UPDATE_CLUSTER,
+        &UPDATE_CLUSTER_SETTINGS,
+        &UPDATE_CONTAINER_AGENT,
         &UPDATE_CONTAINER_INSTANCES_STATE,
     ],
     not_built: &[
@@ -76,8 +93,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         "CreateGateway",
         "CreateService",
         "CreateTaskSet",
-        "DeleteAccountSetting",
-        "DeleteAttributes",
         "DeleteCapacityProvider",
         "DeleteDaemon",
         "DeleteDaemonTaskDefinition",
@@ -101,8 +116,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         "DisassociateGatewayFromCluster",
         "ExecuteCommand",
         "GetTaskProtection",
-        "ListAccountSettings",
-        "ListAttributes",
         "ListDaemonDeployments",
         "ListDaemonTaskDefinitions",
         "ListDaemons",
@@ -112,17 +125,11 @@ pub static MODEL: ServiceModel = ServiceModel {
         "ListServiceDeployments",
         "ListServices",
         "ListServicesByNamespace",
-        "PutAccountSetting",
-        "PutAccountSettingDefault",
-        "PutAttributes",
         "PutClusterCapacityProviders",
         "RegisterDaemonTaskDefinition",
         "StartTask",
         "StopServiceDeployment",
         "UpdateCapacityProvider",
-        "UpdateCluster",
-        "UpdateClusterSettings",
-        "UpdateContainerAgent",
         "UpdateDaemon",
         "UpdateExpressGatewayService",
         "UpdateGateway",
@@ -154,6 +161,60 @@ impl Operation for CreateCluster {
     const NAME: &'static str = "CreateCluster";
     fn model() -> &'static OperationModel {
         &CREATE_CLUSTER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_ACCOUNT_SETTING: OperationModel = OperationModel {
+    name: "DeleteAccountSetting",
+    input: &schemas::DELETE_ACCOUNT_SETTING_REQUEST,
+    output: &schemas::DELETE_ACCOUNT_SETTING_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteAccountSettingRequest::default()),
+    new_output: || Box::new(DeleteAccountSettingResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAccountSetting;
+
+impl Operation for DeleteAccountSetting {
+    type Input = DeleteAccountSettingRequest;
+    type Output = DeleteAccountSettingResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "DeleteAccountSetting";
+    fn model() -> &'static OperationModel {
+        &DELETE_ACCOUNT_SETTING
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_ATTRIBUTES: OperationModel = OperationModel {
+    name: "DeleteAttributes",
+    input: &schemas::DELETE_ATTRIBUTES_REQUEST,
+    output: &schemas::DELETE_ATTRIBUTES_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteAttributesRequest::default()),
+    new_output: || Box::new(DeleteAttributesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAttributes;
+
+impl Operation for DeleteAttributes {
+    type Input = DeleteAttributesRequest;
+    type Output = DeleteAttributesResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "DeleteAttributes";
+    fn model() -> &'static OperationModel {
+        &DELETE_ATTRIBUTES
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -403,6 +464,60 @@ impl Operation for DiscoverPollEndpoint {
     }
 }
 
+static LIST_ACCOUNT_SETTINGS: OperationModel = OperationModel {
+    name: "ListAccountSettings",
+    input: &schemas::LIST_ACCOUNT_SETTINGS_REQUEST,
+    output: &schemas::LIST_ACCOUNT_SETTINGS_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(ListAccountSettingsRequest::default()),
+    new_output: || Box::new(ListAccountSettingsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListAccountSettings;
+
+impl Operation for ListAccountSettings {
+    type Input = ListAccountSettingsRequest;
+    type Output = ListAccountSettingsResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "ListAccountSettings";
+    fn model() -> &'static OperationModel {
+        &LIST_ACCOUNT_SETTINGS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_ATTRIBUTES: OperationModel = OperationModel {
+    name: "ListAttributes",
+    input: &schemas::LIST_ATTRIBUTES_REQUEST,
+    output: &schemas::LIST_ATTRIBUTES_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(ListAttributesRequest::default()),
+    new_output: || Box::new(ListAttributesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListAttributes;
+
+impl Operation for ListAttributes {
+    type Input = ListAttributesRequest;
+    type Output = ListAttributesResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "ListAttributes";
+    fn model() -> &'static OperationModel {
+        &LIST_ATTRIBUTES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static LIST_CLUSTERS: OperationModel = OperationModel {
     name: "ListClusters",
     input: &schemas::LIST_CLUSTERS_REQUEST,
@@ -559,6 +674,87 @@ impl Operation for ListTasks {
     const NAME: &'static str = "ListTasks";
     fn model() -> &'static OperationModel {
         &LIST_TASKS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_ACCOUNT_SETTING: OperationModel = OperationModel {
+    name: "PutAccountSetting",
+    input: &schemas::PUT_ACCOUNT_SETTING_REQUEST,
+    output: &schemas::PUT_ACCOUNT_SETTING_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutAccountSettingRequest::default()),
+    new_output: || Box::new(PutAccountSettingResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutAccountSetting;
+
+impl Operation for PutAccountSetting {
+    type Input = PutAccountSettingRequest;
+    type Output = PutAccountSettingResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "PutAccountSetting";
+    fn model() -> &'static OperationModel {
+        &PUT_ACCOUNT_SETTING
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_ACCOUNT_SETTING_DEFAULT: OperationModel = OperationModel {
+    name: "PutAccountSettingDefault",
+    input: &schemas::PUT_ACCOUNT_SETTING_DEFAULT_REQUEST,
+    output: &schemas::PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutAccountSettingDefaultRequest::default()),
+    new_output: || Box::new(PutAccountSettingDefaultResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutAccountSettingDefault;
+
+impl Operation for PutAccountSettingDefault {
+    type Input = PutAccountSettingDefaultRequest;
+    type Output = PutAccountSettingDefaultResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "PutAccountSettingDefault";
+    fn model() -> &'static OperationModel {
+        &PUT_ACCOUNT_SETTING_DEFAULT
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_ATTRIBUTES: OperationModel = OperationModel {
+    name: "PutAttributes",
+    input: &schemas::PUT_ATTRIBUTES_REQUEST,
+    output: &schemas::PUT_ATTRIBUTES_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutAttributesRequest::default()),
+    new_output: || Box::new(PutAttributesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutAttributes;
+
+impl Operation for PutAttributes {
+    type Input = PutAttributesRequest;
+    type Output = PutAttributesResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "PutAttributes";
+    fn model() -> &'static OperationModel {
+        &PUT_ATTRIBUTES
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -802,6 +998,87 @@ impl Operation for UntagResource {
     const NAME: &'static str = "UntagResource";
     fn model() -> &'static OperationModel {
         &UNTAG_RESOURCE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_CLUSTER: OperationModel = OperationModel {
+    name: "UpdateCluster",
+    input: &schemas::UPDATE_CLUSTER_REQUEST,
+    output: &schemas::UPDATE_CLUSTER_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateClusterRequest::default()),
+    new_output: || Box::new(UpdateClusterResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateCluster;
+
+impl Operation for UpdateCluster {
+    type Input = UpdateClusterRequest;
+    type Output = UpdateClusterResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "UpdateCluster";
+    fn model() -> &'static OperationModel {
+        &UPDATE_CLUSTER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_CLUSTER_SETTINGS: OperationModel = OperationModel {
+    name: "UpdateClusterSettings",
+    input: &schemas::UPDATE_CLUSTER_SETTINGS_REQUEST,
+    output: &schemas::UPDATE_CLUSTER_SETTINGS_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateClusterSettingsRequest::default()),
+    new_output: || Box::new(UpdateClusterSettingsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateClusterSettings;
+
+impl Operation for UpdateClusterSettings {
+    type Input = UpdateClusterSettingsRequest;
+    type Output = UpdateClusterSettingsResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "UpdateClusterSettings";
+    fn model() -> &'static OperationModel {
+        &UPDATE_CLUSTER_SETTINGS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_CONTAINER_AGENT: OperationModel = OperationModel {
+    name: "UpdateContainerAgent",
+    input: &schemas::UPDATE_CONTAINER_AGENT_REQUEST,
+    output: &schemas::UPDATE_CONTAINER_AGENT_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateContainerAgentRequest::default()),
+    new_output: || Box::new(UpdateContainerAgentResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateContainerAgent;
+
+impl Operation for UpdateContainerAgent {
+    type Input = UpdateContainerAgentRequest;
+    type Output = UpdateContainerAgentResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "UpdateContainerAgent";
+    fn model() -> &'static OperationModel {
+        &UPDATE_CONTAINER_AGENT
     }
     fn service() -> &'static ServiceModel {
         &MODEL

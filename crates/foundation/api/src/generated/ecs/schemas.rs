@@ -61,6 +61,18 @@ static ATTRIBUTE_MEMBERS: [Member; 4] = [
 ];
 pub static ATTRIBUTE: Schema = Schema::structure("Attribute", &ATTRIBUTE_MEMBERS);
 
+static ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
+pub static ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION: Schema = Schema::structure(
+    "AttributeLimitExceededException",
+    &ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "AttributeLimitExceededException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
 pub static ATTRIBUTES: Schema = Schema::list("Attributes", Member::new("member", &ATTRIBUTE));
 
 static AWS_VPC_CONFIGURATION_MEMBERS: [Member; 3] = [
@@ -480,6 +492,36 @@ pub static CREATE_CLUSTER_REQUEST: Schema =
 static CREATE_CLUSTER_RESPONSE_MEMBERS: [Member; 1] = [Member::new("cluster", &CLUSTER)];
 pub static CREATE_CLUSTER_RESPONSE: Schema =
     Schema::structure("CreateClusterResponse", &CREATE_CLUSTER_RESPONSE_MEMBERS);
+
+static DELETE_ACCOUNT_SETTING_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("name", &SETTING_NAME).required(),
+    Member::new("principalArn", &STRING),
+];
+pub static DELETE_ACCOUNT_SETTING_REQUEST: Schema = Schema::structure(
+    "DeleteAccountSettingRequest",
+    &DELETE_ACCOUNT_SETTING_REQUEST_MEMBERS,
+);
+
+static DELETE_ACCOUNT_SETTING_RESPONSE_MEMBERS: [Member; 1] = [Member::new("setting", &SETTING)];
+pub static DELETE_ACCOUNT_SETTING_RESPONSE: Schema = Schema::structure(
+    "DeleteAccountSettingResponse",
+    &DELETE_ACCOUNT_SETTING_RESPONSE_MEMBERS,
+);
+
+static DELETE_ATTRIBUTES_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("attributes", &ATTRIBUTES).required(),
+    Member::new("cluster", &STRING),
+];
+pub static DELETE_ATTRIBUTES_REQUEST: Schema = Schema::structure(
+    "DeleteAttributesRequest",
+    &DELETE_ATTRIBUTES_REQUEST_MEMBERS,
+);
+
+static DELETE_ATTRIBUTES_RESPONSE_MEMBERS: [Member; 1] = [Member::new("attributes", &ATTRIBUTES)];
+pub static DELETE_ATTRIBUTES_RESPONSE: Schema = Schema::structure(
+    "DeleteAttributesResponse",
+    &DELETE_ATTRIBUTES_RESPONSE_MEMBERS,
+);
 
 static DELETE_CLUSTER_REQUEST_MEMBERS: [Member; 1] = [Member::new("cluster", &STRING).required()];
 pub static DELETE_CLUSTER_REQUEST: Schema =
@@ -969,6 +1011,46 @@ static LINUX_PARAMETERS_MEMBERS: [Member; 7] = [
 pub static LINUX_PARAMETERS: Schema =
     Schema::structure("LinuxParameters", &LINUX_PARAMETERS_MEMBERS);
 
+static LIST_ACCOUNT_SETTINGS_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("effectiveSettings", &BOOLEAN),
+    Member::new("maxResults", &INTEGER),
+    Member::new("name", &SETTING_NAME),
+    Member::new("nextToken", &STRING),
+    Member::new("principalArn", &STRING),
+    Member::new("value", &STRING),
+];
+pub static LIST_ACCOUNT_SETTINGS_REQUEST: Schema = Schema::structure(
+    "ListAccountSettingsRequest",
+    &LIST_ACCOUNT_SETTINGS_REQUEST_MEMBERS,
+);
+
+static LIST_ACCOUNT_SETTINGS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &STRING),
+    Member::new("settings", &SETTINGS),
+];
+pub static LIST_ACCOUNT_SETTINGS_RESPONSE: Schema = Schema::structure(
+    "ListAccountSettingsResponse",
+    &LIST_ACCOUNT_SETTINGS_RESPONSE_MEMBERS,
+);
+
+static LIST_ATTRIBUTES_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("attributeName", &STRING),
+    Member::new("attributeValue", &STRING),
+    Member::new("cluster", &STRING),
+    Member::new("maxResults", &BOXED_INTEGER),
+    Member::new("nextToken", &STRING),
+    Member::new("targetType", &TARGET_TYPE).required(),
+];
+pub static LIST_ATTRIBUTES_REQUEST: Schema =
+    Schema::structure("ListAttributesRequest", &LIST_ATTRIBUTES_REQUEST_MEMBERS);
+
+static LIST_ATTRIBUTES_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("attributes", &ATTRIBUTES),
+    Member::new("nextToken", &STRING),
+];
+pub static LIST_ATTRIBUTES_RESPONSE: Schema =
+    Schema::structure("ListAttributesResponse", &LIST_ATTRIBUTES_RESPONSE_MEMBERS);
+
 static LIST_CLUSTERS_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("maxResults", &BOXED_INTEGER),
     Member::new("nextToken", &STRING),
@@ -1137,6 +1219,18 @@ pub static MANAGED_STORAGE_CONFIGURATION: Schema = Schema::structure(
     &MANAGED_STORAGE_CONFIGURATION_MEMBERS,
 );
 
+static MISSING_VERSION_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
+pub static MISSING_VERSION_EXCEPTION: Schema = Schema::structure(
+    "MissingVersionException",
+    &MISSING_VERSION_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "MissingVersionException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
 static MOUNT_POINT_MEMBERS: [Member; 3] = [
     Member::new("containerPath", &STRING),
     Member::new("readOnly", &BOXED_BOOLEAN),
@@ -1194,6 +1288,18 @@ pub static NETWORK_MODE: Schema = Schema::enumeration("NetworkMode", enums::Netw
 
 pub static NEURON_DEVICE_IDS: Schema =
     Schema::list("NeuronDeviceIds", Member::new("member", &STRING));
+
+static NO_UPDATE_AVAILABLE_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
+pub static NO_UPDATE_AVAILABLE_EXCEPTION: Schema = Schema::structure(
+    "NoUpdateAvailableException",
+    &NO_UPDATE_AVAILABLE_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "NoUpdateAvailableException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
 
 static NVIDIA_MPS_ALLOCATION_MEMBERS: [Member; 2] = [
     Member::new(
@@ -1320,6 +1426,49 @@ pub static PROXY_CONFIGURATION_TYPE: Schema = Schema::enumeration(
     "ProxyConfigurationType",
     enums::ProxyConfigurationType::VALUES,
 );
+
+static PUT_ACCOUNT_SETTING_DEFAULT_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("name", &SETTING_NAME).required(),
+    Member::new("value", &STRING).required(),
+];
+pub static PUT_ACCOUNT_SETTING_DEFAULT_REQUEST: Schema = Schema::structure(
+    "PutAccountSettingDefaultRequest",
+    &PUT_ACCOUNT_SETTING_DEFAULT_REQUEST_MEMBERS,
+);
+
+static PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("setting", &SETTING)];
+pub static PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE: Schema = Schema::structure(
+    "PutAccountSettingDefaultResponse",
+    &PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE_MEMBERS,
+);
+
+static PUT_ACCOUNT_SETTING_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("name", &SETTING_NAME).required(),
+    Member::new("principalArn", &STRING),
+    Member::new("value", &STRING).required(),
+];
+pub static PUT_ACCOUNT_SETTING_REQUEST: Schema = Schema::structure(
+    "PutAccountSettingRequest",
+    &PUT_ACCOUNT_SETTING_REQUEST_MEMBERS,
+);
+
+static PUT_ACCOUNT_SETTING_RESPONSE_MEMBERS: [Member; 1] = [Member::new("setting", &SETTING)];
+pub static PUT_ACCOUNT_SETTING_RESPONSE: Schema = Schema::structure(
+    "PutAccountSettingResponse",
+    &PUT_ACCOUNT_SETTING_RESPONSE_MEMBERS,
+);
+
+static PUT_ATTRIBUTES_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("attributes", &ATTRIBUTES).required(),
+    Member::new("cluster", &STRING),
+];
+pub static PUT_ATTRIBUTES_REQUEST: Schema =
+    Schema::structure("PutAttributesRequest", &PUT_ATTRIBUTES_REQUEST_MEMBERS);
+
+static PUT_ATTRIBUTES_RESPONSE_MEMBERS: [Member; 1] = [Member::new("attributes", &ATTRIBUTES)];
+pub static PUT_ATTRIBUTES_RESPONSE: Schema =
+    Schema::structure("PutAttributesResponse", &PUT_ATTRIBUTES_RESPONSE_MEMBERS);
 
 static REGISTER_CONTAINER_INSTANCE_REQUEST_MEMBERS: [Member; 10] = [
     Member::new("attributes", &ATTRIBUTES),
@@ -1515,6 +1664,20 @@ pub static SERVICE_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static SETTING_MEMBERS: [Member; 4] = [
+    Member::new("name", &SETTING_NAME),
+    Member::new("principalArn", &STRING),
+    Member::new("type", &SETTING_TYPE),
+    Member::new("value", &STRING),
+];
+pub static SETTING: Schema = Schema::structure("Setting", &SETTING_MEMBERS);
+
+pub static SETTING_NAME: Schema = Schema::enumeration("SettingName", enums::SettingName::VALUES);
+
+pub static SETTING_TYPE: Schema = Schema::enumeration("SettingType", enums::SettingType::VALUES);
+
+pub static SETTINGS: Schema = Schema::list("Settings", Member::new("member", &SETTING));
+
 static SHARING_STRATEGY_MEMBERS: [Member; 1] = [Member::new("nvidiaMps", &NVIDIA_MPS_ALLOCATION)];
 pub static SHARING_STRATEGY: Schema = Schema::union("SharingStrategy", &SHARING_STRATEGY_MEMBERS);
 
@@ -1644,6 +1807,18 @@ pub static TAG_VALUE: Schema = Schema::scalar("TagValue", Kind::String)
 
 pub static TAGS: Schema =
     Schema::list("Tags", Member::new("member", &TAG)).limited(Some(0), Some(50));
+
+static TARGET_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
+pub static TARGET_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "TargetNotFoundException",
+    &TARGET_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "TargetNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
 
 pub static TARGET_TYPE: Schema = Schema::enumeration("TargetType", enums::TargetType::VALUES);
 
@@ -1908,6 +2083,53 @@ pub static UNTAG_RESOURCE_REQUEST: Schema =
 static UNTAG_RESOURCE_RESPONSE_MEMBERS: [Member; 0] = [];
 pub static UNTAG_RESOURCE_RESPONSE: Schema =
     Schema::structure("UntagResourceResponse", &UNTAG_RESOURCE_RESPONSE_MEMBERS);
+
+static UPDATE_CLUSTER_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("cluster", &STRING).required(),
+    Member::new("configuration", &CLUSTER_CONFIGURATION),
+    Member::new(
+        "serviceConnectDefaults",
+        &CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST,
+    ),
+    Member::new("settings", &CLUSTER_SETTINGS),
+];
+pub static UPDATE_CLUSTER_REQUEST: Schema =
+    Schema::structure("UpdateClusterRequest", &UPDATE_CLUSTER_REQUEST_MEMBERS);
+
+static UPDATE_CLUSTER_RESPONSE_MEMBERS: [Member; 1] = [Member::new("cluster", &CLUSTER)];
+pub static UPDATE_CLUSTER_RESPONSE: Schema =
+    Schema::structure("UpdateClusterResponse", &UPDATE_CLUSTER_RESPONSE_MEMBERS);
+
+static UPDATE_CLUSTER_SETTINGS_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("cluster", &STRING).required(),
+    Member::new("settings", &CLUSTER_SETTINGS).required(),
+];
+pub static UPDATE_CLUSTER_SETTINGS_REQUEST: Schema = Schema::structure(
+    "UpdateClusterSettingsRequest",
+    &UPDATE_CLUSTER_SETTINGS_REQUEST_MEMBERS,
+);
+
+static UPDATE_CLUSTER_SETTINGS_RESPONSE_MEMBERS: [Member; 1] = [Member::new("cluster", &CLUSTER)];
+pub static UPDATE_CLUSTER_SETTINGS_RESPONSE: Schema = Schema::structure(
+    "UpdateClusterSettingsResponse",
+    &UPDATE_CLUSTER_SETTINGS_RESPONSE_MEMBERS,
+);
+
+static UPDATE_CONTAINER_AGENT_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("cluster", &STRING),
+    Member::new("containerInstance", &STRING).required(),
+];
+pub static UPDATE_CONTAINER_AGENT_REQUEST: Schema = Schema::structure(
+    "UpdateContainerAgentRequest",
+    &UPDATE_CONTAINER_AGENT_REQUEST_MEMBERS,
+);
+
+static UPDATE_CONTAINER_AGENT_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("containerInstance", &CONTAINER_INSTANCE)];
+pub static UPDATE_CONTAINER_AGENT_RESPONSE: Schema = Schema::structure(
+    "UpdateContainerAgentResponse",
+    &UPDATE_CONTAINER_AGENT_RESPONSE_MEMBERS,
+);
 
 static UPDATE_CONTAINER_INSTANCES_STATE_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("cluster", &STRING),

@@ -7,24 +7,31 @@ use async_trait::async_trait;
 use super::errors::EcsError;
 use super::operations::MODEL;
 use super::types::{
-    CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest, DeleteClusterResponse,
-    DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse,
-    DeregisterContainerInstanceRequest, DeregisterContainerInstanceResponse,
-    DeregisterTaskDefinitionRequest, DeregisterTaskDefinitionResponse, DescribeClustersRequest,
-    DescribeClustersResponse, DescribeContainerInstancesRequest,
-    DescribeContainerInstancesResponse, DescribeTaskDefinitionRequest,
-    DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse,
-    DiscoverPollEndpointRequest, DiscoverPollEndpointResponse, ListClustersRequest,
-    ListClustersResponse, ListContainerInstancesRequest, ListContainerInstancesResponse,
-    ListTagsForResourceRequest, ListTagsForResourceResponse, ListTaskDefinitionFamiliesRequest,
+    CreateClusterRequest, CreateClusterResponse, DeleteAccountSettingRequest,
+    DeleteAccountSettingResponse, DeleteAttributesRequest, DeleteAttributesResponse,
+    DeleteClusterRequest, DeleteClusterResponse, DeleteTaskDefinitionsRequest,
+    DeleteTaskDefinitionsResponse, DeregisterContainerInstanceRequest,
+    DeregisterContainerInstanceResponse, DeregisterTaskDefinitionRequest,
+    DeregisterTaskDefinitionResponse, DescribeClustersRequest, DescribeClustersResponse,
+    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
+    DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest,
+    DescribeTasksResponse, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
+    ListAccountSettingsRequest, ListAccountSettingsResponse, ListAttributesRequest,
+    ListAttributesResponse, ListClustersRequest, ListClustersResponse,
+    ListContainerInstancesRequest, ListContainerInstancesResponse, ListTagsForResourceRequest,
+    ListTagsForResourceResponse, ListTaskDefinitionFamiliesRequest,
     ListTaskDefinitionFamiliesResponse, ListTaskDefinitionsRequest, ListTaskDefinitionsResponse,
-    ListTasksRequest, ListTasksResponse, RegisterContainerInstanceRequest,
+    ListTasksRequest, ListTasksResponse, PutAccountSettingDefaultRequest,
+    PutAccountSettingDefaultResponse, PutAccountSettingRequest, PutAccountSettingResponse,
+    PutAttributesRequest, PutAttributesResponse, RegisterContainerInstanceRequest,
     RegisterContainerInstanceResponse, RegisterTaskDefinitionRequest,
     RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest,
     StopTaskResponse, SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse,
     SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
     SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse, TagResourceRequest,
-    TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
+    TagResourceResponse, UntagResourceRequest, UntagResourceResponse, UpdateClusterRequest,
+    UpdateClusterResponse, UpdateClusterSettingsRequest, UpdateClusterSettingsResponse,
+    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
     UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
 };
 use crate::context::RequestContext;
@@ -39,6 +46,18 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: CreateClusterRequest,
     ) -> Result<CreateClusterResponse, EcsError>;
+
+    async fn delete_account_setting(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteAccountSettingRequest,
+    ) -> Result<DeleteAccountSettingResponse, EcsError>;
+
+    async fn delete_attributes(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteAttributesRequest,
+    ) -> Result<DeleteAttributesResponse, EcsError>;
 
     async fn delete_cluster(
         &self,
@@ -94,6 +113,18 @@ pub trait Ecs: Send + Sync {
         input: DiscoverPollEndpointRequest,
     ) -> Result<DiscoverPollEndpointResponse, EcsError>;
 
+    async fn list_account_settings(
+        &self,
+        ctx: &RequestContext,
+        input: ListAccountSettingsRequest,
+    ) -> Result<ListAccountSettingsResponse, EcsError>;
+
+    async fn list_attributes(
+        &self,
+        ctx: &RequestContext,
+        input: ListAttributesRequest,
+    ) -> Result<ListAttributesResponse, EcsError>;
+
     async fn list_clusters(
         &self,
         ctx: &RequestContext,
@@ -129,6 +160,24 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: ListTasksRequest,
     ) -> Result<ListTasksResponse, EcsError>;
+
+    async fn put_account_setting(
+        &self,
+        ctx: &RequestContext,
+        input: PutAccountSettingRequest,
+    ) -> Result<PutAccountSettingResponse, EcsError>;
+
+    async fn put_account_setting_default(
+        &self,
+        ctx: &RequestContext,
+        input: PutAccountSettingDefaultRequest,
+    ) -> Result<PutAccountSettingDefaultResponse, EcsError>;
+
+    async fn put_attributes(
+        &self,
+        ctx: &RequestContext,
+        input: PutAttributesRequest,
+    ) -> Result<PutAttributesResponse, EcsError>;
 
     async fn register_container_instance(
         &self,
@@ -184,6 +233,24 @@ pub trait Ecs: Send + Sync {
         input: UntagResourceRequest,
     ) -> Result<UntagResourceResponse, EcsError>;
 
+    async fn update_cluster(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateClusterRequest,
+    ) -> Result<UpdateClusterResponse, EcsError>;
+
+    async fn update_cluster_settings(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateClusterSettingsRequest,
+    ) -> Result<UpdateClusterSettingsResponse, EcsError>;
+
+    async fn update_container_agent(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateContainerAgentRequest,
+    ) -> Result<UpdateContainerAgentResponse, EcsError>;
+
     async fn update_container_instances_state(
         &self,
         ctx: &RequestContext,
@@ -209,99 +276,135 @@ impl Dispatch for Table {
             0 => {
                 Box::pin(async move { answer(self.0.create_cluster(ctx, downcast(input)?).await) })
             }
-            1 => {
+            1 => Box::pin(async move {
+                answer(self.0.delete_account_setting(ctx, downcast(input)?).await)
+            }),
+            2 => Box::pin(
+                async move { answer(self.0.delete_attributes(ctx, downcast(input)?).await) },
+            ),
+            3 => {
                 Box::pin(async move { answer(self.0.delete_cluster(ctx, downcast(input)?).await) })
             }
-            2 => Box::pin(async move {
+            4 => Box::pin(async move {
                 answer(self.0.delete_task_definitions(ctx, downcast(input)?).await)
             }),
-            3 => Box::pin(async move {
+            5 => Box::pin(async move {
                 answer(
                     self.0
                         .deregister_container_instance(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            4 => Box::pin(async move {
+            6 => Box::pin(async move {
                 answer(
                     self.0
                         .deregister_task_definition(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            5 => Box::pin(
+            7 => Box::pin(
                 async move { answer(self.0.describe_clusters(ctx, downcast(input)?).await) },
             ),
-            6 => Box::pin(async move {
+            8 => Box::pin(async move {
                 answer(
                     self.0
                         .describe_container_instances(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            7 => Box::pin(async move {
+            9 => Box::pin(async move {
                 answer(self.0.describe_task_definition(ctx, downcast(input)?).await)
             }),
-            8 => {
+            10 => {
                 Box::pin(async move { answer(self.0.describe_tasks(ctx, downcast(input)?).await) })
             }
-            9 => Box::pin(async move {
+            11 => Box::pin(async move {
                 answer(self.0.discover_poll_endpoint(ctx, downcast(input)?).await)
             }),
-            10 => {
+            12 => Box::pin(async move {
+                answer(self.0.list_account_settings(ctx, downcast(input)?).await)
+            }),
+            13 => {
+                Box::pin(async move { answer(self.0.list_attributes(ctx, downcast(input)?).await) })
+            }
+            14 => {
                 Box::pin(async move { answer(self.0.list_clusters(ctx, downcast(input)?).await) })
             }
-            11 => Box::pin(async move {
+            15 => Box::pin(async move {
                 answer(self.0.list_container_instances(ctx, downcast(input)?).await)
             }),
-            12 => Box::pin(async move {
+            16 => Box::pin(async move {
                 answer(self.0.list_tags_for_resource(ctx, downcast(input)?).await)
             }),
-            13 => Box::pin(async move {
+            17 => Box::pin(async move {
                 answer(
                     self.0
                         .list_task_definition_families(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            14 => Box::pin(async move {
+            18 => Box::pin(async move {
                 answer(self.0.list_task_definitions(ctx, downcast(input)?).await)
             }),
-            15 => Box::pin(async move { answer(self.0.list_tasks(ctx, downcast(input)?).await) }),
-            16 => Box::pin(async move {
+            19 => Box::pin(async move { answer(self.0.list_tasks(ctx, downcast(input)?).await) }),
+            20 => {
+                Box::pin(
+                    async move { answer(self.0.put_account_setting(ctx, downcast(input)?).await) },
+                )
+            }
+            21 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_account_setting_default(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            22 => {
+                Box::pin(async move { answer(self.0.put_attributes(ctx, downcast(input)?).await) })
+            }
+            23 => Box::pin(async move {
                 answer(
                     self.0
                         .register_container_instance(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            17 => Box::pin(async move {
+            24 => Box::pin(async move {
                 answer(self.0.register_task_definition(ctx, downcast(input)?).await)
             }),
-            18 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
-            19 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
-            20 => Box::pin(async move {
+            25 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
+            26 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
+            27 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_attachment_state_changes(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            21 => Box::pin(async move {
+            28 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_container_state_change(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            22 => Box::pin(async move {
+            29 => Box::pin(async move {
                 answer(self.0.submit_task_state_change(ctx, downcast(input)?).await)
             }),
-            23 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
-            24 => {
+            30 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
+            31 => {
                 Box::pin(async move { answer(self.0.untag_resource(ctx, downcast(input)?).await) })
             }
-            25 => Box::pin(async move {
+            32 => {
+                Box::pin(async move { answer(self.0.update_cluster(ctx, downcast(input)?).await) })
+            }
+            33 => Box::pin(async move {
+                answer(self.0.update_cluster_settings(ctx, downcast(input)?).await)
+            }),
+            34 => Box::pin(async move {
+                answer(self.0.update_container_agent(ctx, downcast(input)?).await)
+            }),
+            35 => Box::pin(async move {
                 answer(
                     self.0
                         .update_container_instances_state(ctx, downcast(input)?)

@@ -67,6 +67,17 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AttributeLimitExceededException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    AttributeLimitExceededException,
+    schemas::ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AwsVpcConfiguration {
     pub assign_public_ip: Option<AssignPublicIp>,
     pub security_groups: Option<Vec<String>>,
@@ -575,6 +586,54 @@ structure_impls!(
     CreateClusterResponse,
     schemas::CREATE_CLUSTER_RESPONSE,
     0 = cluster
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteAccountSettingRequest {
+    pub name: SettingName,
+    pub principal_arn: Option<String>,
+}
+
+structure_impls!(
+    DeleteAccountSettingRequest,
+    schemas::DELETE_ACCOUNT_SETTING_REQUEST,
+    0 = name,
+    1 = principal_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteAccountSettingResponse {
+    pub setting: Option<Setting>,
+}
+
+structure_impls!(
+    DeleteAccountSettingResponse,
+    schemas::DELETE_ACCOUNT_SETTING_RESPONSE,
+    0 = setting
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteAttributesRequest {
+    pub attributes: Vec<Attribute>,
+    pub cluster: Option<String>,
+}
+
+structure_impls!(
+    DeleteAttributesRequest,
+    schemas::DELETE_ATTRIBUTES_REQUEST,
+    0 = attributes,
+    1 = cluster
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteAttributesResponse {
+    pub attributes: Option<Vec<Attribute>>,
+}
+
+structure_impls!(
+    DeleteAttributesResponse,
+    schemas::DELETE_ATTRIBUTES_RESPONSE,
+    0 = attributes
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1165,6 +1224,74 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListAccountSettingsRequest {
+    pub effective_settings: Option<bool>,
+    pub max_results: Option<i32>,
+    pub name: Option<SettingName>,
+    pub next_token: Option<String>,
+    pub principal_arn: Option<String>,
+    pub value: Option<String>,
+}
+
+structure_impls!(
+    ListAccountSettingsRequest,
+    schemas::LIST_ACCOUNT_SETTINGS_REQUEST,
+    0 = effective_settings,
+    1 = max_results,
+    2 = name,
+    3 = next_token,
+    4 = principal_arn,
+    5 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListAccountSettingsResponse {
+    pub next_token: Option<String>,
+    pub settings: Option<Vec<Setting>>,
+}
+
+structure_impls!(
+    ListAccountSettingsResponse,
+    schemas::LIST_ACCOUNT_SETTINGS_RESPONSE,
+    0 = next_token,
+    1 = settings
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListAttributesRequest {
+    pub attribute_name: Option<String>,
+    pub attribute_value: Option<String>,
+    pub cluster: Option<String>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub target_type: TargetType,
+}
+
+structure_impls!(
+    ListAttributesRequest,
+    schemas::LIST_ATTRIBUTES_REQUEST,
+    0 = attribute_name,
+    1 = attribute_value,
+    2 = cluster,
+    3 = max_results,
+    4 = next_token,
+    5 = target_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListAttributesResponse {
+    pub attributes: Option<Vec<Attribute>>,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    ListAttributesResponse,
+    schemas::LIST_ATTRIBUTES_RESPONSE,
+    0 = attributes,
+    1 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListClustersRequest {
     pub max_results: Option<i32>,
     pub next_token: Option<String>,
@@ -1411,6 +1538,17 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct MissingVersionException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    MissingVersionException,
+    schemas::MISSING_VERSION_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct MountPoint {
     pub container_path: Option<String>,
     pub read_only: Option<bool>,
@@ -1481,6 +1619,17 @@ structure_impls!(
     0 = attachment_id,
     1 = ipv6_address,
     2 = private_ipv4_address
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NoUpdateAvailableException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    NoUpdateAvailableException,
+    schemas::NO_UPDATE_AVAILABLE_EXCEPTION,
+    0 = message
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1586,6 +1735,80 @@ structure_impls!(
     0 = container_name,
     1 = properties,
     2 = r#type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingDefaultRequest {
+    pub name: SettingName,
+    pub value: String,
+}
+
+structure_impls!(
+    PutAccountSettingDefaultRequest,
+    schemas::PUT_ACCOUNT_SETTING_DEFAULT_REQUEST,
+    0 = name,
+    1 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingDefaultResponse {
+    pub setting: Option<Setting>,
+}
+
+structure_impls!(
+    PutAccountSettingDefaultResponse,
+    schemas::PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE,
+    0 = setting
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingRequest {
+    pub name: SettingName,
+    pub principal_arn: Option<String>,
+    pub value: String,
+}
+
+structure_impls!(
+    PutAccountSettingRequest,
+    schemas::PUT_ACCOUNT_SETTING_REQUEST,
+    0 = name,
+    1 = principal_arn,
+    2 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingResponse {
+    pub setting: Option<Setting>,
+}
+
+structure_impls!(
+    PutAccountSettingResponse,
+    schemas::PUT_ACCOUNT_SETTING_RESPONSE,
+    0 = setting
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAttributesRequest {
+    pub attributes: Vec<Attribute>,
+    pub cluster: Option<String>,
+}
+
+structure_impls!(
+    PutAttributesRequest,
+    schemas::PUT_ATTRIBUTES_REQUEST,
+    0 = attributes,
+    1 = cluster
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAttributesResponse {
+    pub attributes: Option<Vec<Attribute>>,
+}
+
+structure_impls!(
+    PutAttributesResponse,
+    schemas::PUT_ATTRIBUTES_RESPONSE,
+    0 = attributes
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1863,6 +2086,23 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Setting {
+    pub name: Option<SettingName>,
+    pub principal_arn: Option<String>,
+    pub r#type: Option<SettingType>,
+    pub value: Option<String>,
+}
+
+structure_impls!(
+    Setting,
+    schemas::SETTING,
+    0 = name,
+    1 = principal_arn,
+    2 = r#type,
+    3 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct SharingStrategy {
     pub nvidia_mps: Option<NvidiaMpsAllocation>,
 }
@@ -2029,6 +2269,17 @@ structure_impls!(
 pub struct TagResourceResponse {}
 
 structure_impls!(TagResourceResponse, schemas::TAG_RESOURCE_RESPONSE);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TargetNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    TargetNotFoundException,
+    schemas::TARGET_NOT_FOUND_EXCEPTION,
+    0 = message
+);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Task {
@@ -2368,6 +2619,82 @@ structure_impls!(
 pub struct UntagResourceResponse {}
 
 structure_impls!(UntagResourceResponse, schemas::UNTAG_RESOURCE_RESPONSE);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateClusterRequest {
+    pub cluster: String,
+    pub configuration: Option<ClusterConfiguration>,
+    pub service_connect_defaults: Option<ClusterServiceConnectDefaultsRequest>,
+    pub settings: Option<Vec<ClusterSetting>>,
+}
+
+structure_impls!(
+    UpdateClusterRequest,
+    schemas::UPDATE_CLUSTER_REQUEST,
+    0 = cluster,
+    1 = configuration,
+    2 = service_connect_defaults,
+    3 = settings
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateClusterResponse {
+    pub cluster: Option<Cluster>,
+}
+
+structure_impls!(
+    UpdateClusterResponse,
+    schemas::UPDATE_CLUSTER_RESPONSE,
+    0 = cluster
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateClusterSettingsRequest {
+    pub cluster: String,
+    pub settings: Vec<ClusterSetting>,
+}
+
+structure_impls!(
+    UpdateClusterSettingsRequest,
+    schemas::UPDATE_CLUSTER_SETTINGS_REQUEST,
+    0 = cluster,
+    1 = settings
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateClusterSettingsResponse {
+    pub cluster: Option<Cluster>,
+}
+
+structure_impls!(
+    UpdateClusterSettingsResponse,
+    schemas::UPDATE_CLUSTER_SETTINGS_RESPONSE,
+    0 = cluster
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateContainerAgentRequest {
+    pub cluster: Option<String>,
+    pub container_instance: String,
+}
+
+structure_impls!(
+    UpdateContainerAgentRequest,
+    schemas::UPDATE_CONTAINER_AGENT_REQUEST,
+    0 = cluster,
+    1 = container_instance
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateContainerAgentResponse {
+    pub container_instance: Option<ContainerInstance>,
+}
+
+structure_impls!(
+    UpdateContainerAgentResponse,
+    schemas::UPDATE_CONTAINER_AGENT_RESPONSE,
+    0 = container_instance
+);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateContainerInstancesStateRequest {
