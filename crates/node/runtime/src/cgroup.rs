@@ -4,6 +4,10 @@
 //! else's is read, killed or removed. libcontainer makes a container's cgroup; everything after that
 //! is done here, by the shim while it lives and by the agent when it does not.
 
+pub(crate) mod layout;
+pub(crate) mod limits;
+pub(crate) mod usage;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,25 +15,11 @@ use std::path::{Path, PathBuf};
 use gantry_env::Env;
 use rustix::process::{Pid, Signal, kill_process};
 
-const ROOT: &str = "/sys/fs/cgroup";
+use layout::{Layout, Version};
 
 /// Where the hierarchies are mounted: one on v2, one a controller on v1, both on a hybrid host.
 pub(crate) fn hierarchies() -> Vec<PathBuf> {
-    let root = Path::new(ROOT);
-    if root.join("cgroup.controllers").exists() {
-        return vec![root.to_owned()];
-    }
-    let Ok(entries) = fs::read_dir(root) else {
-        return Vec::new();
-    };
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        // `cpu` and `cpuacct` may be links to one mounted together: once is enough.
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
-    found
+    Layout::of_this_machine().hierarchies()
 }
 
 /// The folders of a cgroup that exist, one a hierarchy.
@@ -105,18 +95,18 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// How often the kernel has killed in this cgroup for want of memory.
+/// How often the kernel has killed in this cgroup for want of memory, whichever limit was reached.
 pub(crate) fn oom_kills(cgroup: &str) -> u64 {
-    let below = cgroup.trim_start_matches('/');
-    let v2 = Path::new(ROOT).join(below).join("memory.events");
-    let v1 = Path::new(ROOT)
-        .join("memory")
-        .join(below)
-        .join("memory.oom_control");
-    let Ok(text) = fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2)) else {
+    let Some(memory) = Layout::of_this_machine().controller("memory") else {
         return 0;
     };
-    text.lines()
+    let file = memory.folder(cgroup).join(match memory.version {
+        Version::V1 => "memory.oom_control",
+        Version::V2 => "memory.events",
+    });
+    fs::read_to_string(file)
+        .unwrap_or_default()
+        .lines()
         .filter_map(|line| line.strip_prefix("oom_kill "))
         .find_map(|count| count.trim().parse().ok())
         .unwrap_or(0)

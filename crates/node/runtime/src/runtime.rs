@@ -15,7 +15,7 @@ use gantry_env::{Env, Timestamp};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::cgroup;
+use crate::cgroup::{self, layout::Layout};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::event::{Exit, RuntimeEvent};
 use crate::image::{ImageReference, ImageStore, PulledImage, RegistryAccess};
@@ -28,6 +28,7 @@ use crate::state::{
     TASK_FILE, TaskFile, container_dir, is_alive, read_json, task_cgroup, task_dir, tasks_dir,
     write_json,
 };
+use crate::stats::ContainerStats;
 use crate::task::TaskConnection;
 
 /// How a shim is started: `exe args… <the shim's own arguments>`. Its `main` hands what follows
@@ -168,9 +169,27 @@ impl Runtime {
             spec: spec.clone(),
         };
         write_json(&dir.join(TASK_FILE), &file, Durability::Process).map_err(failed)?;
+        if !spec.limits.is_none()
+            && let Err(error) = self.set_limits(&spec).await
+        {
+            // Nothing of the task has begun, so nothing of it stays.
+            let _ = cgroup::remove(&task_cgroup(self.installation(), &spec.id));
+            let _ = std::fs::remove_dir_all(&dir);
+            return Err(error);
+        }
         let stream = self.start_shim(&dir).map_err(failed)?;
         let connection = self.connect(&spec, dir, stream);
         Ok(self.keep(spec, connection))
+    }
+
+    async fn set_limits(&self, spec: &TaskSpec) -> Result<(), RuntimeError> {
+        let (group, limits) = (task_cgroup(self.installation(), &spec.id), spec.limits);
+        tokio::task::spawn_blocking(move || {
+            cgroup::limits::set(&Layout::of_this_machine(), &group, &limits)
+        })
+        .await
+        .map_err(|error| RuntimeError::runtime(error.to_string()))?
+        .map_err(|error| RuntimeError::create(format!("the task's limits: {error}")))
     }
 
     pub fn task(&self, task: &TaskId) -> Option<TaskHandle> {
@@ -466,6 +485,34 @@ impl TaskHandle {
             lock(&runtime.tasks).remove(&self.spec.id);
         }
         Ok(())
+    }
+
+    /// What a running container has used so far. No shim is asked.
+    pub async fn stats(&self, container: &ContainerName) -> Result<ContainerStats, RuntimeError> {
+        let cgroup = format!("{}/{container}", self.connection.cgroup());
+        self.read_stats(cgroup, format!("the container {container}"))
+            .await
+    }
+
+    /// What all containers of the task have used together.
+    pub async fn task_stats(&self) -> Result<ContainerStats, RuntimeError> {
+        self.read_stats(self.connection.cgroup().to_owned(), "the task".to_owned())
+            .await
+    }
+
+    async fn read_stats(
+        &self,
+        cgroup: String,
+        whose: String,
+    ) -> Result<ContainerStats, RuntimeError> {
+        let at = self.env.now();
+        let failed = |why: String| RuntimeError::new(ErrorKind::CannotInspectContainer, why);
+        tokio::task::spawn_blocking(move || {
+            cgroup::usage::read(&Layout::of_this_machine(), &cgroup, at)
+        })
+        .await
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|_| failed(format!("{whose} is not running")))
     }
 
     /// Reads the container's spool from an offset that a record ended at (0: from the start).

@@ -25,7 +25,7 @@ pub struct CpuStats {
     pub system_ns: u64,
     /// One a processor; empty on cgroup v2, which does not count it.
     pub per_cpu_ns: Vec<u64>,
-    /// What all processors of the machine have worked since it booted.
+    /// The time of all processors of the machine since it booted, what they idled included, as Docker counts it.
     pub machine_ns: u64,
     pub online_cpus: u32,
     /// Periods in which a hard limit was in force, those in which it was reached, and the time lost by it.

@@ -7,6 +7,7 @@ mod kills;
 #[allow(dead_code, reason = "shared with the tests of images")]
 #[path = "../images/layers.rs"]
 mod layers;
+mod limits;
 mod output;
 #[allow(dead_code, reason = "shared with the tests of images")]
 #[path = "../images/registry.rs"]
@@ -47,7 +48,7 @@ fn busybox() -> ImageBuilder {
     );
     for name in [
         "sh", "cat", "id", "env", "pwd", "grep", "sleep", "tail", "unshare", "true", "touch",
-        "mount", "hostname",
+        "mount", "hostname", "head", "tty", "stty", "kill", "ps",
     ] {
         image.symlink(&format!("bin/{name}"), "busybox");
     }
@@ -110,9 +111,12 @@ impl Fixture {
     }
 
     async fn task_in(&self, network: NetworkMode) -> TaskHandle {
-        let id = TaskId::from_random(self.env.entropy.bytes16());
-        let spec = TaskSpec::new(id, network);
+        let spec = self.task_spec(network);
         self.runtime.create_task(spec).await.unwrap()
+    }
+
+    fn task_spec(&self, network: NetworkMode) -> TaskSpec {
+        TaskSpec::new(TaskId::from_random(self.env.entropy.bytes16()), network)
     }
 
     /// A container that runs a script, with its output kept.
