@@ -5,6 +5,8 @@
 //! memory is given back. Mounts are made in that process's mount namespace: they end with the container.
 //! What it leaves to others: watching the process that it started (`shim`).
 
+mod capabilities;
+mod confinement;
 mod oci;
 mod program;
 mod root;
@@ -22,6 +24,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::default::get_executor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
+use self::confinement::Confinement;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::spec::NetworkMode;
 use crate::state::ContainerFile;
@@ -57,6 +60,7 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         give_output_to(user.uid, &stdio)?;
     }
 
+    let confinement = Confinement::of(&file.spec)?;
     let spec = oci::spec(file, dir, &rootfs, &process, &user)?;
     spec.save(dir.join("config.json"))
         .map_err(|error| cannot_create("writing the container's configuration", error))?;
@@ -66,6 +70,7 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
     let (mut reasons, reason) = std::io::pipe().map_err(|error| cannot_create("a pipe", error))?;
     let executor = ExecOrSay {
         reason: std::rc::Rc::new(reason),
+        confinement,
     };
     let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
         .with_root_path(dir.join(LIBCONTAINER_STATE))
@@ -108,6 +113,7 @@ fn give_output_to(uid: u32, stdio: &Stdio) -> Result<(), RuntimeError> {
 #[derive(Clone)]
 struct ExecOrSay {
     reason: std::rc::Rc<std::io::PipeWriter>,
+    confinement: Confinement,
 }
 
 impl Executor for ExecOrSay {
@@ -119,6 +125,11 @@ impl Executor for ExecOrSay {
         let env = process
             .and_then(|process| process.env().clone())
             .unwrap_or_default();
+        if let Err(error) = self.confinement.apply() {
+            let text = format!("confining the container: {error}");
+            let _ = self.reason.as_ref().write_all(text.as_bytes());
+            return Err(ExecutorError::Other(text));
+        }
         let why = match execute(&args, &env).raw_os_error() {
             Some(libc::ENOEXEC) => "exec format error".to_owned(),
             Some(libc::EACCES) => "permission denied".to_owned(),
@@ -180,6 +191,11 @@ fn cannot_create(doing: &str, error: impl std::fmt::Display) -> RuntimeError {
         ErrorKind::CannotCreateContainer,
         format!("{doing}: {error}"),
     )
+}
+
+/// What this container asks for cannot be had; `message` names it.
+fn refused(message: impl Into<String>) -> RuntimeError {
+    RuntimeError::new(ErrorKind::CannotCreateContainer, message.into())
 }
 
 /// An error with what caused it: libcontainer's outer errors say little.

@@ -10,31 +10,13 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
+use super::cannot_create;
 use super::program::Process;
 use super::root::NETWORK_FILES;
 use super::user::User;
-use super::{cannot_create, seccomp};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::spec::{NetworkMode, Rlimit};
 use crate::state::ContainerFile;
-
-/// Docker's default set.
-const CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 const MASKED_PATHS: [&str; 12] = [
     "/proc/asound",
@@ -86,7 +68,6 @@ pub(super) fn spec(
     if own_name {
         namespaces.push(json!({"type": "uts"}));
     }
-    let capabilities = capabilities(spec);
     let mut value = json!({
         "ociVersion": "1.0.2",
         "root": {"path": rootfs, "readonly": spec.readonly_root_filesystem},
@@ -96,10 +77,6 @@ pub(super) fn spec(
             "args": process.args,
             "env": process.env,
             "cwd": process.cwd,
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-                "inheritable": [], "ambient": [],
-            },
             "rlimits": rlimits(spec)?,
         },
         "mounts": mounts(file, dir),
@@ -109,7 +86,6 @@ pub(super) fn spec(
             "resources": resources(spec),
             "maskedPaths": MASKED_PATHS,
             "readonlyPaths": READONLY_PATHS,
-            "seccomp": seccomp::profile(),
         },
     });
     if own_name {
@@ -129,35 +105,6 @@ pub(super) fn short_name(id: &str) -> String {
         .filter(char::is_ascii_hexdigit)
         .take(12)
         .collect()
-}
-
-fn capabilities(spec: &crate::spec::ContainerSpec) -> Vec<String> {
-    let full = |name: &str| {
-        let name = name.to_ascii_uppercase();
-        if name.starts_with("CAP_") {
-            name
-        } else {
-            format!("CAP_{name}")
-        }
-    };
-    let dropped: Vec<String> = spec
-        .capabilities_drop
-        .iter()
-        .map(|name| full(name))
-        .collect();
-    let mut kept: Vec<String> = Vec::new();
-    if !dropped.iter().any(|name| name == "CAP_ALL") {
-        kept.extend(
-            CAPABILITIES
-                .iter()
-                .map(|name| full(name))
-                .filter(|name| !dropped.contains(name)),
-        );
-    }
-    kept.extend(spec.capabilities_add.iter().map(|name| full(name)));
-    kept.sort();
-    kept.dedup();
-    kept
 }
 
 fn rlimits(spec: &crate::spec::ContainerSpec) -> Result<Vec<Value>, RuntimeError> {
