@@ -85,6 +85,9 @@ pub struct Shape {
     pub union: bool,
     #[serde(default)]
     pub document: bool,
+    /// Not one value but many, one after the other, in frames of their own.
+    #[serde(default)]
+    pub eventstream: bool,
     #[serde(default)]
     pub flattened: bool,
     #[serde(rename = "locationName")]

@@ -39,6 +39,7 @@ const SHAPE: &[&str] = &[
     "fault",
     "union",
     "document",
+    "eventstream",
     "flattened",
     "locationName",
     "timestampFormat",

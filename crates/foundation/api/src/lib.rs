@@ -13,6 +13,7 @@ pub mod client;
 mod context;
 pub mod document;
 mod error;
+pub mod event_stream;
 mod generated;
 pub mod protocol;
 pub mod read;

@@ -14,8 +14,10 @@ use http::request::Parts;
 
 use crate::context::RequestContext;
 use crate::error::ApiError;
+use crate::event_stream::EventStream;
 use crate::protocol::{Call, Protocol, Reply};
 use crate::schema::Schema;
+use crate::server::{Authorized, Authorizer};
 use crate::shape::Structure;
 use crate::validate::{self, ValidationStyle};
 
@@ -112,6 +114,17 @@ impl Service {
         self.model
     }
 
+    /// The same service behind rules that are asked before each operation.
+    pub(crate) fn authorized_by(self, authorizer: Arc<dyn Authorizer>) -> Self {
+        let Service { model, dispatch } = self;
+        let dispatch = Arc::new(Authorized {
+            model,
+            inner: dispatch,
+            authorizer,
+        });
+        Service { model, dispatch }
+    }
+
     /// Reads the input, checks it, runs the operation and writes its answer. Every failure on
     /// the way becomes an answer of the same protocol; the error is returned beside it so that
     /// the server can log its cause.
@@ -149,6 +162,9 @@ impl Service {
             .read_request(operation, parts, body, input.as_mut())?;
         validate::check(self.model.validation, input.as_ref(), &missing)?;
         let output = self.dispatch.dispatch(index, context, input).await?;
+        if let Some(events) = output.as_any().downcast_ref::<EventStream>() {
+            return Ok(Reply::of_events(events));
+        }
         Ok(call.protocol.write_response(
             self.model,
             operation,

@@ -16,6 +16,7 @@
 
 mod api;
 pub mod events;
+mod live;
 pub mod model;
 mod page_token;
 pub mod tables;

@@ -35,6 +35,71 @@ impl Table for LogStreams {
     const SCHEMA: u16 = 1;
 }
 
+/// Named by group and filter, as a stream is: see [`metric_filter_row_name`].
+#[derive(Clone, Copy, Debug)]
+pub struct MetricFilters;
+
+/// Named by scope (account, or a resource's ARN) and policy.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourcePolicies;
+
+/// Named by type and policy.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountPolicies;
+
+impl Table for MetricFilters {
+    type Row = MetricFilterRow;
+    const SERVICE: &'static str = "logs";
+    const KIND: &'static str = "metric-filter";
+    const SCHEMA: u16 = 1;
+}
+
+impl Table for ResourcePolicies {
+    type Row = ResourcePolicyRow;
+    const SERVICE: &'static str = "logs";
+    const KIND: &'static str = "resource-policy";
+    const SCHEMA: u16 = 1;
+}
+
+impl Table for AccountPolicies {
+    type Row = AccountPolicyRow;
+    const SERVICE: &'static str = "logs";
+    const KIND: &'static str = "account-policy";
+    const SCHEMA: u16 = 1;
+}
+
+/// The filter as it was given, which is the user's own document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricFilterRow {
+    /// The life of the group that it belongs to.
+    pub group_id: String,
+    pub filter: gantry_api::logs::MetricFilter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourcePolicyRow {
+    pub name: String,
+    pub document: String,
+    pub updated_at: Timestamp,
+    /// None: for the whole account.
+    pub resource_arn: Option<String>,
+    pub revision: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountPolicyRow {
+    pub name: String,
+    pub kind: String,
+    pub document: String,
+    pub selection_criteria: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+/// A filter of a group. Neither name may contain a control character.
+pub fn metric_filter_row_name(group: &LogGroupName, filter: &str) -> String {
+    format!("{}{filter}", streams_of(group))
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogGroupRow {
     /// Random: one life of a group of this name.

@@ -84,6 +84,19 @@ impl Generator<'_> {
         (of(&operation.input), of(&operation.output))
     }
 
+    /// Whether the operation's output has a stream of events in it.
+    fn streams_events(&self, name: &str) -> anyhow::Result<bool> {
+        let Some(output) = &self.model.operations[name].output else {
+            return Ok(false);
+        };
+        for member in self.model.shape(&output.shape)?.members.values() {
+            if self.model.shape(&member.shape)?.eventstream {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(super) fn operations(&self) -> anyhow::Result<String> {
         let error = self.error_type();
         let mut types = BTreeSet::new();
@@ -176,13 +189,19 @@ impl Generator<'_> {
         for (index, name) in self.model.operations.keys().enumerate() {
             let (input, output) = self.operation_types(name);
             let function = naming::function(name);
+            let streams = self.streams_events(name)?;
             types.extend(input.clone());
-            types.extend(output.clone());
+            // What is streamed is not one value of the output's type.
+            types.extend(output.clone().filter(|_| !streams));
             let parameter = input
                 .as_ref()
                 .map_or(String::new(), |input| format!(", input: {input}"));
             let silent = output.is_none();
-            let output_type = output.unwrap_or_else(|| "()".to_owned());
+            let output_type = match output {
+                Some(_) if streams => "EventStream".to_owned(),
+                Some(output) => output,
+                None => "()".to_owned(),
+            };
             let _ = writeln!(
                 methods,
                 "async fn {function}(&self, ctx: &RequestContext{parameter}) -> Result<{output_type}, {error}>;\n"
@@ -202,12 +221,17 @@ impl Generator<'_> {
         let _ = write!(
             out,
             "use std::sync::Arc;\n\nuse async_trait::async_trait;\n\n\
-            use super::errors::{error};\nuse super::operations::MODEL;\nuse super::types::{{{}}};\nuse crate::context::RequestContext;\nuse crate::service::{{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index}};\nuse crate::shape::{};\n\n\
+            use super::errors::{error};\nuse super::operations::MODEL;\nuse super::types::{{{}}};\nuse crate::context::RequestContext;\n{}use crate::service::{{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index}};\nuse crate::shape::{};\n\n\
             /// The built operations of this service.\n#[async_trait]\npub trait {trait_name}: Send + Sync {{ {methods} }}\n\n\
             /// The service, ready to be called over the wire.\npub fn service(implementation: Arc<dyn {trait_name}>) -> Service {{ Service::new(&MODEL, Arc::new(Table(implementation))) }}\n\n\
             struct Table(Arc<dyn {trait_name}>);\n\n\
             impl Dispatch for Table {{ fn dispatch<'a>(&'a self, operation: usize, ctx: &'a RequestContext, input: Box<dyn Structure>) -> DispatchFuture<'a> {{ match operation {{ {arms} _ => no_such_index(operation), }} }} }}\n",
             types.into_iter().collect::<Vec<_>>().join(", "),
+            if methods.contains("EventStream") {
+                "use crate::event_stream::EventStream;\n"
+            } else {
+                ""
+            },
             if arms.contains("Unit {}") {
                 "{Structure, Unit}"
             } else {

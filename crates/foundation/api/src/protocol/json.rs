@@ -114,6 +114,7 @@ impl AwsJson {
                 ("x-amzn-requestid", request_id.to_owned()),
             ],
             body: Bytes::from(body),
+            events: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use crate::error::ApiError;
+use crate::event_stream::{self, EventStream};
 use crate::generated;
 use crate::read::Missing;
 use crate::schema::Schema;
@@ -67,9 +68,21 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
+    /// Sent in place of the body, for as long as it goes on.
+    pub events: Option<EventStream>,
 }
 
 impl Reply {
+    /// An answer that is a stream of events.
+    pub fn of_events(events: &EventStream) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("content-type", event_stream::CONTENT_TYPE.to_owned())],
+            body: Bytes::new(),
+            events: Some(events.clone()),
+        }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

@@ -92,6 +92,7 @@ fn reply(status: u16, text: String, request_id: &str) -> Reply {
             ("x-amzn-requestid", request_id.to_owned()),
         ],
         body: Bytes::from(text),
+        events: None,
     }
 }
 

@@ -154,11 +154,14 @@ fn own_page(shared: &Shared, parts: &Parts) -> Answer {
     }
     let (operation, content_type, text) = if parts.uri.path() == HEALTH_PATH {
         let services: Vec<&str> = shared.services.keys().copied().collect();
-        let health = serde_json::json!({
+        let mut health = serde_json::json!({
             "status": "serving",
             "version": env!("CARGO_PKG_VERSION"),
             "services": services,
         });
+        if let (Some(detail), Some(members)) = (&shared.health, health.as_object_mut()) {
+            members.extend(detail());
+        }
         ("health", "application/json", health.to_string())
     } else {
         let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -5,6 +5,9 @@ mod filter_events;
 mod get_events;
 mod groups;
 mod housekeeping;
+mod live_tail;
+mod metric_filters;
+mod policies;
 mod put_events;
 mod retention;
 mod streams;
@@ -13,6 +16,7 @@ mod tags;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use gantry_api::event_stream::EventStream;
 use gantry_api::logs::{self, Logs, LogsError};
 use gantry_api::{ApiError, RequestContext};
 use gantry_archive::Archive;
@@ -23,6 +27,7 @@ use tokio::sync::Mutex;
 
 pub use housekeeping::Kept;
 
+use crate::live::Followers;
 use crate::model::names::{self, NotAGroup};
 use crate::model::retention as retention_rules;
 use crate::tables::{LogGroupRow, LogGroups, LogStreamRow, LogStreams, stream_row_name};
@@ -33,6 +38,7 @@ pub struct LogsService {
     store: Arc<dyn Store>,
     archive: Archive,
     env: Env,
+    followers: Followers,
     /// Batches for one stream are taken one after the other, so that writers of a stream do not
     /// make each other decide again and again. Streams share these locks by chance.
     writing: Arc<[Mutex<()>; WRITE_LOCKS]>,
@@ -48,6 +54,7 @@ impl LogsService {
             store,
             archive,
             env,
+            followers: Followers::default(),
             writing: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
         }
     }
@@ -399,5 +406,120 @@ impl Logs for LogsService {
             tags::remove(&view.group_by_arn(&input.resource_arn)?, &input.tag_keys)
         })
         .await
+    }
+
+    async fn delete_account_policy(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DeleteAccountPolicyRequest,
+    ) -> Result<logs::DeleteAccountPolicyResponse, LogsError> {
+        self.change(ctx, |view| policies::delete_account(view, &input))
+            .await
+    }
+
+    async fn delete_metric_filter(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DeleteMetricFilterRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| metric_filters::delete(view, &input))
+            .await
+    }
+
+    async fn delete_resource_policy(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DeleteResourcePolicyRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| policies::delete_resource(view, &input))
+            .await
+    }
+
+    async fn describe_account_policies(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DescribeAccountPoliciesRequest,
+    ) -> Result<logs::DescribeAccountPoliciesResponse, LogsError> {
+        policies::describe_account(&self.view(ctx), &input)
+    }
+
+    async fn describe_metric_filters(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DescribeMetricFiltersRequest,
+    ) -> Result<logs::DescribeMetricFiltersResponse, LogsError> {
+        self.describe_filters(&self.view(ctx), &input)
+    }
+
+    async fn describe_resource_policies(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DescribeResourcePoliciesRequest,
+    ) -> Result<logs::DescribeResourcePoliciesResponse, LogsError> {
+        self.describe_resource_policies(&self.view(ctx), &input)
+    }
+
+    /// There are none, because PutSubscriptionFilter is refused.
+    async fn describe_subscription_filters(
+        &self,
+        ctx: &RequestContext,
+        input: logs::DescribeSubscriptionFiltersRequest,
+    ) -> Result<logs::DescribeSubscriptionFiltersResponse, LogsError> {
+        self.view(ctx).group(&input.log_group_name)?;
+        Ok(logs::DescribeSubscriptionFiltersResponse {
+            subscription_filters: Some(Vec::new()),
+            next_token: None,
+        })
+    }
+
+    async fn list_log_groups(
+        &self,
+        ctx: &RequestContext,
+        input: logs::ListLogGroupsRequest,
+    ) -> Result<logs::ListLogGroupsResponse, LogsError> {
+        self.list_groups(&self.view(ctx), &input)
+    }
+
+    async fn put_account_policy(
+        &self,
+        ctx: &RequestContext,
+        input: logs::PutAccountPolicyRequest,
+    ) -> Result<logs::PutAccountPolicyResponse, LogsError> {
+        self.change(ctx, |view| policies::put_account(view, &input))
+            .await
+    }
+
+    async fn put_metric_filter(
+        &self,
+        ctx: &RequestContext,
+        input: logs::PutMetricFilterRequest,
+    ) -> Result<(), LogsError> {
+        self.change(ctx, |view| metric_filters::put(view, &input))
+            .await
+    }
+
+    async fn put_resource_policy(
+        &self,
+        ctx: &RequestContext,
+        input: logs::PutResourcePolicyRequest,
+    ) -> Result<logs::PutResourcePolicyResponse, LogsError> {
+        self.change(ctx, |view| policies::put_resource(view, &input))
+            .await
+    }
+
+    async fn start_live_tail(
+        &self,
+        ctx: &RequestContext,
+        input: logs::StartLiveTailRequest,
+    ) -> Result<EventStream, LogsError> {
+        self.start_tail(ctx, input)
+    }
+
+    async fn test_metric_filter(
+        &self,
+        _ctx: &RequestContext,
+        input: logs::TestMetricFilterRequest,
+    ) -> Result<logs::TestMetricFilterResponse, LogsError> {
+        metric_filters::test(&input)
     }
 }

@@ -10,6 +10,7 @@ use gantry_env::Timestamp;
 use super::{LogsService, WRITE_LOCKS, internal, invalid};
 use crate::api::streams::plain_sequence_token;
 use crate::events::{StreamState, archive_name, encode};
+use crate::live::Origin;
 use crate::model::batch::{Admission, EventShape, admit};
 use crate::model::retention::retention;
 use crate::model::spool::{SpoolDecision, SpoolToken, decide};
@@ -46,7 +47,7 @@ impl LogsService {
             admit(&shapes, ctx.now, kept).map_err(|error| invalid(error.to_string()))?;
         let token = input.sequence_token.as_deref().and_then(SpoolToken::parse);
         let records = archive_name(view.account, view.region, &group.name, &stream, &row);
-        let next = self
+        let (next, stored) = self
             .store_batch(
                 &records,
                 &input.log_events,
@@ -55,6 +56,17 @@ impl LogsService {
                 ctx.now,
             )
             .await?;
+        if stored && !self.followers.is_empty() {
+            let origin = Origin {
+                account: view.account,
+                group_id: &group.row.id,
+                group: &group.name,
+                stream: &stream,
+                ingestion: ctx.now,
+            };
+            let taken = admission.taken.clone();
+            self.followers.tell(origin, &input.log_events[taken]);
+        }
         Ok(logs::PutLogEventsResponse {
             next_sequence_token: Some(next),
             rejected_log_events_info: rejected(&admission),
@@ -74,7 +86,7 @@ impl LogsService {
         admission: &Admission,
         token: Option<&SpoolToken>,
         now: Timestamp,
-    ) -> Result<String, LogsError> {
+    ) -> Result<(String, bool), LogsError> {
         let _one_at_a_time = self.writing[lock_of(stream)].lock().await;
         for _ in 0..ATTEMPTS {
             let info = self.archive.stream(stream).map_err(internal)?;
@@ -85,13 +97,13 @@ impl LogsService {
             let taken = admission.taken.clone();
             if let Some(token) = token {
                 match decide(state.held_to(&token.spool), token) {
-                    SpoolDecision::AlreadyHeld => return Ok(held_to(&state, token)),
+                    SpoolDecision::AlreadyHeld => return Ok((held_to(&state, token), false)),
                     SpoolDecision::Overlaps { held_to } => return Err(overlap(token, held_to)),
                     SpoolDecision::New => state.hold_to(&token.spool, token.end, now),
                 }
             }
             if taken.is_empty() && token.is_none() {
-                return Ok(plain_sequence_token(next_offset));
+                return Ok((plain_sequence_token(next_offset), false));
             }
             // Readers order events of one time by when they were taken in.
             state.last_ingestion = state.last_ingestion.max(now);
@@ -107,10 +119,11 @@ impl LogsService {
             let append = Append::new(stream, records).with_cursor(before, after);
             match self.archive.append(vec![append]).await {
                 Ok(_) => {
-                    return Ok(match token {
+                    let next = match token {
                         Some(token) => held_to(&state, token),
                         None => plain_sequence_token(next_offset + count),
-                    });
+                    };
+                    return Ok((next, true));
                 }
                 Err(ArchiveError::CursorMoved { .. }) => {}
                 Err(error) => return Err(internal(error)),

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod names;
+pub mod pattern;
 pub mod position;
 pub mod retention;
 pub mod spool;

@@ -9,6 +9,11 @@ open_enum! { DataProtectionStatus {
     Disabled = "DISABLED",
 } }
 
+open_enum! { Distribution {
+    Random = "Random",
+    ByLogStream = "ByLogStream",
+} }
+
 open_enum! { EntityRejectionErrorType {
     InvalidEntity = "InvalidEntity",
     InvalidTypeValue = "InvalidTypeValue",
@@ -33,4 +38,52 @@ open_enum! { LogGroupClass {
 open_enum! { OrderBy {
     LogStreamName = "LogStreamName",
     LastEventTime = "LastEventTime",
+} }
+
+open_enum! { PolicyScope {
+    Account = "ACCOUNT",
+    Resource = "RESOURCE",
+} }
+
+open_enum! { PolicyType {
+    DataProtectionPolicy = "DATA_PROTECTION_POLICY",
+    SubscriptionFilterPolicy = "SUBSCRIPTION_FILTER_POLICY",
+    FieldIndexPolicy = "FIELD_INDEX_POLICY",
+    TransformerPolicy = "TRANSFORMER_POLICY",
+    MetricExtractionPolicy = "METRIC_EXTRACTION_POLICY",
+    RetentionPolicy = "RETENTION_POLICY",
+} }
+
+open_enum! { Scope {
+    All = "ALL",
+} }
+
+open_enum! { StandardUnit {
+    Seconds = "Seconds",
+    Microseconds = "Microseconds",
+    Milliseconds = "Milliseconds",
+    Bytes = "Bytes",
+    Kilobytes = "Kilobytes",
+    Megabytes = "Megabytes",
+    Gigabytes = "Gigabytes",
+    Terabytes = "Terabytes",
+    Bits = "Bits",
+    Kilobits = "Kilobits",
+    Megabits = "Megabits",
+    Gigabits = "Gigabits",
+    Terabits = "Terabits",
+    Percent = "Percent",
+    Count = "Count",
+    BytesSecond = "Bytes/Second",
+    KilobytesSecond = "Kilobytes/Second",
+    MegabytesSecond = "Megabytes/Second",
+    GigabytesSecond = "Gigabytes/Second",
+    TerabytesSecond = "Terabytes/Second",
+    BitsSecond = "Bits/Second",
+    KilobitsSecond = "Kilobits/Second",
+    MegabitsSecond = "Megabits/Second",
+    GigabitsSecond = "Gigabits/Second",
+    TerabitsSecond = "Terabits/Second",
+    CountSecond = "Count/Second",
+    None = "None",
 } }

@@ -3,13 +3,21 @@
 use super::errors::LogsError;
 use super::schemas;
 use super::types::{
-    CreateLogGroupRequest, CreateLogStreamRequest, DeleteLogGroupRequest, DeleteLogStreamRequest,
-    DeleteRetentionPolicyRequest, DescribeLogGroupsRequest, DescribeLogGroupsResponse,
-    DescribeLogStreamsRequest, DescribeLogStreamsResponse, FilterLogEventsRequest,
-    FilterLogEventsResponse, GetLogEventsRequest, GetLogEventsResponse, ListTagsForResourceRequest,
-    ListTagsForResourceResponse, ListTagsLogGroupRequest, ListTagsLogGroupResponse,
+    CreateLogGroupRequest, CreateLogStreamRequest, DeleteAccountPolicyRequest,
+    DeleteAccountPolicyResponse, DeleteLogGroupRequest, DeleteLogStreamRequest,
+    DeleteMetricFilterRequest, DeleteResourcePolicyRequest, DeleteRetentionPolicyRequest,
+    DescribeAccountPoliciesRequest, DescribeAccountPoliciesResponse, DescribeLogGroupsRequest,
+    DescribeLogGroupsResponse, DescribeLogStreamsRequest, DescribeLogStreamsResponse,
+    DescribeMetricFiltersRequest, DescribeMetricFiltersResponse, DescribeResourcePoliciesRequest,
+    DescribeResourcePoliciesResponse, DescribeSubscriptionFiltersRequest,
+    DescribeSubscriptionFiltersResponse, FilterLogEventsRequest, FilterLogEventsResponse,
+    GetLogEventsRequest, GetLogEventsResponse, ListLogGroupsRequest, ListLogGroupsResponse,
+    ListTagsForResourceRequest, ListTagsForResourceResponse, ListTagsLogGroupRequest,
+    ListTagsLogGroupResponse, PutAccountPolicyRequest, PutAccountPolicyResponse,
     PutLogEventsRequest, PutLogEventsResponse, PutLogGroupDeletionProtectionRequest,
-    PutRetentionPolicyRequest, TagLogGroupRequest, TagResourceRequest, UntagLogGroupRequest,
+    PutMetricFilterRequest, PutResourcePolicyRequest, PutResourcePolicyResponse,
+    PutRetentionPolicyRequest, StartLiveTailRequest, StartLiveTailResponse, TagLogGroupRequest,
+    TagResourceRequest, TestMetricFilterRequest, TestMetricFilterResponse, UntagLogGroupRequest,
     UntagResourceRequest,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
@@ -34,20 +42,33 @@ pub static MODEL: ServiceModel = ServiceModel {
     operations: &[
         &CREATE_LOG_GROUP,
         &CREATE_LOG_STREAM,
+        &DELETE_ACCOUNT_POLICY,
         &DELETE_LOG_GROUP,
         &DELETE_LOG_STREAM,
+        &DELETE_METRIC_FILTER,
+        &DELETE_RESOURCE_POLICY,
         &DELETE_RETENTION_POLICY,
+        &DESCRIBE_ACCOUNT_POLICIES,
         &DESCRIBE_LOG_GROUPS,
         &DESCRIBE_LOG_STREAMS,
+        &DESCRIBE_METRIC_FILTERS,
+        &DESCRIBE_RESOURCE_POLICIES,
+        &DESCRIBE_SUBSCRIPTION_FILTERS,
         &FILTER_LOG_EVENTS,
         &GET_LOG_EVENTS,
+        &LIST_LOG_GROUPS,
         &LIST_TAGS_FOR_RESOURCE,
         &LIST_TAGS_LOG_GROUP,
+        &PUT_ACCOUNT_POLICY,
         &PUT_LOG_EVENTS,
         &PUT_LOG_GROUP_DELETION_PROTECTION,
+        &PUT_METRIC_FILTER,
+        &PUT_RESOURCE_POLICY,
         &PUT_RETENTION_POLICY,
+        &START_LIVE_TAIL,
         &TAG_LOG_GROUP,
         &TAG_RESOURCE,
+        &TEST_METRIC_FILTER,
         &UNTAG_LOG_GROUP,
         &UNTAG_RESOURCE,
     ],
@@ -62,7 +83,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         "CreateLogAnomalyDetector",
         "CreateLookupTable",
         "CreateScheduledQuery",
-        "DeleteAccountPolicy",
         "DeleteDataProtectionPolicy",
         "DeleteDelivery",
         "DeleteDeliveryDestination",
@@ -73,14 +93,11 @@ pub static MODEL: ServiceModel = ServiceModel {
         "DeleteIntegration",
         "DeleteLogAnomalyDetector",
         "DeleteLookupTable",
-        "DeleteMetricFilter",
         "DeleteQueryDefinition",
-        "DeleteResourcePolicy",
         "DeleteScheduledQuery",
         "DeleteSubscriptionFilter",
         "DeleteSyslogConfiguration",
         "DeleteTransformer",
-        "DescribeAccountPolicies",
         "DescribeConfigurationTemplates",
         "DescribeDeliveries",
         "DescribeDeliveryDestinations",
@@ -92,11 +109,8 @@ pub static MODEL: ServiceModel = ServiceModel {
         "DescribeImportTasks",
         "DescribeIndexPolicies",
         "DescribeLookupTables",
-        "DescribeMetricFilters",
         "DescribeQueries",
         "DescribeQueryDefinitions",
-        "DescribeResourcePolicies",
-        "DescribeSubscriptionFilters",
         "DisassociateKmsKey",
         "DisassociateSourceFromS3TableIntegration",
         "GetDataProtectionPolicy",
@@ -120,12 +134,10 @@ pub static MODEL: ServiceModel = ServiceModel {
         "ListAnomalies",
         "ListIntegrations",
         "ListLogAnomalyDetectors",
-        "ListLogGroups",
         "ListLogGroupsForQuery",
         "ListScheduledQueries",
         "ListSourcesForS3TableIntegration",
         "ListSyslogConfigurations",
-        "PutAccountPolicy",
         "PutBearerTokenAuthentication",
         "PutDataProtectionPolicy",
         "PutDeliveryDestination",
@@ -135,17 +147,13 @@ pub static MODEL: ServiceModel = ServiceModel {
         "PutDestinationPolicy",
         "PutIndexPolicy",
         "PutIntegration",
-        "PutMetricFilter",
         "PutQueryDefinition",
-        "PutResourcePolicy",
         "PutStorageTierPolicy",
         "PutSubscriptionFilter",
         "PutSyslogConfiguration",
         "PutTransformer",
-        "StartLiveTail",
         "StartQuery",
         "StopQuery",
-        "TestMetricFilter",
         "TestTransformer",
         "UpdateAnomaly",
         "UpdateDeliveryConfiguration",
@@ -209,6 +217,33 @@ impl Operation for CreateLogStream {
     }
 }
 
+static DELETE_ACCOUNT_POLICY: OperationModel = OperationModel {
+    name: "DeleteAccountPolicy",
+    input: &schemas::DELETE_ACCOUNT_POLICY_REQUEST,
+    output: &schemas::DELETE_ACCOUNT_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteAccountPolicyRequest::default()),
+    new_output: || Box::new(DeleteAccountPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAccountPolicy;
+
+impl Operation for DeleteAccountPolicy {
+    type Input = DeleteAccountPolicyRequest;
+    type Output = DeleteAccountPolicyResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "DeleteAccountPolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_ACCOUNT_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DELETE_LOG_GROUP: OperationModel = OperationModel {
     name: "DeleteLogGroup",
     input: &schemas::DELETE_LOG_GROUP_REQUEST,
@@ -263,6 +298,60 @@ impl Operation for DeleteLogStream {
     }
 }
 
+static DELETE_METRIC_FILTER: OperationModel = OperationModel {
+    name: "DeleteMetricFilter",
+    input: &schemas::DELETE_METRIC_FILTER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteMetricFilterRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteMetricFilter;
+
+impl Operation for DeleteMetricFilter {
+    type Input = DeleteMetricFilterRequest;
+    type Output = Unit;
+    type Error = LogsError;
+    const NAME: &'static str = "DeleteMetricFilter";
+    fn model() -> &'static OperationModel {
+        &DELETE_METRIC_FILTER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_RESOURCE_POLICY: OperationModel = OperationModel {
+    name: "DeleteResourcePolicy",
+    input: &schemas::DELETE_RESOURCE_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteResourcePolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteResourcePolicy;
+
+impl Operation for DeleteResourcePolicy {
+    type Input = DeleteResourcePolicyRequest;
+    type Output = Unit;
+    type Error = LogsError;
+    const NAME: &'static str = "DeleteResourcePolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_RESOURCE_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DELETE_RETENTION_POLICY: OperationModel = OperationModel {
     name: "DeleteRetentionPolicy",
     input: &schemas::DELETE_RETENTION_POLICY_REQUEST,
@@ -284,6 +373,33 @@ impl Operation for DeleteRetentionPolicy {
     const NAME: &'static str = "DeleteRetentionPolicy";
     fn model() -> &'static OperationModel {
         &DELETE_RETENTION_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_ACCOUNT_POLICIES: OperationModel = OperationModel {
+    name: "DescribeAccountPolicies",
+    input: &schemas::DESCRIBE_ACCOUNT_POLICIES_REQUEST,
+    output: &schemas::DESCRIBE_ACCOUNT_POLICIES_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeAccountPoliciesRequest::default()),
+    new_output: || Box::new(DescribeAccountPoliciesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeAccountPolicies;
+
+impl Operation for DescribeAccountPolicies {
+    type Input = DescribeAccountPoliciesRequest;
+    type Output = DescribeAccountPoliciesResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "DescribeAccountPolicies";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_ACCOUNT_POLICIES
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -344,6 +460,87 @@ impl Operation for DescribeLogStreams {
     }
 }
 
+static DESCRIBE_METRIC_FILTERS: OperationModel = OperationModel {
+    name: "DescribeMetricFilters",
+    input: &schemas::DESCRIBE_METRIC_FILTERS_REQUEST,
+    output: &schemas::DESCRIBE_METRIC_FILTERS_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeMetricFiltersRequest::default()),
+    new_output: || Box::new(DescribeMetricFiltersResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeMetricFilters;
+
+impl Operation for DescribeMetricFilters {
+    type Input = DescribeMetricFiltersRequest;
+    type Output = DescribeMetricFiltersResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "DescribeMetricFilters";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_METRIC_FILTERS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_RESOURCE_POLICIES: OperationModel = OperationModel {
+    name: "DescribeResourcePolicies",
+    input: &schemas::DESCRIBE_RESOURCE_POLICIES_REQUEST,
+    output: &schemas::DESCRIBE_RESOURCE_POLICIES_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeResourcePoliciesRequest::default()),
+    new_output: || Box::new(DescribeResourcePoliciesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeResourcePolicies;
+
+impl Operation for DescribeResourcePolicies {
+    type Input = DescribeResourcePoliciesRequest;
+    type Output = DescribeResourcePoliciesResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "DescribeResourcePolicies";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_RESOURCE_POLICIES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_SUBSCRIPTION_FILTERS: OperationModel = OperationModel {
+    name: "DescribeSubscriptionFilters",
+    input: &schemas::DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST,
+    output: &schemas::DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeSubscriptionFiltersRequest::default()),
+    new_output: || Box::new(DescribeSubscriptionFiltersResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeSubscriptionFilters;
+
+impl Operation for DescribeSubscriptionFilters {
+    type Input = DescribeSubscriptionFiltersRequest;
+    type Output = DescribeSubscriptionFiltersResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "DescribeSubscriptionFilters";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_SUBSCRIPTION_FILTERS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static FILTER_LOG_EVENTS: OperationModel = OperationModel {
     name: "FilterLogEvents",
     input: &schemas::FILTER_LOG_EVENTS_REQUEST,
@@ -392,6 +589,33 @@ impl Operation for GetLogEvents {
     const NAME: &'static str = "GetLogEvents";
     fn model() -> &'static OperationModel {
         &GET_LOG_EVENTS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_LOG_GROUPS: OperationModel = OperationModel {
+    name: "ListLogGroups",
+    input: &schemas::LIST_LOG_GROUPS_REQUEST,
+    output: &schemas::LIST_LOG_GROUPS_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(ListLogGroupsRequest::default()),
+    new_output: || Box::new(ListLogGroupsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListLogGroups;
+
+impl Operation for ListLogGroups {
+    type Input = ListLogGroupsRequest;
+    type Output = ListLogGroupsResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "ListLogGroups";
+    fn model() -> &'static OperationModel {
+        &LIST_LOG_GROUPS
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -452,6 +676,33 @@ impl Operation for ListTagsLogGroup {
     }
 }
 
+static PUT_ACCOUNT_POLICY: OperationModel = OperationModel {
+    name: "PutAccountPolicy",
+    input: &schemas::PUT_ACCOUNT_POLICY_REQUEST,
+    output: &schemas::PUT_ACCOUNT_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutAccountPolicyRequest::default()),
+    new_output: || Box::new(PutAccountPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutAccountPolicy;
+
+impl Operation for PutAccountPolicy {
+    type Input = PutAccountPolicyRequest;
+    type Output = PutAccountPolicyResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "PutAccountPolicy";
+    fn model() -> &'static OperationModel {
+        &PUT_ACCOUNT_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static PUT_LOG_EVENTS: OperationModel = OperationModel {
     name: "PutLogEvents",
     input: &schemas::PUT_LOG_EVENTS_REQUEST,
@@ -506,6 +757,60 @@ impl Operation for PutLogGroupDeletionProtection {
     }
 }
 
+static PUT_METRIC_FILTER: OperationModel = OperationModel {
+    name: "PutMetricFilter",
+    input: &schemas::PUT_METRIC_FILTER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutMetricFilterRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutMetricFilter;
+
+impl Operation for PutMetricFilter {
+    type Input = PutMetricFilterRequest;
+    type Output = Unit;
+    type Error = LogsError;
+    const NAME: &'static str = "PutMetricFilter";
+    fn model() -> &'static OperationModel {
+        &PUT_METRIC_FILTER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_RESOURCE_POLICY: OperationModel = OperationModel {
+    name: "PutResourcePolicy",
+    input: &schemas::PUT_RESOURCE_POLICY_REQUEST,
+    output: &schemas::PUT_RESOURCE_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutResourcePolicyRequest::default()),
+    new_output: || Box::new(PutResourcePolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutResourcePolicy;
+
+impl Operation for PutResourcePolicy {
+    type Input = PutResourcePolicyRequest;
+    type Output = PutResourcePolicyResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "PutResourcePolicy";
+    fn model() -> &'static OperationModel {
+        &PUT_RESOURCE_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static PUT_RETENTION_POLICY: OperationModel = OperationModel {
     name: "PutRetentionPolicy",
     input: &schemas::PUT_RETENTION_POLICY_REQUEST,
@@ -527,6 +832,33 @@ impl Operation for PutRetentionPolicy {
     const NAME: &'static str = "PutRetentionPolicy";
     fn model() -> &'static OperationModel {
         &PUT_RETENTION_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static START_LIVE_TAIL: OperationModel = OperationModel {
+    name: "StartLiveTail",
+    input: &schemas::START_LIVE_TAIL_REQUEST,
+    output: &schemas::START_LIVE_TAIL_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(StartLiveTailRequest::default()),
+    new_output: || Box::new(StartLiveTailResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct StartLiveTail;
+
+impl Operation for StartLiveTail {
+    type Input = StartLiveTailRequest;
+    type Output = StartLiveTailResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "StartLiveTail";
+    fn model() -> &'static OperationModel {
+        &START_LIVE_TAIL
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -581,6 +913,33 @@ impl Operation for TagResource {
     const NAME: &'static str = "TagResource";
     fn model() -> &'static OperationModel {
         &TAG_RESOURCE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static TEST_METRIC_FILTER: OperationModel = OperationModel {
+    name: "TestMetricFilter",
+    input: &schemas::TEST_METRIC_FILTER_REQUEST,
+    output: &schemas::TEST_METRIC_FILTER_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(TestMetricFilterRequest::default()),
+    new_output: || Box::new(TestMetricFilterResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct TestMetricFilter;
+
+impl Operation for TestMetricFilter {
+    type Input = TestMetricFilterRequest;
+    type Output = TestMetricFilterResponse;
+    type Error = LogsError;
+    const NAME: &'static str = "TestMetricFilter";
+    fn model() -> &'static OperationModel {
+        &TEST_METRIC_FILTER
     }
     fn service() -> &'static ServiceModel {
         &MODEL

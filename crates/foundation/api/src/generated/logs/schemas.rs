@@ -21,9 +21,28 @@ pub static ACCOUNT_ID: Schema = Schema::scalar("AccountId", Kind::String)
 pub static ACCOUNT_IDS: Schema =
     Schema::list("AccountIds", Member::new("member", &ACCOUNT_ID)).limited(Some(0), Some(20));
 
+pub static ACCOUNT_POLICIES: Schema =
+    Schema::list("AccountPolicies", Member::new("member", &ACCOUNT_POLICY));
+
+static ACCOUNT_POLICY_MEMBERS: [Member; 7] = [
+    Member::new("accountId", &ACCOUNT_ID),
+    Member::new("lastUpdatedTime", &TIMESTAMP),
+    Member::new("policyDocument", &ACCOUNT_POLICY_DOCUMENT),
+    Member::new("policyName", &POLICY_NAME),
+    Member::new("policyType", &POLICY_TYPE),
+    Member::new("scope", &SCOPE),
+    Member::new("selectionCriteria", &SELECTION_CRITERIA),
+];
+pub static ACCOUNT_POLICY: Schema = Schema::structure("AccountPolicy", &ACCOUNT_POLICY_MEMBERS);
+
+pub static ACCOUNT_POLICY_DOCUMENT: Schema = Schema::scalar("AccountPolicyDocument", Kind::String);
+
 pub static AMAZON_RESOURCE_NAME: Schema = Schema::scalar("AmazonResourceName", Kind::String)
     .limited(Some(1), Some(1011))
     .matching("[\\w+=/:,.@-]*");
+
+pub static APPLY_ON_TRANSFORMED_LOGS: Schema =
+    Schema::scalar("ApplyOnTransformedLogs", Kind::Boolean);
 
 pub static ARN: Schema = Schema::scalar("Arn", Kind::String);
 
@@ -65,7 +84,43 @@ pub static DATA_ALREADY_ACCEPTED_EXCEPTION: Schema = Schema::structure(
 pub static DATA_PROTECTION_STATUS: Schema =
     Schema::enumeration("DataProtectionStatus", enums::DataProtectionStatus::VALUES);
 
+static DATA_SOURCE_FILTER_MEMBERS: [Member; 2] = [
+    Member::new("name", &DATA_SOURCE_NAME).required(),
+    Member::new("type", &DATA_SOURCE_TYPE),
+];
+pub static DATA_SOURCE_FILTER: Schema =
+    Schema::structure("DataSourceFilter", &DATA_SOURCE_FILTER_MEMBERS);
+
+pub static DATA_SOURCE_FILTERS: Schema = Schema::list(
+    "DataSourceFilters",
+    Member::new("member", &DATA_SOURCE_FILTER),
+)
+.limited(Some(1), Some(5));
+
+pub static DATA_SOURCE_NAME: Schema = Schema::scalar("DataSourceName", Kind::String);
+
+pub static DATA_SOURCE_TYPE: Schema = Schema::scalar("DataSourceType", Kind::String);
+
 pub static DAYS: Schema = Schema::scalar("Days", Kind::Integer);
+
+pub static DEFAULT_VALUE: Schema = Schema::scalar("DefaultValue", Kind::Double);
+
+static DELETE_ACCOUNT_POLICY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("dryRun", &DRY_RUN),
+    Member::new("policyName", &POLICY_NAME).required(),
+    Member::new("policyType", &POLICY_TYPE).required(),
+];
+pub static DELETE_ACCOUNT_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteAccountPolicyRequest",
+    &DELETE_ACCOUNT_POLICY_REQUEST_MEMBERS,
+);
+
+static DELETE_ACCOUNT_POLICY_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("dryRunResult", &DRY_RUN_RESULT)];
+pub static DELETE_ACCOUNT_POLICY_RESPONSE: Schema = Schema::structure(
+    "DeleteAccountPolicyResponse",
+    &DELETE_ACCOUNT_POLICY_RESPONSE_MEMBERS,
+);
 
 static DELETE_LOG_GROUP_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("logGroupName", &LOG_GROUP_NAME).required()];
@@ -79,6 +134,25 @@ static DELETE_LOG_STREAM_REQUEST_MEMBERS: [Member; 2] = [
 pub static DELETE_LOG_STREAM_REQUEST: Schema =
     Schema::structure("DeleteLogStreamRequest", &DELETE_LOG_STREAM_REQUEST_MEMBERS);
 
+static DELETE_METRIC_FILTER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("filterName", &FILTER_NAME).required(),
+    Member::new("logGroupName", &LOG_GROUP_NAME).required(),
+];
+pub static DELETE_METRIC_FILTER_REQUEST: Schema = Schema::structure(
+    "DeleteMetricFilterRequest",
+    &DELETE_METRIC_FILTER_REQUEST_MEMBERS,
+);
+
+static DELETE_RESOURCE_POLICY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("expectedRevisionId", &EXPECTED_REVISION_ID),
+    Member::new("policyName", &POLICY_NAME),
+    Member::new("resourceArn", &ARN),
+];
+pub static DELETE_RESOURCE_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteResourcePolicyRequest",
+    &DELETE_RESOURCE_POLICY_REQUEST_MEMBERS,
+);
+
 static DELETE_RETENTION_POLICY_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("logGroupName", &LOG_GROUP_NAME).required()];
 pub static DELETE_RETENTION_POLICY_REQUEST: Schema = Schema::structure(
@@ -90,6 +164,26 @@ pub static DELETION_PROTECTION_ENABLED: Schema =
     Schema::scalar("DeletionProtectionEnabled", Kind::Boolean);
 
 pub static DESCENDING: Schema = Schema::scalar("Descending", Kind::Boolean);
+
+static DESCRIBE_ACCOUNT_POLICIES_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("accountIdentifiers", &ACCOUNT_IDS),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("policyName", &POLICY_NAME),
+    Member::new("policyType", &POLICY_TYPE).required(),
+];
+pub static DESCRIBE_ACCOUNT_POLICIES_REQUEST: Schema = Schema::structure(
+    "DescribeAccountPoliciesRequest",
+    &DESCRIBE_ACCOUNT_POLICIES_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_ACCOUNT_POLICIES_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("accountPolicies", &ACCOUNT_POLICIES),
+    Member::new("nextToken", &NEXT_TOKEN),
+];
+pub static DESCRIBE_ACCOUNT_POLICIES_RESPONSE: Schema = Schema::structure(
+    "DescribeAccountPoliciesResponse",
+    &DESCRIBE_ACCOUNT_POLICIES_RESPONSE_MEMBERS,
+);
 
 pub static DESCRIBE_LIMIT: Schema =
     Schema::scalar("DescribeLimit", Kind::Integer).limited(Some(1), Some(50));
@@ -150,6 +244,103 @@ pub static DESCRIBE_LOG_STREAMS_RESPONSE: Schema = Schema::structure(
     &DESCRIBE_LOG_STREAMS_RESPONSE_MEMBERS,
 );
 
+static DESCRIBE_METRIC_FILTERS_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("filterNamePrefix", &FILTER_NAME),
+    Member::new("limit", &DESCRIBE_LIMIT),
+    Member::new("logGroupName", &LOG_GROUP_NAME),
+    Member::new("metricName", &METRIC_NAME),
+    Member::new("metricNamespace", &METRIC_NAMESPACE),
+    Member::new("nextToken", &NEXT_TOKEN),
+];
+pub static DESCRIBE_METRIC_FILTERS_REQUEST: Schema = Schema::structure(
+    "DescribeMetricFiltersRequest",
+    &DESCRIBE_METRIC_FILTERS_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_METRIC_FILTERS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("metricFilters", &METRIC_FILTERS),
+    Member::new("nextToken", &NEXT_TOKEN),
+];
+pub static DESCRIBE_METRIC_FILTERS_RESPONSE: Schema = Schema::structure(
+    "DescribeMetricFiltersResponse",
+    &DESCRIBE_METRIC_FILTERS_RESPONSE_MEMBERS,
+);
+
+static DESCRIBE_RESOURCE_POLICIES_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("limit", &DESCRIBE_LIMIT),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("policyScope", &POLICY_SCOPE),
+    Member::new("resourceArn", &ARN),
+];
+pub static DESCRIBE_RESOURCE_POLICIES_REQUEST: Schema = Schema::structure(
+    "DescribeResourcePoliciesRequest",
+    &DESCRIBE_RESOURCE_POLICIES_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_RESOURCE_POLICIES_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("resourcePolicies", &RESOURCE_POLICIES),
+];
+pub static DESCRIBE_RESOURCE_POLICIES_RESPONSE: Schema = Schema::structure(
+    "DescribeResourcePoliciesResponse",
+    &DESCRIBE_RESOURCE_POLICIES_RESPONSE_MEMBERS,
+);
+
+static DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("filterNamePrefix", &FILTER_NAME),
+    Member::new("limit", &DESCRIBE_LIMIT),
+    Member::new("logGroupName", &LOG_GROUP_NAME).required(),
+    Member::new("nextToken", &NEXT_TOKEN),
+];
+pub static DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST: Schema = Schema::structure(
+    "DescribeSubscriptionFiltersRequest",
+    &DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("subscriptionFilters", &SUBSCRIPTION_FILTERS),
+];
+pub static DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE: Schema = Schema::structure(
+    "DescribeSubscriptionFiltersResponse",
+    &DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE_MEMBERS,
+);
+
+pub static DESTINATION_ARN: Schema =
+    Schema::scalar("DestinationArn", Kind::String).limited(Some(1), None);
+
+pub static DIMENSIONS: Schema = Schema::map(
+    "Dimensions",
+    Member::new("key", &DIMENSIONS_KEY),
+    Member::new("value", &DIMENSIONS_VALUE),
+);
+
+pub static DIMENSIONS_KEY: Schema =
+    Schema::scalar("DimensionsKey", Kind::String).limited(None, Some(255));
+
+pub static DIMENSIONS_VALUE: Schema =
+    Schema::scalar("DimensionsValue", Kind::String).limited(None, Some(255));
+
+pub static DISTRIBUTION: Schema = Schema::enumeration("Distribution", enums::Distribution::VALUES);
+
+pub static DRY_RUN: Schema = Schema::scalar("DryRun", Kind::Boolean);
+
+pub static DRY_RUN_COUNT: Schema =
+    Schema::scalar("DryRunCount", Kind::Integer).limited(Some(0), None);
+
+static DRY_RUN_RESULT_MEMBERS: [Member; 6] = [
+    Member::new("decreasedRetentionLogGroupCount", &DRY_RUN_COUNT),
+    Member::new("failedAnalysisCount", &DRY_RUN_COUNT),
+    Member::new("increasedRetentionLogGroupCount", &DRY_RUN_COUNT),
+    Member::new("topLogGroupsImpacted", &LOG_GROUP_IMPACTS),
+    Member::new("totalMatchedLogGroups", &DRY_RUN_COUNT),
+    Member::new("unchangedRetentionLogGroupCount", &DRY_RUN_COUNT),
+];
+pub static DRY_RUN_RESULT: Schema = Schema::structure("DryRunResult", &DRY_RUN_RESULT_MEMBERS);
+
+pub static EMIT_SYSTEM_FIELDS: Schema =
+    Schema::list("EmitSystemFields", Member::new("member", &SYSTEM_FIELD));
+
 static ENTITY_MEMBERS: [Member; 2] = [
     Member::new("attributes", &ENTITY_ATTRIBUTES),
     Member::new("keyAttributes", &ENTITY_KEY_ATTRIBUTES),
@@ -192,8 +383,30 @@ pub static EVENT_ID: Schema = Schema::scalar("EventId", Kind::String);
 pub static EVENT_MESSAGE: Schema =
     Schema::scalar("EventMessage", Kind::String).limited(Some(1), None);
 
+pub static EVENT_NUMBER: Schema = Schema::scalar("EventNumber", Kind::Long);
+
 pub static EVENTS_LIMIT: Schema =
     Schema::scalar("EventsLimit", Kind::Integer).limited(Some(1), Some(10000));
+
+pub static EXPECTED_REVISION_ID: Schema =
+    Schema::scalar("ExpectedRevisionId", Kind::String).limited(Some(1), None);
+
+pub static EXTRACTED_VALUES: Schema = Schema::map(
+    "ExtractedValues",
+    Member::new("key", &TOKEN),
+    Member::new("value", &VALUE),
+);
+
+pub static FIELD_INDEX_NAME: Schema = Schema::scalar("FieldIndexName", Kind::String)
+    .limited(Some(1), Some(512))
+    .matching("[\\.\\-_/#A-Za-z0-9]+");
+
+pub static FIELD_INDEX_NAMES: Schema =
+    Schema::list("FieldIndexNames", Member::new("member", &FIELD_INDEX_NAME))
+        .limited(Some(1), Some(20));
+
+pub static FIELD_SELECTION_CRITERIA: Schema =
+    Schema::scalar("FieldSelectionCriteria", Kind::String).limited(Some(0), Some(2000));
 
 pub static FILTER_COUNT: Schema = Schema::scalar("FilterCount", Kind::Integer);
 
@@ -223,6 +436,10 @@ pub static FILTER_LOG_EVENTS_RESPONSE: Schema = Schema::structure(
     "FilterLogEventsResponse",
     &FILTER_LOG_EVENTS_RESPONSE_MEMBERS,
 );
+
+pub static FILTER_NAME: Schema = Schema::scalar("FilterName", Kind::String)
+    .limited(Some(1), Some(512))
+    .matching("[^:*]*");
 
 pub static FILTER_PATTERN: Schema =
     Schema::scalar("FilterPattern", Kind::String).limited(Some(0), Some(1024));
@@ -335,6 +552,8 @@ pub static INVALID_SEQUENCE_TOKEN_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+pub static IS_SAMPLED: Schema = Schema::scalar("IsSampled", Kind::Boolean);
+
 pub static KMS_KEY_ID: Schema = Schema::scalar("KmsKeyId", Kind::String).limited(None, Some(256));
 
 static LIMIT_EXCEEDED_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &IMPLICIT_MESSAGE)];
@@ -347,6 +566,30 @@ pub static LIMIT_EXCEEDED_EXCEPTION: Schema =
             sender_fault: true,
         },
     );
+
+pub static LIST_LIMIT: Schema =
+    Schema::scalar("ListLimit", Kind::Integer).limited(Some(1), Some(1000));
+
+static LIST_LOG_GROUPS_REQUEST_MEMBERS: [Member; 9] = [
+    Member::new("accountIdentifiers", &ACCOUNT_IDS),
+    Member::new("dataSources", &DATA_SOURCE_FILTERS),
+    Member::new("fieldIndexNames", &FIELD_INDEX_NAMES),
+    Member::new("includeLinkedAccounts", &INCLUDE_LINKED_ACCOUNTS),
+    Member::new("limit", &LIST_LIMIT),
+    Member::new("logGroupClass", &LOG_GROUP_CLASS),
+    Member::new("logGroupNamePattern", &LOG_GROUP_NAME_REGEX_PATTERN),
+    Member::new("logGroupTags", &TAG_FILTERS),
+    Member::new("nextToken", &NEXT_TOKEN),
+];
+pub static LIST_LOG_GROUPS_REQUEST: Schema =
+    Schema::structure("ListLogGroupsRequest", &LIST_LOG_GROUPS_REQUEST_MEMBERS);
+
+static LIST_LOG_GROUPS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("logGroups", &LOG_GROUP_SUMMARIES),
+    Member::new("nextToken", &NEXT_TOKEN),
+];
+pub static LIST_LOG_GROUPS_RESPONSE: Schema =
+    Schema::structure("ListLogGroupsResponse", &LIST_LOG_GROUPS_RESPONSE_MEMBERS);
 
 static LIST_TAGS_FOR_RESOURCE_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("resourceArn", &AMAZON_RESOURCE_NAME).required()];
@@ -373,6 +616,50 @@ pub static LIST_TAGS_LOG_GROUP_RESPONSE: Schema = Schema::structure(
     "ListTagsLogGroupResponse",
     &LIST_TAGS_LOG_GROUP_RESPONSE_MEMBERS,
 );
+
+static LIVE_TAIL_SESSION_LOG_EVENT_MEMBERS: [Member; 5] = [
+    Member::new("ingestionTime", &TIMESTAMP),
+    Member::new("logGroupIdentifier", &LOG_GROUP_IDENTIFIER),
+    Member::new("logStreamName", &LOG_STREAM_NAME),
+    Member::new("message", &EVENT_MESSAGE),
+    Member::new("timestamp", &TIMESTAMP),
+];
+pub static LIVE_TAIL_SESSION_LOG_EVENT: Schema = Schema::structure(
+    "LiveTailSessionLogEvent",
+    &LIVE_TAIL_SESSION_LOG_EVENT_MEMBERS,
+);
+
+static LIVE_TAIL_SESSION_METADATA_MEMBERS: [Member; 1] = [Member::new("sampled", &IS_SAMPLED)];
+pub static LIVE_TAIL_SESSION_METADATA: Schema = Schema::structure(
+    "LiveTailSessionMetadata",
+    &LIVE_TAIL_SESSION_METADATA_MEMBERS,
+);
+
+pub static LIVE_TAIL_SESSION_RESULTS: Schema = Schema::list(
+    "LiveTailSessionResults",
+    Member::new("member", &LIVE_TAIL_SESSION_LOG_EVENT),
+);
+
+static LIVE_TAIL_SESSION_START_MEMBERS: [Member; 6] = [
+    Member::new("logEventFilterPattern", &FILTER_PATTERN),
+    Member::new(
+        "logGroupIdentifiers",
+        &START_LIVE_TAIL_LOG_GROUP_IDENTIFIERS,
+    ),
+    Member::new("logStreamNamePrefixes", &INPUT_LOG_STREAM_NAMES),
+    Member::new("logStreamNames", &INPUT_LOG_STREAM_NAMES),
+    Member::new("requestId", &REQUEST_ID),
+    Member::new("sessionId", &SESSION_ID),
+];
+pub static LIVE_TAIL_SESSION_START: Schema =
+    Schema::structure("LiveTailSessionStart", &LIVE_TAIL_SESSION_START_MEMBERS);
+
+static LIVE_TAIL_SESSION_UPDATE_MEMBERS: [Member; 2] = [
+    Member::new("sessionMetadata", &LIVE_TAIL_SESSION_METADATA),
+    Member::new("sessionResults", &LIVE_TAIL_SESSION_RESULTS),
+];
+pub static LIVE_TAIL_SESSION_UPDATE: Schema =
+    Schema::structure("LiveTailSessionUpdate", &LIVE_TAIL_SESSION_UPDATE_MEMBERS);
 
 pub static LOG_EVENT_INDEX: Schema = Schema::scalar("LogEventIndex", Kind::Integer);
 
@@ -404,6 +691,18 @@ pub static LOG_GROUP_IDENTIFIER: Schema = Schema::scalar("LogGroupIdentifier", K
     .limited(Some(1), Some(2048))
     .matching("[\\w#+=/:,.@-]*");
 
+static LOG_GROUP_IMPACT_MEMBERS: [Member; 4] = [
+    Member::new("currentRetention", &RETENTION_VALUE),
+    Member::new("logGroupName", &LOG_GROUP_NAME),
+    Member::new("proposedRetention", &RETENTION_VALUE),
+    Member::new("storedBytes", &STORED_BYTES),
+];
+pub static LOG_GROUP_IMPACT: Schema =
+    Schema::structure("LogGroupImpact", &LOG_GROUP_IMPACT_MEMBERS);
+
+pub static LOG_GROUP_IMPACTS: Schema =
+    Schema::list("LogGroupImpacts", Member::new("member", &LOG_GROUP_IMPACT));
+
 pub static LOG_GROUP_NAME: Schema = Schema::scalar("LogGroupName", Kind::String)
     .limited(Some(1), Some(512))
     .matching("[\\.\\-_/#A-Za-z0-9]+");
@@ -411,6 +710,24 @@ pub static LOG_GROUP_NAME: Schema = Schema::scalar("LogGroupName", Kind::String)
 pub static LOG_GROUP_NAME_PATTERN: Schema = Schema::scalar("LogGroupNamePattern", Kind::String)
     .limited(Some(0), Some(512))
     .matching("[\\.\\-_/#A-Za-z0-9]*");
+
+pub static LOG_GROUP_NAME_REGEX_PATTERN: Schema =
+    Schema::scalar("LogGroupNameRegexPattern", Kind::String)
+        .limited(Some(3), Some(129))
+        .matching("(\\^?[\\.\\-_\\/#A-Za-z0-9]{3,24})(\\|\\^?[\\.\\-_\\/#A-Za-z0-9]{3,24}){0,4}");
+
+pub static LOG_GROUP_SUMMARIES: Schema = Schema::list(
+    "LogGroupSummaries",
+    Member::new("member", &LOG_GROUP_SUMMARY),
+);
+
+static LOG_GROUP_SUMMARY_MEMBERS: [Member; 3] = [
+    Member::new("logGroupArn", &ARN),
+    Member::new("logGroupClass", &LOG_GROUP_CLASS),
+    Member::new("logGroupName", &LOG_GROUP_NAME),
+];
+pub static LOG_GROUP_SUMMARY: Schema =
+    Schema::structure("LogGroupSummary", &LOG_GROUP_SUMMARY_MEMBERS);
 
 pub static LOG_GROUPS: Schema = Schema::list("LogGroups", Member::new("member", &LOG_GROUP));
 
@@ -436,6 +753,64 @@ pub static LOG_STREAM_SEARCHED_COMPLETELY: Schema =
 pub static LOG_STREAMS: Schema = Schema::list("LogStreams", Member::new("member", &LOG_STREAM));
 
 pub static MESSAGE: Schema = Schema::scalar("Message", Kind::String);
+
+static METRIC_FILTER_MEMBERS: [Member; 8] = [
+    Member::new("applyOnTransformedLogs", &APPLY_ON_TRANSFORMED_LOGS),
+    Member::new("creationTime", &TIMESTAMP),
+    Member::new("emitSystemFieldDimensions", &EMIT_SYSTEM_FIELDS),
+    Member::new("fieldSelectionCriteria", &FIELD_SELECTION_CRITERIA),
+    Member::new("filterName", &FILTER_NAME),
+    Member::new("filterPattern", &FILTER_PATTERN),
+    Member::new("logGroupName", &LOG_GROUP_NAME),
+    Member::new("metricTransformations", &METRIC_TRANSFORMATIONS),
+];
+pub static METRIC_FILTER: Schema = Schema::structure("MetricFilter", &METRIC_FILTER_MEMBERS);
+
+static METRIC_FILTER_MATCH_RECORD_MEMBERS: [Member; 3] = [
+    Member::new("eventMessage", &EVENT_MESSAGE),
+    Member::new("eventNumber", &EVENT_NUMBER),
+    Member::new("extractedValues", &EXTRACTED_VALUES),
+];
+pub static METRIC_FILTER_MATCH_RECORD: Schema = Schema::structure(
+    "MetricFilterMatchRecord",
+    &METRIC_FILTER_MATCH_RECORD_MEMBERS,
+);
+
+pub static METRIC_FILTER_MATCHES: Schema = Schema::list(
+    "MetricFilterMatches",
+    Member::new("member", &METRIC_FILTER_MATCH_RECORD),
+);
+
+pub static METRIC_FILTERS: Schema =
+    Schema::list("MetricFilters", Member::new("member", &METRIC_FILTER));
+
+pub static METRIC_NAME: Schema = Schema::scalar("MetricName", Kind::String)
+    .limited(None, Some(255))
+    .matching("[^:*$]*");
+
+pub static METRIC_NAMESPACE: Schema = Schema::scalar("MetricNamespace", Kind::String)
+    .limited(None, Some(255))
+    .matching("[^:*$]*");
+
+static METRIC_TRANSFORMATION_MEMBERS: [Member; 6] = [
+    Member::new("defaultValue", &DEFAULT_VALUE),
+    Member::new("dimensions", &DIMENSIONS),
+    Member::new("metricName", &METRIC_NAME).required(),
+    Member::new("metricNamespace", &METRIC_NAMESPACE).required(),
+    Member::new("metricValue", &METRIC_VALUE).required(),
+    Member::new("unit", &STANDARD_UNIT),
+];
+pub static METRIC_TRANSFORMATION: Schema =
+    Schema::structure("MetricTransformation", &METRIC_TRANSFORMATION_MEMBERS);
+
+pub static METRIC_TRANSFORMATIONS: Schema = Schema::list(
+    "MetricTransformations",
+    Member::new("member", &METRIC_TRANSFORMATION),
+)
+.limited(Some(1), Some(1));
+
+pub static METRIC_VALUE: Schema =
+    Schema::scalar("MetricValue", Kind::String).limited(None, Some(100));
 
 pub static NEXT_TOKEN: Schema = Schema::scalar("NextToken", Kind::String).limited(Some(1), None);
 
@@ -465,7 +840,36 @@ pub static OUTPUT_LOG_EVENT: Schema =
 pub static OUTPUT_LOG_EVENTS: Schema =
     Schema::list("OutputLogEvents", Member::new("member", &OUTPUT_LOG_EVENT));
 
+pub static POLICY_DOCUMENT: Schema =
+    Schema::scalar("PolicyDocument", Kind::String).limited(Some(1), Some(51200));
+
 pub static POLICY_NAME: Schema = Schema::scalar("PolicyName", Kind::String);
+
+pub static POLICY_SCOPE: Schema = Schema::enumeration("PolicyScope", enums::PolicyScope::VALUES);
+
+pub static POLICY_TYPE: Schema = Schema::enumeration("PolicyType", enums::PolicyType::VALUES);
+
+static PUT_ACCOUNT_POLICY_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("dryRun", &DRY_RUN),
+    Member::new("policyDocument", &ACCOUNT_POLICY_DOCUMENT).required(),
+    Member::new("policyName", &POLICY_NAME).required(),
+    Member::new("policyType", &POLICY_TYPE).required(),
+    Member::new("scope", &SCOPE),
+    Member::new("selectionCriteria", &SELECTION_CRITERIA),
+];
+pub static PUT_ACCOUNT_POLICY_REQUEST: Schema = Schema::structure(
+    "PutAccountPolicyRequest",
+    &PUT_ACCOUNT_POLICY_REQUEST_MEMBERS,
+);
+
+static PUT_ACCOUNT_POLICY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("accountPolicy", &ACCOUNT_POLICY),
+    Member::new("dryRunResult", &DRY_RUN_RESULT),
+];
+pub static PUT_ACCOUNT_POLICY_RESPONSE: Schema = Schema::structure(
+    "PutAccountPolicyResponse",
+    &PUT_ACCOUNT_POLICY_RESPONSE_MEMBERS,
+);
 
 static PUT_LOG_EVENTS_REQUEST_MEMBERS: [Member; 5] = [
     Member::new("entity", &ENTITY),
@@ -494,6 +898,38 @@ pub static PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST: Schema = Schema::structure
     &PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST_MEMBERS,
 );
 
+static PUT_METRIC_FILTER_REQUEST_MEMBERS: [Member; 7] = [
+    Member::new("applyOnTransformedLogs", &APPLY_ON_TRANSFORMED_LOGS),
+    Member::new("emitSystemFieldDimensions", &EMIT_SYSTEM_FIELDS),
+    Member::new("fieldSelectionCriteria", &FIELD_SELECTION_CRITERIA),
+    Member::new("filterName", &FILTER_NAME).required(),
+    Member::new("filterPattern", &FILTER_PATTERN).required(),
+    Member::new("logGroupName", &LOG_GROUP_NAME).required(),
+    Member::new("metricTransformations", &METRIC_TRANSFORMATIONS).required(),
+];
+pub static PUT_METRIC_FILTER_REQUEST: Schema =
+    Schema::structure("PutMetricFilterRequest", &PUT_METRIC_FILTER_REQUEST_MEMBERS);
+
+static PUT_RESOURCE_POLICY_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("expectedRevisionId", &EXPECTED_REVISION_ID),
+    Member::new("policyDocument", &POLICY_DOCUMENT),
+    Member::new("policyName", &POLICY_NAME),
+    Member::new("resourceArn", &ARN),
+];
+pub static PUT_RESOURCE_POLICY_REQUEST: Schema = Schema::structure(
+    "PutResourcePolicyRequest",
+    &PUT_RESOURCE_POLICY_REQUEST_MEMBERS,
+);
+
+static PUT_RESOURCE_POLICY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("resourcePolicy", &RESOURCE_POLICY),
+    Member::new("revisionId", &EXPECTED_REVISION_ID),
+];
+pub static PUT_RESOURCE_POLICY_RESPONSE: Schema = Schema::structure(
+    "PutResourcePolicyResponse",
+    &PUT_RESOURCE_POLICY_RESPONSE_MEMBERS,
+);
+
 static PUT_RETENTION_POLICY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("logGroupName", &LOG_GROUP_NAME).required(),
     Member::new("retentionInDays", &DAYS).required(),
@@ -515,6 +951,9 @@ static REJECTED_LOG_EVENTS_INFO_MEMBERS: [Member; 3] = [
 ];
 pub static REJECTED_LOG_EVENTS_INFO: Schema =
     Schema::structure("RejectedLogEventsInfo", &REJECTED_LOG_EVENTS_INFO_MEMBERS);
+
+pub static REQUEST_ID: Schema =
+    Schema::scalar("RequestId", Kind::String).limited(Some(0), Some(256));
 
 static RESOURCE_ALREADY_EXISTS_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &IMPLICIT_MESSAGE)];
@@ -542,6 +981,26 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+pub static RESOURCE_POLICIES: Schema =
+    Schema::list("ResourcePolicies", Member::new("member", &RESOURCE_POLICY));
+
+static RESOURCE_POLICY_MEMBERS: [Member; 6] = [
+    Member::new("lastUpdatedTime", &TIMESTAMP),
+    Member::new("policyDocument", &POLICY_DOCUMENT),
+    Member::new("policyName", &POLICY_NAME),
+    Member::new("policyScope", &POLICY_SCOPE),
+    Member::new("resourceArn", &ARN),
+    Member::new("revisionId", &EXPECTED_REVISION_ID),
+];
+pub static RESOURCE_POLICY: Schema = Schema::structure("ResourcePolicy", &RESOURCE_POLICY_MEMBERS);
+
+pub static RETENTION_VALUE: Schema =
+    Schema::scalar("RetentionValue", Kind::String).limited(Some(1), Some(12));
+
+pub static ROLE_ARN: Schema = Schema::scalar("RoleArn", Kind::String).limited(Some(1), None);
+
+pub static SCOPE: Schema = Schema::enumeration("Scope", enums::Scope::VALUES);
+
 static SEARCHED_LOG_STREAM_MEMBERS: [Member; 2] = [
     Member::new("logStreamName", &LOG_STREAM_NAME),
     Member::new("searchedCompletely", &LOG_STREAM_SEARCHED_COMPLETELY),
@@ -553,6 +1012,8 @@ pub static SEARCHED_LOG_STREAMS: Schema = Schema::list(
     "SearchedLogStreams",
     Member::new("member", &SEARCHED_LOG_STREAM),
 );
+
+pub static SELECTION_CRITERIA: Schema = Schema::scalar("SelectionCriteria", Kind::String);
 
 pub static SEQUENCE_TOKEN: Schema =
     Schema::scalar("SequenceToken", Kind::String).limited(Some(1), None);
@@ -570,9 +1031,118 @@ pub static SERVICE_UNAVAILABLE_EXCEPTION: Schema = Schema::structure(
     sender_fault: false,
 });
 
+pub static SESSION_ID: Schema =
+    Schema::scalar("SessionId", Kind::String).limited(Some(0), Some(256));
+
+static SESSION_STREAMING_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &MESSAGE)];
+pub static SESSION_STREAMING_EXCEPTION: Schema = Schema::structure(
+    "SessionStreamingException",
+    &SESSION_STREAMING_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "SessionStreamingException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static SESSION_TIMEOUT_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &MESSAGE)];
+pub static SESSION_TIMEOUT_EXCEPTION: Schema = Schema::structure(
+    "SessionTimeoutException",
+    &SESSION_TIMEOUT_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "SessionTimeoutException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static STANDARD_UNIT: Schema = Schema::enumeration("StandardUnit", enums::StandardUnit::VALUES);
+
 pub static START_FROM_HEAD: Schema = Schema::scalar("StartFromHead", Kind::Boolean);
 
+pub static START_LIVE_TAIL_LOG_GROUP_IDENTIFIERS: Schema = Schema::list(
+    "StartLiveTailLogGroupIdentifiers",
+    Member::new("member", &LOG_GROUP_IDENTIFIER),
+)
+.limited(Some(1), Some(10));
+
+static START_LIVE_TAIL_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("logEventFilterPattern", &FILTER_PATTERN),
+    Member::new(
+        "logGroupIdentifiers",
+        &START_LIVE_TAIL_LOG_GROUP_IDENTIFIERS,
+    )
+    .required(),
+    Member::new("logStreamNamePrefixes", &INPUT_LOG_STREAM_NAMES),
+    Member::new("logStreamNames", &INPUT_LOG_STREAM_NAMES),
+];
+pub static START_LIVE_TAIL_REQUEST: Schema =
+    Schema::structure("StartLiveTailRequest", &START_LIVE_TAIL_REQUEST_MEMBERS);
+
+static START_LIVE_TAIL_RESPONSE_MEMBERS: [Member; 1] = [Member::new(
+    "responseStream",
+    &START_LIVE_TAIL_RESPONSE_STREAM,
+)];
+pub static START_LIVE_TAIL_RESPONSE: Schema =
+    Schema::structure("StartLiveTailResponse", &START_LIVE_TAIL_RESPONSE_MEMBERS);
+
+static START_LIVE_TAIL_RESPONSE_STREAM_MEMBERS: [Member; 4] = [
+    Member::new("SessionStreamingException", &SESSION_STREAMING_EXCEPTION),
+    Member::new("SessionTimeoutException", &SESSION_TIMEOUT_EXCEPTION),
+    Member::new("sessionStart", &LIVE_TAIL_SESSION_START),
+    Member::new("sessionUpdate", &LIVE_TAIL_SESSION_UPDATE),
+];
+pub static START_LIVE_TAIL_RESPONSE_STREAM: Schema = Schema::structure(
+    "StartLiveTailResponseStream",
+    &START_LIVE_TAIL_RESPONSE_STREAM_MEMBERS,
+);
+
 pub static STORED_BYTES: Schema = Schema::scalar("StoredBytes", Kind::Long).limited(Some(0), None);
+
+static SUBSCRIPTION_FILTER_MEMBERS: [Member; 10] = [
+    Member::new("applyOnTransformedLogs", &APPLY_ON_TRANSFORMED_LOGS),
+    Member::new("creationTime", &TIMESTAMP),
+    Member::new("destinationArn", &DESTINATION_ARN),
+    Member::new("distribution", &DISTRIBUTION),
+    Member::new("emitSystemFields", &EMIT_SYSTEM_FIELDS),
+    Member::new("fieldSelectionCriteria", &FIELD_SELECTION_CRITERIA),
+    Member::new("filterName", &FILTER_NAME),
+    Member::new("filterPattern", &FILTER_PATTERN),
+    Member::new("logGroupName", &LOG_GROUP_NAME),
+    Member::new("roleArn", &ROLE_ARN),
+];
+pub static SUBSCRIPTION_FILTER: Schema =
+    Schema::structure("SubscriptionFilter", &SUBSCRIPTION_FILTER_MEMBERS);
+
+pub static SUBSCRIPTION_FILTERS: Schema = Schema::list(
+    "SubscriptionFilters",
+    Member::new("member", &SUBSCRIPTION_FILTER),
+);
+
+pub static SYSTEM_FIELD: Schema = Schema::scalar("SystemField", Kind::String);
+
+static TAG_FILTER_MEMBERS: [Member; 2] = [
+    Member::new("key", &TAG_FILTER_KEY).required(),
+    Member::new("values", &TAG_FILTER_VALUES),
+];
+pub static TAG_FILTER: Schema = Schema::structure("TagFilter", &TAG_FILTER_MEMBERS);
+
+pub static TAG_FILTER_KEY: Schema = Schema::scalar("TagFilterKey", Kind::String)
+    .limited(Some(1), Some(128))
+    .matching("^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+)$");
+
+pub static TAG_FILTER_VALUE: Schema = Schema::scalar("TagFilterValue", Kind::String)
+    .limited(Some(0), Some(259))
+    .matching("^!?\\*?([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)\\*?$");
+
+pub static TAG_FILTER_VALUES: Schema =
+    Schema::list("TagFilterValues", Member::new("member", &TAG_FILTER_VALUE))
+        .limited(Some(0), Some(5));
+
+pub static TAG_FILTERS: Schema =
+    Schema::list("TagFilters", Member::new("member", &TAG_FILTER)).limited(Some(1), Some(5));
 
 pub static TAG_KEY: Schema = Schema::scalar("TagKey", Kind::String)
     .limited(Some(1), Some(128))
@@ -609,7 +1179,29 @@ pub static TAGS: Schema = Schema::map(
 )
 .limited(Some(1), Some(50));
 
+pub static TEST_EVENT_MESSAGES: Schema =
+    Schema::list("TestEventMessages", Member::new("member", &EVENT_MESSAGE))
+        .limited(Some(1), Some(50));
+
+static TEST_METRIC_FILTER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("filterPattern", &FILTER_PATTERN).required(),
+    Member::new("logEventMessages", &TEST_EVENT_MESSAGES).required(),
+];
+pub static TEST_METRIC_FILTER_REQUEST: Schema = Schema::structure(
+    "TestMetricFilterRequest",
+    &TEST_METRIC_FILTER_REQUEST_MEMBERS,
+);
+
+static TEST_METRIC_FILTER_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("matches", &METRIC_FILTER_MATCHES)];
+pub static TEST_METRIC_FILTER_RESPONSE: Schema = Schema::structure(
+    "TestMetricFilterResponse",
+    &TEST_METRIC_FILTER_RESPONSE_MEMBERS,
+);
+
 pub static TIMESTAMP: Schema = Schema::scalar("Timestamp", Kind::Long).limited(Some(0), None);
+
+pub static TOKEN: Schema = Schema::scalar("Token", Kind::String);
 
 static TOO_MANY_TAGS_EXCEPTION_MEMBERS: [Member; 2] = [
     Member::new("message", &MESSAGE),
@@ -664,3 +1256,5 @@ pub static VALIDATION_EXCEPTION: Schema =
             sender_fault: true,
         },
     );
+
+pub static VALUE: Schema = Schema::scalar("Value", Kind::String);

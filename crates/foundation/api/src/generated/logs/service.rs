@@ -7,16 +7,24 @@ use async_trait::async_trait;
 use super::errors::LogsError;
 use super::operations::MODEL;
 use super::types::{
-    CreateLogGroupRequest, CreateLogStreamRequest, DeleteLogGroupRequest, DeleteLogStreamRequest,
-    DeleteRetentionPolicyRequest, DescribeLogGroupsRequest, DescribeLogGroupsResponse,
-    DescribeLogStreamsRequest, DescribeLogStreamsResponse, FilterLogEventsRequest,
-    FilterLogEventsResponse, GetLogEventsRequest, GetLogEventsResponse, ListTagsForResourceRequest,
-    ListTagsForResourceResponse, ListTagsLogGroupRequest, ListTagsLogGroupResponse,
+    CreateLogGroupRequest, CreateLogStreamRequest, DeleteAccountPolicyRequest,
+    DeleteAccountPolicyResponse, DeleteLogGroupRequest, DeleteLogStreamRequest,
+    DeleteMetricFilterRequest, DeleteResourcePolicyRequest, DeleteRetentionPolicyRequest,
+    DescribeAccountPoliciesRequest, DescribeAccountPoliciesResponse, DescribeLogGroupsRequest,
+    DescribeLogGroupsResponse, DescribeLogStreamsRequest, DescribeLogStreamsResponse,
+    DescribeMetricFiltersRequest, DescribeMetricFiltersResponse, DescribeResourcePoliciesRequest,
+    DescribeResourcePoliciesResponse, DescribeSubscriptionFiltersRequest,
+    DescribeSubscriptionFiltersResponse, FilterLogEventsRequest, FilterLogEventsResponse,
+    GetLogEventsRequest, GetLogEventsResponse, ListLogGroupsRequest, ListLogGroupsResponse,
+    ListTagsForResourceRequest, ListTagsForResourceResponse, ListTagsLogGroupRequest,
+    ListTagsLogGroupResponse, PutAccountPolicyRequest, PutAccountPolicyResponse,
     PutLogEventsRequest, PutLogEventsResponse, PutLogGroupDeletionProtectionRequest,
-    PutRetentionPolicyRequest, TagLogGroupRequest, TagResourceRequest, UntagLogGroupRequest,
-    UntagResourceRequest,
+    PutMetricFilterRequest, PutResourcePolicyRequest, PutResourcePolicyResponse,
+    PutRetentionPolicyRequest, StartLiveTailRequest, TagLogGroupRequest, TagResourceRequest,
+    TestMetricFilterRequest, TestMetricFilterResponse, UntagLogGroupRequest, UntagResourceRequest,
 };
 use crate::context::RequestContext;
+use crate::event_stream::EventStream;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
 use crate::shape::{Structure, Unit};
 
@@ -35,6 +43,12 @@ pub trait Logs: Send + Sync {
         input: CreateLogStreamRequest,
     ) -> Result<(), LogsError>;
 
+    async fn delete_account_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteAccountPolicyRequest,
+    ) -> Result<DeleteAccountPolicyResponse, LogsError>;
+
     async fn delete_log_group(
         &self,
         ctx: &RequestContext,
@@ -47,11 +61,29 @@ pub trait Logs: Send + Sync {
         input: DeleteLogStreamRequest,
     ) -> Result<(), LogsError>;
 
+    async fn delete_metric_filter(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteMetricFilterRequest,
+    ) -> Result<(), LogsError>;
+
+    async fn delete_resource_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteResourcePolicyRequest,
+    ) -> Result<(), LogsError>;
+
     async fn delete_retention_policy(
         &self,
         ctx: &RequestContext,
         input: DeleteRetentionPolicyRequest,
     ) -> Result<(), LogsError>;
+
+    async fn describe_account_policies(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeAccountPoliciesRequest,
+    ) -> Result<DescribeAccountPoliciesResponse, LogsError>;
 
     async fn describe_log_groups(
         &self,
@@ -65,6 +97,24 @@ pub trait Logs: Send + Sync {
         input: DescribeLogStreamsRequest,
     ) -> Result<DescribeLogStreamsResponse, LogsError>;
 
+    async fn describe_metric_filters(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeMetricFiltersRequest,
+    ) -> Result<DescribeMetricFiltersResponse, LogsError>;
+
+    async fn describe_resource_policies(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeResourcePoliciesRequest,
+    ) -> Result<DescribeResourcePoliciesResponse, LogsError>;
+
+    async fn describe_subscription_filters(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeSubscriptionFiltersRequest,
+    ) -> Result<DescribeSubscriptionFiltersResponse, LogsError>;
+
     async fn filter_log_events(
         &self,
         ctx: &RequestContext,
@@ -76,6 +126,12 @@ pub trait Logs: Send + Sync {
         ctx: &RequestContext,
         input: GetLogEventsRequest,
     ) -> Result<GetLogEventsResponse, LogsError>;
+
+    async fn list_log_groups(
+        &self,
+        ctx: &RequestContext,
+        input: ListLogGroupsRequest,
+    ) -> Result<ListLogGroupsResponse, LogsError>;
 
     async fn list_tags_for_resource(
         &self,
@@ -89,6 +145,12 @@ pub trait Logs: Send + Sync {
         input: ListTagsLogGroupRequest,
     ) -> Result<ListTagsLogGroupResponse, LogsError>;
 
+    async fn put_account_policy(
+        &self,
+        ctx: &RequestContext,
+        input: PutAccountPolicyRequest,
+    ) -> Result<PutAccountPolicyResponse, LogsError>;
+
     async fn put_log_events(
         &self,
         ctx: &RequestContext,
@@ -101,11 +163,29 @@ pub trait Logs: Send + Sync {
         input: PutLogGroupDeletionProtectionRequest,
     ) -> Result<(), LogsError>;
 
+    async fn put_metric_filter(
+        &self,
+        ctx: &RequestContext,
+        input: PutMetricFilterRequest,
+    ) -> Result<(), LogsError>;
+
+    async fn put_resource_policy(
+        &self,
+        ctx: &RequestContext,
+        input: PutResourcePolicyRequest,
+    ) -> Result<PutResourcePolicyResponse, LogsError>;
+
     async fn put_retention_policy(
         &self,
         ctx: &RequestContext,
         input: PutRetentionPolicyRequest,
     ) -> Result<(), LogsError>;
+
+    async fn start_live_tail(
+        &self,
+        ctx: &RequestContext,
+        input: StartLiveTailRequest,
+    ) -> Result<EventStream, LogsError>;
 
     async fn tag_log_group(
         &self,
@@ -118,6 +198,12 @@ pub trait Logs: Send + Sync {
         ctx: &RequestContext,
         input: TagResourceRequest,
     ) -> Result<(), LogsError>;
+
+    async fn test_metric_filter(
+        &self,
+        ctx: &RequestContext,
+        input: TestMetricFilterRequest,
+    ) -> Result<TestMetricFilterResponse, LogsError>;
 
     async fn untag_log_group(
         &self,
@@ -164,6 +250,9 @@ impl Dispatch for Table {
                 )
             }),
             2 => Box::pin(async move {
+                answer(self.0.delete_account_policy(ctx, downcast(input)?).await)
+            }),
+            3 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_log_group(ctx, downcast(input)?)
@@ -171,7 +260,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            3 => Box::pin(async move {
+            4 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_log_stream(ctx, downcast(input)?)
@@ -179,7 +268,23 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            4 => Box::pin(async move {
+            5 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_metric_filter(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            6 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_resource_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            7 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_retention_policy(ctx, downcast(input)?)
@@ -187,34 +292,66 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            5 => {
+            8 => Box::pin(async move {
+                answer(
+                    self.0
+                        .describe_account_policies(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            9 => {
                 Box::pin(
                     async move { answer(self.0.describe_log_groups(ctx, downcast(input)?).await) },
                 )
             }
-            6 => {
+            10 => {
                 Box::pin(
                     async move { answer(self.0.describe_log_streams(ctx, downcast(input)?).await) },
                 )
             }
-            7 => Box::pin(
+            11 => Box::pin(async move {
+                answer(self.0.describe_metric_filters(ctx, downcast(input)?).await)
+            }),
+            12 => Box::pin(async move {
+                answer(
+                    self.0
+                        .describe_resource_policies(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            13 => Box::pin(async move {
+                answer(
+                    self.0
+                        .describe_subscription_filters(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            14 => Box::pin(
                 async move { answer(self.0.filter_log_events(ctx, downcast(input)?).await) },
             ),
-            8 => {
+            15 => {
                 Box::pin(async move { answer(self.0.get_log_events(ctx, downcast(input)?).await) })
             }
-            9 => Box::pin(async move {
+            16 => {
+                Box::pin(async move { answer(self.0.list_log_groups(ctx, downcast(input)?).await) })
+            }
+            17 => Box::pin(async move {
                 answer(self.0.list_tags_for_resource(ctx, downcast(input)?).await)
             }),
-            10 => {
+            18 => {
                 Box::pin(
                     async move { answer(self.0.list_tags_log_group(ctx, downcast(input)?).await) },
                 )
             }
-            11 => {
+            19 => {
+                Box::pin(
+                    async move { answer(self.0.put_account_policy(ctx, downcast(input)?).await) },
+                )
+            }
+            20 => {
                 Box::pin(async move { answer(self.0.put_log_events(ctx, downcast(input)?).await) })
             }
-            12 => Box::pin(async move {
+            21 => Box::pin(async move {
                 answer(
                     self.0
                         .put_log_group_deletion_protection(ctx, downcast(input)?)
@@ -222,7 +359,20 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            13 => Box::pin(async move {
+            22 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_metric_filter(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            23 => {
+                Box::pin(
+                    async move { answer(self.0.put_resource_policy(ctx, downcast(input)?).await) },
+                )
+            }
+            24 => Box::pin(async move {
                 answer(
                     self.0
                         .put_retention_policy(ctx, downcast(input)?)
@@ -230,7 +380,10 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            14 => Box::pin(async move {
+            25 => {
+                Box::pin(async move { answer(self.0.start_live_tail(ctx, downcast(input)?).await) })
+            }
+            26 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_log_group(ctx, downcast(input)?)
@@ -238,7 +391,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            15 => Box::pin(async move {
+            27 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_resource(ctx, downcast(input)?)
@@ -246,7 +399,12 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            16 => Box::pin(async move {
+            28 => {
+                Box::pin(
+                    async move { answer(self.0.test_metric_filter(ctx, downcast(input)?).await) },
+                )
+            }
+            29 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_log_group(ctx, downcast(input)?)
@@ -254,7 +412,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            17 => Box::pin(async move {
+            30 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_resource(ctx, downcast(input)?)

@@ -18,6 +18,29 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AccountPolicy {
+    pub account_id: Option<String>,
+    pub last_updated_time: Option<i64>,
+    pub policy_document: Option<String>,
+    pub policy_name: Option<String>,
+    pub policy_type: Option<PolicyType>,
+    pub scope: Option<Scope>,
+    pub selection_criteria: Option<String>,
+}
+
+structure_impls!(
+    AccountPolicy,
+    schemas::ACCOUNT_POLICY,
+    0 = account_id,
+    1 = last_updated_time,
+    2 = policy_document,
+    3 = policy_name,
+    4 = policy_type,
+    5 = scope,
+    6 = selection_criteria
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateLogGroupRequest {
     pub deletion_protection_enabled: Option<bool>,
     pub kms_key_id: Option<String>,
@@ -63,6 +86,45 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DataSourceFilter {
+    pub name: String,
+    pub r#type: Option<String>,
+}
+
+structure_impls!(
+    DataSourceFilter,
+    schemas::DATA_SOURCE_FILTER,
+    0 = name,
+    1 = r#type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteAccountPolicyRequest {
+    pub dry_run: Option<bool>,
+    pub policy_name: String,
+    pub policy_type: PolicyType,
+}
+
+structure_impls!(
+    DeleteAccountPolicyRequest,
+    schemas::DELETE_ACCOUNT_POLICY_REQUEST,
+    0 = dry_run,
+    1 = policy_name,
+    2 = policy_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteAccountPolicyResponse {
+    pub dry_run_result: Option<DryRunResult>,
+}
+
+structure_impls!(
+    DeleteAccountPolicyResponse,
+    schemas::DELETE_ACCOUNT_POLICY_RESPONSE,
+    0 = dry_run_result
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteLogGroupRequest {
     pub log_group_name: String,
 }
@@ -87,6 +149,34 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteMetricFilterRequest {
+    pub filter_name: String,
+    pub log_group_name: String,
+}
+
+structure_impls!(
+    DeleteMetricFilterRequest,
+    schemas::DELETE_METRIC_FILTER_REQUEST,
+    0 = filter_name,
+    1 = log_group_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteResourcePolicyRequest {
+    pub expected_revision_id: Option<String>,
+    pub policy_name: Option<String>,
+    pub resource_arn: Option<String>,
+}
+
+structure_impls!(
+    DeleteResourcePolicyRequest,
+    schemas::DELETE_RESOURCE_POLICY_REQUEST,
+    0 = expected_revision_id,
+    1 = policy_name,
+    2 = resource_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteRetentionPolicyRequest {
     pub log_group_name: String,
 }
@@ -95,6 +185,36 @@ structure_impls!(
     DeleteRetentionPolicyRequest,
     schemas::DELETE_RETENTION_POLICY_REQUEST,
     0 = log_group_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeAccountPoliciesRequest {
+    pub account_identifiers: Option<Vec<String>>,
+    pub next_token: Option<String>,
+    pub policy_name: Option<String>,
+    pub policy_type: PolicyType,
+}
+
+structure_impls!(
+    DescribeAccountPoliciesRequest,
+    schemas::DESCRIBE_ACCOUNT_POLICIES_REQUEST,
+    0 = account_identifiers,
+    1 = next_token,
+    2 = policy_name,
+    3 = policy_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeAccountPoliciesResponse {
+    pub account_policies: Option<Vec<AccountPolicy>>,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    DescribeAccountPoliciesResponse,
+    schemas::DESCRIBE_ACCOUNT_POLICIES_RESPONSE,
+    0 = account_policies,
+    1 = next_token
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -169,6 +289,121 @@ structure_impls!(
     schemas::DESCRIBE_LOG_STREAMS_RESPONSE,
     0 = log_streams,
     1 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeMetricFiltersRequest {
+    pub filter_name_prefix: Option<String>,
+    pub limit: Option<i32>,
+    pub log_group_name: Option<String>,
+    pub metric_name: Option<String>,
+    pub metric_namespace: Option<String>,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    DescribeMetricFiltersRequest,
+    schemas::DESCRIBE_METRIC_FILTERS_REQUEST,
+    0 = filter_name_prefix,
+    1 = limit,
+    2 = log_group_name,
+    3 = metric_name,
+    4 = metric_namespace,
+    5 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeMetricFiltersResponse {
+    pub metric_filters: Option<Vec<MetricFilter>>,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    DescribeMetricFiltersResponse,
+    schemas::DESCRIBE_METRIC_FILTERS_RESPONSE,
+    0 = metric_filters,
+    1 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeResourcePoliciesRequest {
+    pub limit: Option<i32>,
+    pub next_token: Option<String>,
+    pub policy_scope: Option<PolicyScope>,
+    pub resource_arn: Option<String>,
+}
+
+structure_impls!(
+    DescribeResourcePoliciesRequest,
+    schemas::DESCRIBE_RESOURCE_POLICIES_REQUEST,
+    0 = limit,
+    1 = next_token,
+    2 = policy_scope,
+    3 = resource_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeResourcePoliciesResponse {
+    pub next_token: Option<String>,
+    pub resource_policies: Option<Vec<ResourcePolicy>>,
+}
+
+structure_impls!(
+    DescribeResourcePoliciesResponse,
+    schemas::DESCRIBE_RESOURCE_POLICIES_RESPONSE,
+    0 = next_token,
+    1 = resource_policies
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeSubscriptionFiltersRequest {
+    pub filter_name_prefix: Option<String>,
+    pub limit: Option<i32>,
+    pub log_group_name: String,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    DescribeSubscriptionFiltersRequest,
+    schemas::DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST,
+    0 = filter_name_prefix,
+    1 = limit,
+    2 = log_group_name,
+    3 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeSubscriptionFiltersResponse {
+    pub next_token: Option<String>,
+    pub subscription_filters: Option<Vec<SubscriptionFilter>>,
+}
+
+structure_impls!(
+    DescribeSubscriptionFiltersResponse,
+    schemas::DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE,
+    0 = next_token,
+    1 = subscription_filters
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DryRunResult {
+    pub decreased_retention_log_group_count: Option<i32>,
+    pub failed_analysis_count: Option<i32>,
+    pub increased_retention_log_group_count: Option<i32>,
+    pub top_log_groups_impacted: Option<Vec<LogGroupImpact>>,
+    pub total_matched_log_groups: Option<i32>,
+    pub unchanged_retention_log_group_count: Option<i32>,
+}
+
+structure_impls!(
+    DryRunResult,
+    schemas::DRY_RUN_RESULT,
+    0 = decreased_retention_log_group_count,
+    1 = failed_analysis_count,
+    2 = increased_retention_log_group_count,
+    3 = top_log_groups_impacted,
+    4 = total_matched_log_groups,
+    5 = unchanged_retention_log_group_count
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -348,6 +583,46 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListLogGroupsRequest {
+    pub account_identifiers: Option<Vec<String>>,
+    pub data_sources: Option<Vec<DataSourceFilter>>,
+    pub field_index_names: Option<Vec<String>>,
+    pub include_linked_accounts: Option<bool>,
+    pub limit: Option<i32>,
+    pub log_group_class: Option<LogGroupClass>,
+    pub log_group_name_pattern: Option<String>,
+    pub log_group_tags: Option<Vec<TagFilter>>,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    ListLogGroupsRequest,
+    schemas::LIST_LOG_GROUPS_REQUEST,
+    0 = account_identifiers,
+    1 = data_sources,
+    2 = field_index_names,
+    3 = include_linked_accounts,
+    4 = limit,
+    5 = log_group_class,
+    6 = log_group_name_pattern,
+    7 = log_group_tags,
+    8 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListLogGroupsResponse {
+    pub log_groups: Option<Vec<LogGroupSummary>>,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    ListLogGroupsResponse,
+    schemas::LIST_LOG_GROUPS_RESPONSE,
+    0 = log_groups,
+    1 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListTagsForResourceRequest {
     pub resource_arn: String,
 }
@@ -392,6 +667,70 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LiveTailSessionLogEvent {
+    pub ingestion_time: Option<i64>,
+    pub log_group_identifier: Option<String>,
+    pub log_stream_name: Option<String>,
+    pub message: Option<String>,
+    pub timestamp: Option<i64>,
+}
+
+structure_impls!(
+    LiveTailSessionLogEvent,
+    schemas::LIVE_TAIL_SESSION_LOG_EVENT,
+    0 = ingestion_time,
+    1 = log_group_identifier,
+    2 = log_stream_name,
+    3 = message,
+    4 = timestamp
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LiveTailSessionMetadata {
+    pub sampled: Option<bool>,
+}
+
+structure_impls!(
+    LiveTailSessionMetadata,
+    schemas::LIVE_TAIL_SESSION_METADATA,
+    0 = sampled
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LiveTailSessionStart {
+    pub log_event_filter_pattern: Option<String>,
+    pub log_group_identifiers: Option<Vec<String>>,
+    pub log_stream_name_prefixes: Option<Vec<String>>,
+    pub log_stream_names: Option<Vec<String>>,
+    pub request_id: Option<String>,
+    pub session_id: Option<String>,
+}
+
+structure_impls!(
+    LiveTailSessionStart,
+    schemas::LIVE_TAIL_SESSION_START,
+    0 = log_event_filter_pattern,
+    1 = log_group_identifiers,
+    2 = log_stream_name_prefixes,
+    3 = log_stream_names,
+    4 = request_id,
+    5 = session_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LiveTailSessionUpdate {
+    pub session_metadata: Option<LiveTailSessionMetadata>,
+    pub session_results: Option<Vec<LiveTailSessionLogEvent>>,
+}
+
+structure_impls!(
+    LiveTailSessionUpdate,
+    schemas::LIVE_TAIL_SESSION_UPDATE,
+    0 = session_metadata,
+    1 = session_results
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LogGroup {
     pub arn: Option<String>,
     pub bearer_token_authentication_enabled: Option<bool>,
@@ -429,6 +768,38 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LogGroupImpact {
+    pub current_retention: Option<String>,
+    pub log_group_name: Option<String>,
+    pub proposed_retention: Option<String>,
+    pub stored_bytes: Option<i64>,
+}
+
+structure_impls!(
+    LogGroupImpact,
+    schemas::LOG_GROUP_IMPACT,
+    0 = current_retention,
+    1 = log_group_name,
+    2 = proposed_retention,
+    3 = stored_bytes
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LogGroupSummary {
+    pub log_group_arn: Option<String>,
+    pub log_group_class: Option<LogGroupClass>,
+    pub log_group_name: Option<String>,
+}
+
+structure_impls!(
+    LogGroupSummary,
+    schemas::LOG_GROUP_SUMMARY,
+    0 = log_group_arn,
+    1 = log_group_class,
+    2 = log_group_name
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LogStream {
     pub arn: Option<String>,
     pub creation_time: Option<i64>,
@@ -451,6 +822,67 @@ structure_impls!(
     5 = log_stream_name,
     6 = stored_bytes,
     7 = upload_sequence_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MetricFilter {
+    pub apply_on_transformed_logs: Option<bool>,
+    pub creation_time: Option<i64>,
+    pub emit_system_field_dimensions: Option<Vec<String>>,
+    pub field_selection_criteria: Option<String>,
+    pub filter_name: Option<String>,
+    pub filter_pattern: Option<String>,
+    pub log_group_name: Option<String>,
+    pub metric_transformations: Option<Vec<MetricTransformation>>,
+}
+
+structure_impls!(
+    MetricFilter,
+    schemas::METRIC_FILTER,
+    0 = apply_on_transformed_logs,
+    1 = creation_time,
+    2 = emit_system_field_dimensions,
+    3 = field_selection_criteria,
+    4 = filter_name,
+    5 = filter_pattern,
+    6 = log_group_name,
+    7 = metric_transformations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MetricFilterMatchRecord {
+    pub event_message: Option<String>,
+    pub event_number: Option<i64>,
+    pub extracted_values: Option<BTreeMap<String, String>>,
+}
+
+structure_impls!(
+    MetricFilterMatchRecord,
+    schemas::METRIC_FILTER_MATCH_RECORD,
+    0 = event_message,
+    1 = event_number,
+    2 = extracted_values
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MetricTransformation {
+    pub default_value: Option<f64>,
+    pub dimensions: Option<BTreeMap<String, String>>,
+    pub metric_name: String,
+    pub metric_namespace: String,
+    pub metric_value: String,
+    pub unit: Option<StandardUnit>,
+}
+
+structure_impls!(
+    MetricTransformation,
+    schemas::METRIC_TRANSFORMATION,
+    0 = default_value,
+    1 = dimensions,
+    2 = metric_name,
+    3 = metric_namespace,
+    4 = metric_value,
+    5 = unit
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -477,6 +909,40 @@ structure_impls!(
     0 = ingestion_time,
     1 = message,
     2 = timestamp
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountPolicyRequest {
+    pub dry_run: Option<bool>,
+    pub policy_document: String,
+    pub policy_name: String,
+    pub policy_type: PolicyType,
+    pub scope: Option<Scope>,
+    pub selection_criteria: Option<String>,
+}
+
+structure_impls!(
+    PutAccountPolicyRequest,
+    schemas::PUT_ACCOUNT_POLICY_REQUEST,
+    0 = dry_run,
+    1 = policy_document,
+    2 = policy_name,
+    3 = policy_type,
+    4 = scope,
+    5 = selection_criteria
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountPolicyResponse {
+    pub account_policy: Option<AccountPolicy>,
+    pub dry_run_result: Option<DryRunResult>,
+}
+
+structure_impls!(
+    PutAccountPolicyResponse,
+    schemas::PUT_ACCOUNT_POLICY_RESPONSE,
+    0 = account_policy,
+    1 = dry_run_result
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -524,6 +990,59 @@ structure_impls!(
     schemas::PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST,
     0 = deletion_protection_enabled,
     1 = log_group_identifier
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutMetricFilterRequest {
+    pub apply_on_transformed_logs: Option<bool>,
+    pub emit_system_field_dimensions: Option<Vec<String>>,
+    pub field_selection_criteria: Option<String>,
+    pub filter_name: String,
+    pub filter_pattern: String,
+    pub log_group_name: String,
+    pub metric_transformations: Vec<MetricTransformation>,
+}
+
+structure_impls!(
+    PutMetricFilterRequest,
+    schemas::PUT_METRIC_FILTER_REQUEST,
+    0 = apply_on_transformed_logs,
+    1 = emit_system_field_dimensions,
+    2 = field_selection_criteria,
+    3 = filter_name,
+    4 = filter_pattern,
+    5 = log_group_name,
+    6 = metric_transformations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutResourcePolicyRequest {
+    pub expected_revision_id: Option<String>,
+    pub policy_document: Option<String>,
+    pub policy_name: Option<String>,
+    pub resource_arn: Option<String>,
+}
+
+structure_impls!(
+    PutResourcePolicyRequest,
+    schemas::PUT_RESOURCE_POLICY_REQUEST,
+    0 = expected_revision_id,
+    1 = policy_document,
+    2 = policy_name,
+    3 = resource_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutResourcePolicyResponse {
+    pub resource_policy: Option<ResourcePolicy>,
+    pub revision_id: Option<String>,
+}
+
+structure_impls!(
+    PutResourcePolicyResponse,
+    schemas::PUT_RESOURCE_POLICY_RESPONSE,
+    0 = resource_policy,
+    1 = revision_id
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -588,6 +1107,27 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ResourcePolicy {
+    pub last_updated_time: Option<i64>,
+    pub policy_document: Option<String>,
+    pub policy_name: Option<String>,
+    pub policy_scope: Option<PolicyScope>,
+    pub resource_arn: Option<String>,
+    pub revision_id: Option<String>,
+}
+
+structure_impls!(
+    ResourcePolicy,
+    schemas::RESOURCE_POLICY,
+    0 = last_updated_time,
+    1 = policy_document,
+    2 = policy_name,
+    3 = policy_scope,
+    4 = resource_arn,
+    5 = revision_id
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct SearchedLogStream {
     pub log_stream_name: Option<String>,
     pub searched_completely: Option<bool>,
@@ -610,6 +1150,110 @@ structure_impls!(
     schemas::SERVICE_UNAVAILABLE_EXCEPTION,
     0 = message
 );
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SessionStreamingException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    SessionStreamingException,
+    schemas::SESSION_STREAMING_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SessionTimeoutException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    SessionTimeoutException,
+    schemas::SESSION_TIMEOUT_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLiveTailRequest {
+    pub log_event_filter_pattern: Option<String>,
+    pub log_group_identifiers: Vec<String>,
+    pub log_stream_name_prefixes: Option<Vec<String>>,
+    pub log_stream_names: Option<Vec<String>>,
+}
+
+structure_impls!(
+    StartLiveTailRequest,
+    schemas::START_LIVE_TAIL_REQUEST,
+    0 = log_event_filter_pattern,
+    1 = log_group_identifiers,
+    2 = log_stream_name_prefixes,
+    3 = log_stream_names
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLiveTailResponse {
+    pub response_stream: Option<StartLiveTailResponseStream>,
+}
+
+structure_impls!(
+    StartLiveTailResponse,
+    schemas::START_LIVE_TAIL_RESPONSE,
+    0 = response_stream
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLiveTailResponseStream {
+    pub session_streaming_exception: Option<SessionStreamingException>,
+    pub session_timeout_exception: Option<SessionTimeoutException>,
+    pub session_start: Option<LiveTailSessionStart>,
+    pub session_update: Option<LiveTailSessionUpdate>,
+}
+
+structure_impls!(
+    StartLiveTailResponseStream,
+    schemas::START_LIVE_TAIL_RESPONSE_STREAM,
+    0 = session_streaming_exception,
+    1 = session_timeout_exception,
+    2 = session_start,
+    3 = session_update
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SubscriptionFilter {
+    pub apply_on_transformed_logs: Option<bool>,
+    pub creation_time: Option<i64>,
+    pub destination_arn: Option<String>,
+    pub distribution: Option<Distribution>,
+    pub emit_system_fields: Option<Vec<String>>,
+    pub field_selection_criteria: Option<String>,
+    pub filter_name: Option<String>,
+    pub filter_pattern: Option<String>,
+    pub log_group_name: Option<String>,
+    pub role_arn: Option<String>,
+}
+
+structure_impls!(
+    SubscriptionFilter,
+    schemas::SUBSCRIPTION_FILTER,
+    0 = apply_on_transformed_logs,
+    1 = creation_time,
+    2 = destination_arn,
+    3 = distribution,
+    4 = emit_system_fields,
+    5 = field_selection_criteria,
+    6 = filter_name,
+    7 = filter_pattern,
+    8 = log_group_name,
+    9 = role_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TagFilter {
+    pub key: String,
+    pub values: Option<Vec<String>>,
+}
+
+structure_impls!(TagFilter, schemas::TAG_FILTER, 0 = key, 1 = values);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct TagLogGroupRequest {
@@ -635,6 +1279,30 @@ structure_impls!(
     schemas::TAG_RESOURCE_REQUEST,
     0 = resource_arn,
     1 = tags
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TestMetricFilterRequest {
+    pub filter_pattern: String,
+    pub log_event_messages: Vec<String>,
+}
+
+structure_impls!(
+    TestMetricFilterRequest,
+    schemas::TEST_METRIC_FILTER_REQUEST,
+    0 = filter_pattern,
+    1 = log_event_messages
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TestMetricFilterResponse {
+    pub matches: Option<Vec<MetricFilterMatchRecord>>,
+}
+
+structure_impls!(
+    TestMetricFilterResponse,
+    schemas::TEST_METRIC_FILTER_RESPONSE,
+    0 = matches
 );
 
 #[derive(Clone, Default, PartialEq)]
