@@ -253,6 +253,9 @@ pub struct ContainerSpec {
     pub resolv_conf: Option<String>,
     #[serde(default)]
     pub mounts: Vec<BindMount>,
+    /// Targets of `mounts` whose source, where it is an empty folder, first gets what the image has there.
+    #[serde(default)]
+    pub copy_up: Vec<PathBuf>,
     #[serde(default)]
     pub shm_size_bytes: Option<u64>,
     #[serde(default)]
@@ -307,6 +310,7 @@ impl ContainerSpec {
             hosts: None,
             resolv_conf: None,
             mounts: Vec::new(),
+            copy_up: Vec::new(),
             shm_size_bytes: None,
             devices: Vec::new(),
             privileged: false,

@@ -33,8 +33,34 @@ pub struct DockerContainerConfig {
     pub working_dir: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// A pseudo-terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tty: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_stdin: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_disabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<DockerHealthcheck>,
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
+}
+
+/// Docker's `HealthcheckConfig`. Its durations are in nanoseconds; 0 is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DockerHealthcheck {
+    /// `CMD` and words, or `CMD-SHELL` and a line for the shell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<i64>,
 }
 
 /// Docker's `HostConfig`: how the host runs it.
@@ -51,8 +77,61 @@ pub struct DockerHostConfig {
     pub memory_reservation: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_config: Option<DockerLogConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DockerDevice>,
+    /// A small first process in front of the container's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
+    /// In bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<i64>,
+    /// Mount options by path, as mount(8) reads them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tmpfs: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// `NAME:ADDRESS`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ulimits: Vec<DockerUlimit>,
+    /// Memory and swap together, in bytes; -1 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_swap: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_swappiness: Option<i64>,
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DockerDevice {
+    pub path_on_host: String,
+    pub path_in_container: String,
+    /// Of `r`, `w` and `m`.
+    pub cgroup_permissions: String,
+}
+
+/// -1 is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DockerUlimit {
+    pub name: String,
+    pub soft: i64,
+    pub hard: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,12 +177,12 @@ mod tests {
     #[test]
     fn an_unknown_member_is_kept_by_name() {
         let config = DockerConfig {
-            host_config: Some(r#"{"NetworkMode":"host","Privileged":true}"#.to_owned()),
+            host_config: Some(r#"{"NetworkMode":"host","Runtime":"other"}"#.to_owned()),
             ..DockerConfig::default()
         };
         let host = config.docker_host_config().unwrap();
         assert_eq!(host.network_mode.as_deref(), Some("host"));
-        assert_eq!(host.unknown.keys().collect::<Vec<_>>(), ["Privileged"]);
+        assert_eq!(host.unknown.keys().collect::<Vec<_>>(), ["Runtime"]);
     }
 
     #[test]
@@ -111,6 +190,11 @@ mod tests {
         let inside = DockerContainerConfig {
             user: Some("1000".into()),
             labels: BTreeMap::from([("a".into(), "b".into())]),
+            healthcheck: Some(DockerHealthcheck {
+                test: vec!["CMD".into(), "true".into()],
+                interval: Some(30_000_000_000),
+                ..DockerHealthcheck::default()
+            }),
             ..DockerContainerConfig::default()
         };
         let host = DockerHostConfig {
@@ -118,10 +202,27 @@ mod tests {
                 driver: Some("awslogs".into()),
                 options: BTreeMap::from([("awslogs-group".into(), "g".into())]),
             }),
+            dns: vec!["10.0.0.2".into()],
+            ulimits: vec![DockerUlimit {
+                name: "nofile".into(),
+                soft: 1,
+                hard: -1,
+            }],
             ..DockerHostConfig::default()
         };
         let wire = DockerConfig::of(&inside, &host);
         assert_eq!(wire.container_config().unwrap(), inside);
         assert_eq!(wire.docker_host_config().unwrap(), host);
+    }
+    #[test]
+    fn members_have_dockers_own_names() {
+        let text = r#"{"CapAdd":["SYS_TIME"],"Devices":[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/f","CgroupPermissions":"rw"}],
+            "Init":true,"ShmSize":67108864,"Tmpfs":{"/t":"size=1m"},"Sysctls":{"net.core.somaxconn":"1"},"ExtraHosts":["a:1.2.3.4"],
+            "Dns":["1.1.1.1"],"DnsSearch":["x"],"SecurityOpt":["no-new-privileges"],"Ulimits":[{"Name":"core","Soft":0,"Hard":0}],
+            "MemorySwap":-1,"MemorySwappiness":60,"ReadonlyRootfs":true,"Privileged":true,"CapDrop":["ALL"]}"#;
+        let host: DockerHostConfig = serde_json::from_str(text).unwrap();
+        assert!(host.unknown.is_empty(), "{:?}", host.unknown);
+        let again: Value = serde_json::to_value(&host).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(text).unwrap());
     }
 }

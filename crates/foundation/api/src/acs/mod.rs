@@ -20,11 +20,20 @@ pub use control::{
     RoleType, TaskIdentifier, TaskManifestMessage, TaskStopVerificationAck,
     TaskStopVerificationMessage,
 };
-pub use docker::{DockerConfig, DockerContainerConfig, DockerHostConfig, DockerLogConfig};
+pub use docker::{
+    DockerConfig, DockerContainerConfig, DockerDevice, DockerHealthcheck, DockerHostConfig,
+    DockerLogConfig, DockerUlimit,
+};
 pub use frame::{Frame, FrameError, MAX_FRAME_BYTES};
 pub use number::{FrameNumber, NumberExhausted};
 pub use payload::{
     AsmAuthData, AuthenticationType, Condition, Container, ContainerDependency, DesiredStatus,
-    EcrAuthData, MountPoint, PayloadMessage, PortMapping, RegistryAuthentication, Task,
+    DockerVolumeConfiguration, EcrAuthData, HostVolumeProperties, MountPoint, PayloadMessage,
+    PortMapping, RegistryAuthentication, RestartPolicy, Task, Volume, VolumeFrom,
 };
-pub use telemetry::{TelemetryAck, TelemetryFrame, split_header_text};
+pub use telemetry::{
+    ContainerHealth, ContainerHealthStatus, ContainerMetric, InstanceStatus, NetworkStatsSet,
+    PublishHealthRequest, PublishInstanceStatusRequest, PublishMetricsRequest, RestartStatsSet,
+    StatsSet, StorageStatsSet, TaskHealth, TaskMetric, TelemetryAck, TelemetryFrame,
+    TelemetryMetadata, TelemetryTime, split_header_text,
+};

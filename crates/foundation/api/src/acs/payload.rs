@@ -57,6 +57,9 @@ pub struct Task {
     pub execution_role_credentials: Option<RoleCredentials>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
+    /// `host`, `task` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<String>,
     /// In MiB, a hard limit for the whole task.
@@ -66,6 +69,9 @@ pub struct Task {
     pub network_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<String>,
+    /// `host` or `task`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_credentials: Option<RoleCredentials>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +81,9 @@ pub struct Task {
     /// The revision of the task definition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// `pidMode`, `volumes`, `elasticNetworkInterfaces` and whatever else comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// `elasticNetworkInterfaces`, `associations` and whatever else comes.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
 }
@@ -101,8 +109,15 @@ pub struct Container {
     pub environment: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub essential: Option<bool>,
+    /// `docker` where the health check of `dockerConfig` counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// `CONTAINER` or `CONTAINER:ALIAS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    /// `ExecutionRole` where the log driver uses that role's credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logs_auth_strategy: Option<String>,
     /// The hard limit, in MiB.
@@ -119,13 +134,17 @@ pub struct Container {
     pub port_mappings: Vec<PortMapping>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_authentication: Option<RegistryAuthentication>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
     /// In seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<i64>,
     /// In seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
-    /// `healthCheckType`, `secrets`, `links` and whatever else comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumeFrom>,
+    /// `secrets`, `firelensConfiguration` and whatever else comes.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
 }
@@ -163,11 +182,78 @@ pub struct MountPoint {
     pub source_volume: Option<String>,
 }
 
+/// Everything that another container mounts, mounted here as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeFrom {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_container: Option<String>,
+}
+
+/// A volume of the task, which containers mount by its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_volume_configuration: Option<DockerVolumeConfiguration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostVolumeProperties>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `host` or `docker`; other kinds are refused by name.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// `efsVolumeConfiguration` and whatever else comes.
+    #[serde(flatten)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostVolumeProperties {
+    /// Empty or absent: a new folder of the task's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_path: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DockerVolumeConfiguration {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoprovision: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `task` or `shared`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartPolicy {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored_exit_codes: Vec<i32>,
+    /// In seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_attempt_period: Option<i64>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_port: Option<i64>,
+    /// `FIRST-LAST`, instead of one port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_port_range: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]

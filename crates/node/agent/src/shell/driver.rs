@@ -23,6 +23,7 @@ use super::awslogs::{self, SavedOffset};
 use super::calls::Clients;
 use super::container_spec::{container_spec, task_spec};
 use super::registry::Registries;
+use super::volumes::{Prepared, Volumes};
 use crate::core::plan::{AwsLogsPlan, ContainerPlan, LogPlan, TaskPlan};
 use crate::core::step::{AdoptedContainer, AdoptedTask, Exit, RuntimeCommand, RuntimeEvent};
 
@@ -42,6 +43,7 @@ struct Inner {
     clients: Arc<Clients>,
     registries: Registries,
     offsets: PathBuf,
+    volumes: Arc<Volumes>,
     env: Env,
     tell: Tell,
     starts: Semaphore,
@@ -55,6 +57,7 @@ impl Driver {
         runtime: Runtime,
         clients: Arc<Clients>,
         offsets: PathBuf,
+        volumes: Volumes,
         env: Env,
         tell: Tell,
     ) -> Driver {
@@ -63,6 +66,7 @@ impl Driver {
             registries: Registries::new(clients.clone(), env.clone()),
             clients,
             offsets,
+            volumes: Arc::new(volumes),
             env,
             tell,
             starts: Semaphore::new(START_WORKERS),
@@ -96,12 +100,16 @@ impl Driver {
             let mut containers = BTreeMap::new();
             for container in &task.containers {
                 let state = adopted_container(&id, container, task.shim_alive);
-                if state == AdoptedContainer::Starting {
+                if matches!(state, AdoptedContainer::Starting { .. }) {
                     let (driver, handle) = (self.clone(), task.handle.clone());
                     let spec = container.spec.clone();
                     tokio::spawn(async move { driver.finish_start(id, handle, spec).await });
                 }
-                containers.insert(container.spec.name.as_str().to_owned(), state);
+                let name = container.spec.name.as_str();
+                self.0
+                    .volumes
+                    .remember(id, name, container.spec.mounts.clone());
+                containers.insert(name.to_owned(), state);
             }
             lock(&self.0.tasks).insert(id, Arc::new(OnceCell::from(task.handle)));
             adopted.push(AdoptedTask {
@@ -109,6 +117,10 @@ impl Driver {
                 containers,
             });
         }
+        let alive: Vec<TaskId> = adopted.iter().map(|task| task.task).collect();
+        let volumes = self.0.volumes.clone();
+        // What is left of a removal that the last process did not finish. Nothing starts before this ends.
+        let _ = tokio::task::spawn_blocking(move || volumes.keep_only(&alive)).await;
         let driver = self.clone();
         tokio::spawn(async move {
             while let Some(event) = driver.0.runtime.next_event().await {
@@ -269,7 +281,12 @@ impl Driver {
             .ok_or_else(|| {
                 "CannotCreateContainerError: the image is not here any more".to_owned()
             })?;
-        let spec = container_spec(task_plan, plan, &image)?;
+        let Prepared { mounts, copy_up } =
+            self.0
+                .volumes
+                .prepare(task, task_plan, plan, &image.config.volumes)?;
+        let mut spec = container_spec(task_plan, plan, &image, mounts)?;
+        spec.copy_up = copy_up;
         let cell = lock(&self.0.tasks).entry(task).or_default().clone();
         let _worker = self
             .0
@@ -358,6 +375,11 @@ impl Driver {
                     }
                 }
             }
+        }
+        let volumes = self.0.volumes.clone();
+        let removed = tokio::task::spawn_blocking(move || volumes.remove(task)).await;
+        if let Ok(Err(error)) = removed {
+            warn!(%task, %error, "a task's volumes could not be removed");
         }
         lock(&self.0.tasks).remove(&task);
         lock(&self.0.images).retain(|(of, _), _| *of != task);
@@ -464,7 +486,7 @@ fn adopted_container(
             started_at,
             restarts: 0,
         },
-        (None, None) if shim_alive => AdoptedContainer::Starting,
+        (None, None) if shim_alive => AdoptedContainer::Starting { restarts: 0 },
         (None, _) => lost(),
     }
 }

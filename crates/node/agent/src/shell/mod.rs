@@ -10,8 +10,11 @@ mod connection;
 mod container_spec;
 mod driver;
 mod journal_file;
+mod name_files;
 mod registration;
 mod registry;
+mod tmpfs;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +33,8 @@ use self::connection::{Connection, SocketEvent};
 use self::driver::Driver;
 use self::journal_file::JournalWriter;
 pub use self::registration::MachineResources;
+use self::volumes::Volumes;
+pub use self::volumes::cleanup as cleanup_volumes;
 use crate::core::step::{Input, Output, PersistId, RuntimeCommand, Timer};
 use crate::core::{AgentCore, Identity, Journal};
 
@@ -151,6 +156,7 @@ impl Agent {
             runtime,
             clients.clone(),
             offsets,
+            Volumes::new(&config.data_dir),
             env.clone(),
             Arc::new(move |event| {
                 let _ = told.send(Event::Input(Input::Runtime(event)));

@@ -5,6 +5,7 @@
 
 use gantry_api::acs::DockerLogConfig;
 
+use super::size;
 use super::unknown::not_built;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,21 +105,4 @@ pub(super) fn log_plan(
 
 fn bad_option(container: &str, option: &str, value: &str) -> String {
     format!("container '{container}': log option '{option}' has no meaning with value '{value}'")
-}
-
-/// `10m`, `512k`, `1g` or plain bytes, as Docker reads sizes.
-fn size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let text = text.strip_suffix('b').unwrap_or(&text);
-    let (digits, unit) = match text.chars().last()? {
-        'k' => (&text[..text.len() - 1], 1 << 10),
-        'm' => (&text[..text.len() - 1], 1 << 20),
-        'g' => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit)
-        .filter(|bytes| *bytes > 0)
 }

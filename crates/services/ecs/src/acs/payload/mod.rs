@@ -141,7 +141,7 @@ impl Place<'_> {
             environment: environment(&spec, given),
             essential: Some(spec.essential),
             image: Some(image.to_owned()),
-            logs_auth_strategy: self.execution_role.then(|| "EXECUTION_ROLE".to_owned()),
+            logs_auth_strategy: self.execution_role.then(|| "ExecutionRole".to_owned()),
             memory: memory.map(i64::from),
             name: Some(spec.name.to_owned()),
             port_mappings: ports(&spec)?,
@@ -213,6 +213,7 @@ fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, Strin
             }
             Ok(gantry_api::acs::PortMapping {
                 container_port: container_port.map(i64::from),
+                container_port_range: None,
                 host_port: host_port.map(i64::from),
                 name: name.clone(),
                 protocol: protocol
