@@ -54,7 +54,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["arn", "env", "api", "store", "archive", "reconcile"],
     ),
     ("gantry-runtime", &["arn", "env"]),
-    ("gantry-agent", &["arn", "env", "api", "runtime"]),
+    ("gantry-network", &["arn"]),
+    ("gantry-agent", &["arn", "env", "api", "runtime", "network"]),
     (
         "gantry-world",
         &[

@@ -1,0 +1,609 @@
+//! The face that an agent sees: one [`Network`] an installation.
+//!
+//! What always holds: one call at a time changes anything; a container's record is on disk before its
+//! ports are answered on and before anything of it is in the kernel, and goes after all of that is gone.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gantry_arn::TaskId;
+use tracing::{info, warn};
+
+use crate::attachment::{AttachRequest, Attachment, PortBinding, PortRequest};
+use crate::conntrack;
+use crate::elements::{self, Element};
+use crate::error::{Doing, NetworkError};
+use crate::files;
+use crate::firewall::{self, Terms};
+use crate::forwarding::{self, Turn};
+use crate::installation::Installation;
+use crate::namespace;
+use crate::netlink::Routes;
+use crate::pool::Pool;
+use crate::ports::Ports;
+use crate::records::{Key, Record, Records};
+use crate::resolvers::HostResolvers;
+use crate::routing;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub installation: Installation,
+    /// A directory of its own for what must be found again.
+    pub state_dir: PathBuf,
+    /// The containers' addresses; `None` is a range that is free on this machine.
+    pub pool: Option<Pool>,
+    /// For tests: the process kills itself after so many steps in the kernel.
+    #[doc(hidden)]
+    pub steps_until_killed: Option<u32>,
+}
+
+impl Options {
+    pub fn new(installation: Installation, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            installation,
+            state_dir: state_dir.into(),
+            pool: None,
+            steps_until_killed: None,
+        }
+    }
+}
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Network(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    steps_left: AtomicU32,
+    state: Mutex<State>,
+}
+
+struct State {
+    records: Records,
+    ports: Ports,
+    /// Ports that an earlier process held, which somebody took before this one could.
+    lost: Vec<PortBinding>,
+    listener: Option<TcpListener>,
+    /// From the first container on.
+    kernel: Option<Kernel>,
+}
+
+/// What was set up once for all containers.
+struct Kernel {
+    routes: Routes,
+    pool: Pool,
+    mtu: u32,
+    terms: Terms,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Reads what an earlier process left, and holds its ports again. [`Network::adopt`] then says which
+    /// of it still counts.
+    pub fn open(options: Options) -> Result<Self, NetworkError> {
+        let records = Records::open(&options.state_dir)
+            .doing(|| format!("the folder {}", options.state_dir.display()))?;
+        let mut ports = Ports::new(options.installation.number());
+        let mut lost = Vec::new();
+        for record in records.all() {
+            lost.extend(ports.take_again(&record.bindings));
+        }
+        for binding in &lost {
+            warn!(
+                port = binding.host_port,
+                protocol = %binding.protocol,
+                "somebody else has a host port that leads into a container; it is tried again"
+            );
+        }
+        let has_containers = !records.is_empty();
+        let network = Self(Arc::new(Inner {
+            steps_left: AtomicU32::new(options.steps_until_killed.unwrap_or(u32::MAX)),
+            options,
+            state: Mutex::new(State {
+                records,
+                ports,
+                lost,
+                listener: None,
+                kernel: None,
+            }),
+        }));
+        if has_containers {
+            let mut state = network.lock();
+            network.set_up(&mut state)?;
+        }
+        Ok(network)
+    }
+
+    /// Removes what belongs to no known task, and what belongs to nothing at all.
+    pub fn adopt(&self, known: &BTreeSet<TaskId>) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        let unknown: Vec<Key> = state
+            .records
+            .all()
+            .filter(|record| !known.contains(&record.task))
+            .map(|record| (record.task, record.container.clone()))
+            .collect();
+        for key in unknown {
+            info!(task = %key.0, container = key.1, "the network of a container that is gone is removed");
+            self.detach_one(&mut state, &key)?;
+        }
+        let State {
+            records, kernel, ..
+        } = &mut *state;
+        let Some(kernel) = kernel else {
+            return Ok(());
+        };
+        let installation = &self.0.options.installation;
+        let (links, namespaces): (Vec<_>, Vec<_>) = records
+            .all()
+            .map(|record| {
+                (
+                    installation.link(record.slot),
+                    installation.namespace(record.slot),
+                )
+            })
+            .unzip();
+        for link in routing::links(&kernel.routes).doing(|| "listing interfaces".to_owned())? {
+            if link.starts_with(&installation.link_prefix()) && !links.contains(&link) {
+                remove_link(kernel, &link)?;
+            }
+        }
+        for path in namespace::all_of(installation) {
+            if !namespaces.contains(&path) {
+                remove_namespace(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a container its network. Asked again, also by a later process, it gives the same.
+    pub fn attach(
+        &self,
+        task: TaskId,
+        container: &str,
+        request: &AttachRequest,
+    ) -> Result<Attachment, NetworkError> {
+        files::validate(request)?;
+        let key = (task, container.to_owned());
+        let mut state = self.lock();
+        self.set_up(&mut state)?;
+        let record = self.intend(&mut state, &key, request)?;
+        match self.make(&state, &record) {
+            Ok(()) => self.describe(&mut state, &record),
+            Err(error) => {
+                if let Err(error) = self.detach_one(&mut state, &key) {
+                    warn!(%task, container, %error, "what was made of a container's network could not be removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What a container has, if it is attached.
+    pub fn attachment(&self, task: TaskId, container: &str) -> Option<Attachment> {
+        let mut state = self.lock();
+        let record = state.records.get(&(task, container.to_owned()))?.clone();
+        record.request.as_ref()?;
+        self.describe(&mut state, &record).ok()
+    }
+
+    /// Takes a container's network away. Gone already is what is wanted.
+    pub fn detach(&self, task: TaskId, container: &str) -> Result<(), NetworkError> {
+        self.detach_one(&mut self.lock(), &(task, container.to_owned()))
+    }
+
+    pub fn detach_task(&self, task: TaskId) -> Result<(), NetworkError> {
+        let mut state = self.lock();
+        for key in state.records.keys_of(task) {
+            self.detach_one(&mut state, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Whose address this is. A container cannot send with another's.
+    pub fn owner_of(&self, peer: IpAddr) -> Option<(TaskId, String)> {
+        let address = match peer {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => address.to_ipv4_mapped()?,
+        };
+        let state = self.lock();
+        let slot = state.records.pool?.slot(address)?;
+        let record = state.records.at(slot)?;
+        Some((record.task, record.container.clone()))
+    }
+
+    /// A listener that containers reach at 169.254.170.2:80, with their own addresses as peers. The host
+    /// reaches it on 127.0.0.1, so a peer that is no container's must be refused.
+    pub fn endpoint_listener(&self) -> Result<TcpListener, NetworkError> {
+        let mut state = self.lock();
+        let listener = match state.listener.take() {
+            Some(listener) => listener,
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .doing(|| "binding the endpoint for tasks".to_owned())?,
+        };
+        let copy = listener
+            .try_clone()
+            .doing(|| "binding the endpoint for tasks".to_owned())?;
+        state.listener = Some(listener);
+        if state.kernel.is_some() {
+            self.set_up(&mut state)?;
+        }
+        Ok(copy)
+    }
+
+    /// Tries to hold the ports that somebody took while no Gantry ran. Whether all are held.
+    pub fn hold_again(&self) -> bool {
+        let State { ports, lost, .. } = &mut *self.lock();
+        *lost = ports.take_again(lost);
+        lost.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what a container will have. Nothing of it is in the kernel yet but the held ports.
+    fn intend(
+        &self,
+        state: &mut State,
+        key: &Key,
+        request: &AttachRequest,
+    ) -> Result<Record, NetworkError> {
+        let known = state.records.get(key).cloned();
+        if let Some(known) = &known
+            && known.request.as_ref() == Some(request)
+        {
+            return Ok(known.clone());
+        }
+        // It asks for something else than it did: what it had is in the way of that.
+        if known.as_ref().is_some_and(|known| known.request.is_some()) {
+            self.detach_one(state, key)?;
+        }
+        for link in &request.links {
+            let of = (key.0, link.container.clone());
+            if of == *key {
+                return Err(NetworkError::Link(link.container.clone()));
+            }
+            if state.records.get(&of).is_none() {
+                let reserved = self.new_record(state, &of)?;
+                self.save(state, reserved)?;
+            }
+        }
+        let mut record = match state.records.get(key) {
+            Some(reserved) => reserved.clone(),
+            None => self.new_record(state, key)?,
+        };
+        record.bindings = state.ports.take(&request.ports)?;
+        record.request = Some(request.clone());
+        let bindings = record.bindings.clone();
+        if let Err(error) = self.save(state, record.clone()) {
+            state.ports.release(&bindings);
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    fn new_record(&self, state: &State, (task, container): &Key) -> Result<Record, NetworkError> {
+        let pool = kernel_of(state)?.pool;
+        let slot =
+            state
+                .records
+                .free_slot(pool)
+                .ok_or_else(|| NetworkError::AddressesExhausted {
+                    pool: pool.to_string(),
+                })?;
+        Ok(Record {
+            task: *task,
+            container: container.clone(),
+            slot,
+            request: None,
+            bindings: Vec::new(),
+        })
+    }
+
+    fn save(&self, state: &mut State, record: Record) -> Result<(), NetworkError> {
+        state
+            .records
+            .save(record)
+            .doing(|| "writing down a container's network".to_owned())?;
+        self.step();
+        Ok(())
+    }
+
+    /// Brings the kernel to what the record says, from whatever is there.
+    fn make(&self, state: &State, record: &Record) -> Result<(), NetworkError> {
+        let kernel = kernel_of(state)?;
+        let installation = &self.0.options.installation;
+        let (link, path) = (
+            installation.link(record.slot),
+            installation.namespace(record.slot),
+        );
+        let address = kernel.pool.address(record.slot);
+        let is_whole = namespace::is_there(&path) && routing::link_exists(&kernel.routes, &link);
+        if !is_whole {
+            remove_link(kernel, &link)?;
+            remove_namespace(&path)?;
+            let made = namespace::make(&path)
+                .doing(|| format!("making the namespace {}", path.display()))?;
+            self.step();
+            routing::make_pair(
+                &kernel.routes,
+                &link,
+                address,
+                kernel.mtu,
+                std::os::fd::AsFd::as_fd(&made.file),
+            )
+            .doing(|| format!("making the interface {link}"))?;
+            self.step();
+            configure_sysctls(&link).doing(|| format!("setting up the interface {link}"))?;
+            routing::configure_inside(&made.routes, address)
+                .doing(|| "setting up eth0 in a container".to_owned())?;
+            self.step();
+            routing::configure_host_end(&kernel.routes, &link, address)
+                .doing(|| format!("setting up the interface {link}"))?;
+            self.step();
+        }
+        elements::add(
+            &installation.table(),
+            &self.elements_of(kernel.pool, record),
+        )
+        .doing(|| "adding a container to the nftables table".to_owned())?;
+        self.step();
+        for binding in &record.bindings {
+            conntrack::forget_flows_to(binding)
+                .doing(|| "forgetting connections to a host port".to_owned())?;
+        }
+        Ok(())
+    }
+
+    fn describe(&self, state: &mut State, record: &Record) -> Result<Attachment, NetworkError> {
+        let pool = kernel_of(state)?.pool;
+        let address = pool.address(record.slot);
+        let none = AttachRequest::default();
+        let request = record.request.as_ref().unwrap_or(&none);
+        let hostname = request
+            .hostname
+            .clone()
+            .unwrap_or_else(|| files::default_hostname(address));
+        let links: Vec<(Vec<String>, Ipv4Addr)> = request
+            .links
+            .iter()
+            .filter_map(|link| {
+                let other = state.records.get(&(record.task, link.container.clone()))?;
+                let mut names = vec![link.alias.clone()];
+                if link.container != link.alias {
+                    names.push(link.container.clone());
+                }
+                Some((names, pool.address(other.slot)))
+            })
+            .collect();
+        Ok(Attachment {
+            namespace: self.0.options.installation.namespace(record.slot),
+            address,
+            hosts: files::hosts(address, &hostname, &request.extra_hosts, &links),
+            resolv_conf: HostResolvers::read()
+                .resolv_conf(&request.dns_servers, &request.dns_search_domains),
+            hostname,
+            bindings: record.bindings.clone(),
+        })
+    }
+
+    fn detach_one(&self, state: &mut State, key: &Key) -> Result<(), NetworkError> {
+        let Some(record) = state.records.get(key).cloned() else {
+            return Ok(());
+        };
+        if let Some(kernel) = &state.kernel {
+            let installation = &self.0.options.installation;
+            elements::remove(
+                &installation.table(),
+                &self.elements_of(kernel.pool, &record),
+            )
+            .doing(|| "removing a container from the nftables table".to_owned())?;
+            self.step();
+            remove_link(kernel, &installation.link(record.slot))?;
+            self.step();
+            remove_namespace(&installation.namespace(record.slot))?;
+            self.step();
+            if let Err(error) = conntrack::forget_answers_of(kernel.pool.address(record.slot)) {
+                warn!(%error, "the kernel does not forget a container's connections before their time");
+            }
+        }
+        state
+            .records
+            .remove(key)
+            .doing(|| "forgetting a container's network".to_owned())?;
+        state.ports.release(&record.bindings);
+        state
+            .lost
+            .retain(|binding| !record.bindings.contains(binding));
+        Ok(())
+    }
+
+    fn elements_of(&self, pool: Pool, record: &Record) -> Vec<Element> {
+        let address = pool.address(record.slot);
+        let ports = record.bindings.iter().map(|binding| Element::Port {
+            protocol: binding.protocol,
+            host_port: binding.host_port,
+            address,
+            container_port: binding.container_port,
+        });
+        let own = [
+            Element::Owner {
+                link: self.0.options.installation.link(record.slot),
+                address,
+            },
+            Element::SelfTraffic { address },
+        ];
+        own.into_iter().chain(ports).collect()
+    }
+
+    /// Makes what all containers share, and again where what it depends on has changed.
+    fn set_up(&self, state: &mut State) -> Result<(), NetworkError> {
+        let installation = &self.0.options.installation;
+        let endpoint_port = match &state.listener {
+            Some(listener) => {
+                let address = listener.local_addr();
+                Some(
+                    address
+                        .doing(|| "the endpoint for tasks".to_owned())?
+                        .port(),
+                )
+            }
+            None => None,
+        };
+        let loopback_resolver = HostResolvers::read().loopback;
+        let terms = |pool| Terms {
+            pool,
+            endpoint_port,
+            loopback_resolver,
+        };
+        if let Some(kernel) = &mut state.kernel {
+            let wanted = terms(kernel.pool);
+            if kernel.terms != wanted {
+                let elements = all_elements(self, &state.records, wanted.pool);
+                firewall::load(installation, &wanted, &elements)?;
+                kernel.terms = wanted;
+            }
+            return Ok(());
+        }
+        let routes = Routes::open().doing(|| "opening a netlink socket".to_owned())?;
+        let mtu =
+            routing::mtu_of_the_way_out(&routes).doing(|| "looking for the way out".to_owned())?;
+        let turn = Turn::wait()?;
+        let pool = self.choose_pool(&mut state.records, &routes)?;
+        routing::reserve(&routes, installation, pool)
+            .doing(|| format!("reserving the range {pool}"))?;
+        self.step();
+        let wanted = terms(pool);
+        firewall::load(
+            installation,
+            &wanted,
+            &all_elements(self, &state.records, pool),
+        )?;
+        self.step();
+        forwarding::require(&turn, installation, &routes)?;
+        self.step();
+        drop(turn);
+        if forwarding::is_dropped_by_iptables() {
+            warn!(
+                "iptables drops forwarded packets (policy DROP of FORWARD, as Docker sets it): tasks in bridge mode reach nobody outside until `iptables -I DOCKER-USER -i gv+ -j ACCEPT` and `iptables -I DOCKER-USER -o gv+ -j ACCEPT`, or the same in FORWARD"
+            );
+        }
+        state.kernel = Some(Kernel {
+            routes,
+            pool,
+            mtu,
+            terms: wanted,
+        });
+        Ok(())
+    }
+
+    /// The range from before, unless it collides and no container has an address of it yet.
+    fn choose_pool(&self, records: &mut Records, routes: &Routes) -> Result<Pool, NetworkError> {
+        let Options {
+            installation, pool, ..
+        } = &self.0.options;
+        let known = records.pool;
+        if let Some(known) = known.filter(|_| !records.is_empty()) {
+            return Ok(known);
+        }
+        let taken =
+            routing::taken_networks(routes, installation).doing(|| "listing routes".to_owned())?;
+        let collides = |pool: &Pool| taken.iter().copied().find(|route| pool.overlaps(*route));
+        let chosen = match *pool {
+            Some(named) => match collides(&named) {
+                None => named,
+                Some(route) => {
+                    return Err(NetworkError::RangeTaken {
+                        pool: named.to_string(),
+                        route: route.to_string(),
+                    });
+                }
+            },
+            None => known
+                .filter(|known| collides(known).is_none())
+                .or_else(|| Pool::choose(&taken, installation.number()))
+                .ok_or(NetworkError::NoFreeRange)?,
+        };
+        if known != Some(chosen) {
+            // A range that was reserved before is no longer ours.
+            routing::release(routes, installation).doing(|| "removing routes".to_owned())?;
+            records
+                .set_pool(chosen)
+                .doing(|| "writing down the range of addresses".to_owned())?;
+        }
+        Ok(chosen)
+    }
+
+    /// One step in the kernel is done.
+    fn step(&self) {
+        if self.0.options.steps_until_killed.is_some()
+            && self.0.steps_left.fetch_sub(1, Ordering::Relaxed) <= 1
+        {
+            let own = rustix::process::getpid();
+            // It does not return.
+            let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn all_elements(network: &Network, records: &Records, pool: Pool) -> Vec<Element> {
+    let attached = records.all().filter(|record| record.request.is_some());
+    attached
+        .flat_map(|record| network.elements_of(pool, record))
+        .collect()
+}
+
+fn kernel_of(state: &State) -> Result<&Kernel, NetworkError> {
+    state.kernel.as_ref().ok_or_else(|| NetworkError::Step {
+        what: "the network of containers".to_owned(),
+        cause: std::io::Error::other("it is not set up"),
+    })
+}
+
+fn remove_link(kernel: &Kernel, name: &str) -> Result<(), NetworkError> {
+    routing::remove_link(&kernel.routes, name).doing(|| format!("removing the interface {name}"))
+}
+
+fn remove_namespace(path: &std::path::Path) -> Result<(), NetworkError> {
+    namespace::remove(path).doing(|| format!("removing the namespace {}", path.display()))
+}
+
+/// Before the host end is up: it has no IPv6, answers that are meant for the host's 127.0.0.1 are let
+/// in, and a packet with an address that does not belong there is dropped.
+fn configure_sysctls(link: &str) -> std::io::Result<()> {
+    for (family, name, value) in [
+        ("ipv6", "disable_ipv6", "1"),
+        ("ipv4", "route_localnet", "1"),
+        ("ipv4", "rp_filter", "1"),
+        ("ipv4", "send_redirects", "0"),
+    ] {
+        let path = format!("/proc/sys/net/{family}/conf/{link}/{name}");
+        match std::fs::write(path, value) {
+            // A kernel without IPv6.
+            Err(error) if family == "ipv6" && error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// A request for ports alone.
+impl From<Vec<PortRequest>> for AttachRequest {
+    fn from(ports: Vec<PortRequest>) -> Self {
+        Self {
+            ports,
+            ..Self::default()
+        }
+    }
+}
