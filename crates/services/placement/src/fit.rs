@@ -3,6 +3,7 @@
 use gantry_arn::ContainerInstanceId;
 
 use crate::candidate::{Attribute, Candidate, Demand, Eligibility};
+use crate::plan::Constraint;
 
 /// One reason why a task does not go on an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub enum Unfit {
     },
     Attributes {
         missing: Vec<Attribute>,
+    },
+    /// It is not one that the expression means.
+    MemberOf {
+        expression: String,
     },
     /// It already holds a task of the group.
     NotDistinct,
@@ -45,6 +50,7 @@ impl Unfit {
             Self::Memory { .. } => "RESOURCE:MEMORY",
             Self::Ports { .. } => "RESOURCE:PORTS",
             Self::Attributes { .. } => "ATTRIBUTE",
+            Self::MemberOf { .. } => "MemberOf constraint unsatisfied.",
             Self::NotDistinct => "distinctInstance placement constraint unsatisfied.",
         }
     }
@@ -62,16 +68,44 @@ impl Unfit {
             }
             Self::Ports { taken } => format!("host port {} is taken there", join(taken)),
             Self::Attributes { missing } => {
-                let names: Vec<&str> = missing.iter().map(|a| a.name.as_str()).collect();
+                let names: Vec<String> = missing.iter().map(written).collect();
                 format!("it lacks the attribute {}", names.join(", "))
             }
+            Self::MemberOf { expression } => format!("it is not a member of {expression}"),
             Self::NotDistinct => "it already holds a task of the same group".to_owned(),
         }
     }
 }
 
-/// Every reason against the instance, in the order in which AWS filters. Empty: it fits.
-pub(crate) fn unfit(candidate: &Candidate, demand: &Demand, distinct: bool) -> Vec<Unfit> {
+/// Whether nothing speaks against the instance: [`unfit`] is empty.
+pub(crate) fn fits(candidate: &Candidate, demand: &Demand, constraints: &[Constraint]) -> bool {
+    let (needs, free) = (&demand.needs, &candidate.free);
+    let free_of = |wanted: &[u16], taken: &std::collections::BTreeSet<u16>| {
+        wanted.iter().all(|port| !taken.contains(port))
+    };
+    candidate.eligibility == Eligibility::Eligible
+        && candidate.launch_type == demand.launch_type
+        && (needs.cpu <= 0 || needs.cpu <= free.cpu)
+        && (needs.memory <= 0 || needs.memory <= free.memory)
+        && free_of(&demand.tcp_ports, &candidate.tcp_ports_taken)
+        && free_of(&demand.udp_ports, &candidate.udp_ports_taken)
+        && demand
+            .requires_attributes
+            .iter()
+            .all(|r| candidate.meets(r))
+        && constraints.iter().all(|constraint| match constraint {
+            Constraint::DistinctInstance => candidate.tasks_of(&demand.group) == 0,
+            Constraint::MemberOf(expression) => expression.holds(candidate),
+        })
+}
+
+/// Every reason against the instance, in the order in which AWS filters. Empty: it fits. The
+/// instance serves the launch type; others are not even looked at.
+pub(crate) fn unfit(
+    candidate: &Candidate,
+    demand: &Demand,
+    constraints: &[Constraint],
+) -> Vec<Unfit> {
     let mut reasons = Vec::new();
     match candidate.eligibility {
         Eligibility::Eligible => {}
@@ -108,10 +142,26 @@ pub(crate) fn unfit(candidate: &Candidate, demand: &Demand, distinct: bool) -> V
     if !missing.is_empty() {
         reasons.push(Unfit::Attributes { missing });
     }
-    if distinct && candidate.tasks_of(&demand.group) > 0 {
-        reasons.push(Unfit::NotDistinct);
+    for constraint in constraints {
+        match constraint {
+            Constraint::MemberOf(expression) if !expression.holds(candidate) => {
+                let expression = expression.to_string();
+                reasons.push(Unfit::MemberOf { expression });
+            }
+            Constraint::DistinctInstance if candidate.tasks_of(&demand.group) > 0 => {
+                reasons.push(Unfit::NotDistinct);
+            }
+            _ => {}
+        }
     }
     reasons
+}
+
+fn written(attribute: &Attribute) -> String {
+    match &attribute.value {
+        Some(value) => format!("{}={value}", attribute.name),
+        None => attribute.name.clone(),
+    }
 }
 
 fn join(ports: &[u16]) -> String {

@@ -1,15 +1,19 @@
-//! The plan: a container instance for each task that was asked for, or the reasons against.
+//! What is asked and what is answered: a container instance for each task, or the reasons against.
 
 use gantry_arn::ContainerInstanceId;
 
 use crate::candidate::{Candidate, Demand};
-use crate::fit::{Rejection, unfit};
-use crate::strategy::{Strategy, choose, mix};
+use crate::fit::Rejection;
+use crate::index::InstanceIndex;
+use crate::query::Expression;
+use crate::strategy::Strategy;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Constraint {
     /// Every task of the group on an instance of its own.
     DistinctInstance,
+    /// Only on instances that the expression means.
+    MemberOf(Expression),
 }
 
 /// What to place: `count` equal tasks.
@@ -17,6 +21,7 @@ pub enum Constraint {
 pub struct Request<'a> {
     pub demand: &'a Demand,
     pub count: u32,
+    /// All of them hold for every task.
     pub constraints: &'a [Constraint],
     /// Empty means spread over availability zones, then over instances.
     pub strategies: &'a [Strategy],
@@ -29,43 +34,17 @@ pub struct Request<'a> {
 pub struct Plan {
     pub placements: Vec<ContainerInstanceId>,
     pub unplaced: u32,
-    /// One for each instance, in the order of `candidates`. Empty if every task was placed.
+    /// One for each instance of the launch type, in the order of their ids. Empty if every task
+    /// was placed.
     pub rejections: Vec<Rejection>,
 }
 
-/// Places the tasks one after the other, each seeing what those before it took.
-pub fn place(mut candidates: Vec<Candidate>, request: &Request<'_>) -> Plan {
-    let default_strategies = [
-        Strategy::SpreadByAttribute("ecs.availability-zone".to_owned()),
-        Strategy::SpreadByInstance,
-    ];
-    let strategies = match request.strategies {
-        [] => &default_strategies[..],
-        given => given,
-    };
-    let distinct = request.constraints.contains(&Constraint::DistinctInstance);
-    let demand = request.demand;
-
-    let mut plan = Plan::default();
-    for n in 0..request.count {
-        let fits: Vec<usize> = (0..candidates.len())
-            .filter(|&i| unfit(&candidates[i], demand, distinct).is_empty())
-            .collect();
-        let seed = mix(request.seed.wrapping_add(u64::from(n)));
-        let Some(best) = choose(&candidates, &fits, &demand.group, strategies, seed) else {
-            // Equal tasks: what does not fit now will not fit for the rest of them either.
-            plan.unplaced = request.count - n;
-            break;
-        };
-        candidates[best].take(demand);
-        plan.placements.push(candidates[best].id);
+/// Places the tasks one after the other, each seeing what those before it took. Whoever places more
+/// than once keeps an [`InstanceIndex`] instead.
+pub fn place(candidates: Vec<Candidate>, request: &Request<'_>) -> Plan {
+    let mut index = InstanceIndex::new(request.seed);
+    for candidate in candidates {
+        index.put(candidate);
     }
-    if plan.unplaced > 0 {
-        let rejection = |candidate: &Candidate| Rejection {
-            instance: candidate.id,
-            reasons: unfit(candidate, demand, distinct),
-        };
-        plan.rejections = candidates.iter().map(rejection).collect();
-    }
-    plan
+    index.place(request)
 }

@@ -1,7 +1,5 @@
 //! Placement from outside in: what is promised of every plan, and each strategy by example.
 
-use std::collections::BTreeMap;
-
 use gantry_arn::ContainerInstanceId;
 use gantry_placement::{
     Attribute, Candidate, Capacity, Constraint, Demand, Eligibility, Plan, Request, Resource,
@@ -15,19 +13,14 @@ fn id(n: u8) -> ContainerInstanceId {
 
 fn instance(n: u8, cpu: i64, memory: i64) -> Candidate {
     Candidate {
-        id: id(n),
-        eligibility: Eligibility::Eligible,
         free: Capacity { cpu, memory },
         tcp_ports_taken: [22].into(),
-        udp_ports_taken: [].into(),
-        attributes: BTreeMap::new(),
-        tasks_by_group: BTreeMap::new(),
+        ..Candidate::new(id(n))
     }
 }
 
 fn in_zone(mut candidate: Candidate, zone: &str) -> Candidate {
-    candidate
-        .attributes
+    std::sync::Arc::make_mut(&mut candidate.attributes)
         .insert("ecs.availability-zone".to_owned(), Some(zone.to_owned()));
     candidate
 }
@@ -103,8 +96,7 @@ fn a_host_port_is_given_once_and_protocols_do_not_collide() {
 #[test]
 fn a_required_attribute_is_met_by_name_and_by_value_where_one_is_given() {
     let mut candidate = instance(1, 10, 10);
-    candidate
-        .attributes
+    std::sync::Arc::make_mut(&mut candidate.attributes)
         .insert("ecs.os-type".to_owned(), Some("linux".to_owned()));
     let require = |value: Option<&str>| Demand {
         requires_attributes: vec![Attribute {
@@ -141,7 +133,9 @@ fn distinct_instance_never_puts_two_of_a_group_together() {
         vec![used, instance(2, 99, 99), instance(3, 99, 99)],
         &request,
     );
-    assert_eq!((plan.placements, plan.unplaced), (vec![id(2), id(3)], 1));
+    let mut placements = plan.placements;
+    placements.sort();
+    assert_eq!((placements, plan.unplaced), (vec![id(2), id(3)], 1));
 }
 
 #[test]

@@ -74,7 +74,6 @@ fn candidate(
     let mut udp_ports_taken = ports(resources, "PORTS_UDP");
     udp_ports_taken.extend(&taken.udp_ports);
     Candidate {
-        id: row.id,
         eligibility,
         free: Capacity {
             cpu: number(resources, "CPU").unwrap_or(0) - taken.cpu,
@@ -82,12 +81,14 @@ fn candidate(
         },
         tcp_ports_taken,
         udp_ports_taken,
-        attributes: row
-            .attributes
-            .iter()
-            .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
-            .collect(),
+        attributes: std::sync::Arc::new(
+            row.attributes
+                .iter()
+                .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
+                .collect(),
+        ),
         tasks_by_group,
+        ..Candidate::new(row.id)
     }
 }
 

@@ -372,6 +372,7 @@ fn demand(definition: &TaskDefinitionRow, reserved: &Reserved) -> Demand {
             })
             .collect(),
         group: reserved.group.clone(),
+        launch_type: gantry_placement::LaunchType::Ec2,
     }
 }
 
