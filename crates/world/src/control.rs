@@ -386,7 +386,7 @@ impl ControlPlane {
                         inputs.push(Input::Role {
                             task,
                             role,
-                            credentials: None,
+                            credentials: Ok(Default::default()),
                         });
                     }
                     Output::ReportStopped { task_arn, reason } => reports.push((task_arn, reason)),

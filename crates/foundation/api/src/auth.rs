@@ -6,6 +6,8 @@
 //! still verified, every other key is the account's root. Because that makes every local process
 //! root, [`check_accept_any`] tells the binary whether an address may be served that way.
 
+pub mod node;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;

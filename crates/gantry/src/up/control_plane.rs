@@ -82,6 +82,7 @@ impl ControlPlane {
             CredentialPolicy::Verify(source)
         };
         let roles = Arc::new(IamRoleCredentials::new(credentials));
+        let telemetry = ecs.telemetry();
         let authority =
             Authority::open(&dir.tls(), env.now()).context("opening the certificate authority")?;
         let names = vec![options.listen.ip().to_string()];
@@ -96,7 +97,7 @@ impl ControlPlane {
                 "/acs/ws",
                 Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)),
             )
-            .websocket("/tcs/ws", Arc::new(TcsRoute::new(env.clone())))
+            .websocket("/tcs/ws", Arc::new(TcsRoute::new(store.clone(), env.clone(), telemetry)))
             .websocket(EXPLAIN_PATH, Arc::new(ExplainRoute::new(store.clone())))
             .tls(authority.server_config(&names, env.now())?)
             .build();

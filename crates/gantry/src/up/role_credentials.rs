@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use gantry_api::RequestContext;
 use gantry_api::acs::{RoleCredentials as Issued, RoleType};
-use gantry_ecs::acs::RoleCredentials;
-use gantry_iam::{Credentials, TASK_SESSION};
+use gantry_ecs::acs::{RoleCredentials, RoleRefusal};
+use gantry_iam::{Credentials, RoleSessionError, TASK_SESSION};
 
 /// Issues them through IAM.
 pub struct IamRoleCredentials {
@@ -25,7 +25,7 @@ impl RoleCredentials for IamRoleCredentials {
         role_arn: &str,
         _role: &RoleType,
         task_arn: &str,
-    ) -> Option<Issued> {
+    ) -> Result<Issued, RoleRefusal> {
         // As at AWS, the session is named after the task.
         let task = task_arn.rsplit('/').next().unwrap_or(task_arn);
         match self
@@ -33,7 +33,7 @@ impl RoleCredentials for IamRoleCredentials {
             .issue_role_session(role_arn, task, TASK_SESSION)
             .await
         {
-            Ok(session) => Some(Issued {
+            Ok(session) => Ok(Issued {
                 credentials_id: Some(session.access_key_id.clone()),
                 role_arn: Some(role_arn.to_owned()),
                 access_key_id: Some(session.access_key_id),
@@ -41,9 +41,13 @@ impl RoleCredentials for IamRoleCredentials {
                 session_token: Some(session.session_token),
                 expiration: Some(session.expiration.to_string()),
             }),
+            Err(RoleSessionError::Store(error)) => {
+                tracing::warn!(task = task_arn, role = role_arn, %error, "the credentials of a role could not be issued");
+                Err(RoleRefusal::Unavailable)
+            }
             Err(error) => {
-                tracing::warn!(task = task_arn, role = role_arn, %error, "a task runs without the credentials of its role");
-                None
+                tracing::warn!(task = task_arn, role = role_arn, %error, "the role of a task cannot be assumed");
+                Err(RoleRefusal::Unassumable)
             }
         }
     }

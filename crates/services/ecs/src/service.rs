@@ -14,6 +14,7 @@ use gantry_arn::ClusterName;
 use gantry_env::Env;
 use gantry_store::{CommitError, Snapshot, Store, Transaction};
 
+use crate::acs::Telemetry;
 use crate::model::page::PageKey;
 use crate::model::reference::Scope;
 
@@ -40,6 +41,7 @@ pub struct EcsService {
     pub(crate) env: Env,
     pub(crate) options: EcsOptions,
     pub(crate) page_key: PageKey,
+    pub(crate) telemetry: Arc<Telemetry>,
     placing: Mutex<BTreeMap<(Scope, ClusterName), Turn>>,
 }
 
@@ -51,8 +53,14 @@ impl EcsService {
             env,
             options,
             page_key,
+            telemetry: Arc::default(),
             placing: Mutex::default(),
         }
+    }
+
+    /// What agents publish: written by the telemetry sockets, and offered to who collects metrics.
+    pub fn telemetry(&self) -> Arc<Telemetry> {
+        self.telemetry.clone()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -20,6 +20,7 @@ use gantry_env::{Env, Timestamp};
 use gantry_store::{CommitError, Snapshot, Store, Transaction};
 
 use crate::model::ids::{IdKind, secret_access_key, unique_id};
+use crate::nodes::Nodes;
 use crate::service_linked;
 use crate::tables::{
     AccessKeyRow, AccessKeys, HolderKeyRow, HolderKeys, KeyHolder, RoleRow, Roles, SessionRow,
@@ -329,7 +330,9 @@ impl Credentials {
                 principal: principal(&session.arn, &session.user_id),
             });
         }
-        let key = snapshot.read::<AccessKeys>(&owner, &region, access_key_id)?;
+        let Some(key) = snapshot.read::<AccessKeys>(&owner, &region, access_key_id) else {
+            return Nodes::find(&snapshot, access_key_id);
+        };
         Some(Credential {
             secret: key.secret.clone(),
             session_token: None,

@@ -16,6 +16,7 @@
 mod api;
 mod credentials;
 pub mod model;
+pub mod nodes;
 mod page_token;
 mod service_linked;
 pub mod tables;
@@ -25,4 +26,5 @@ pub use credentials::{
     AccessKey, Credentials, InstallationKeys, LONGEST_SESSION, MAX_SESSIONS_AT_ONCE, RoleSession,
     RoleSessionError, RoleSessionRequest, SHORTEST_SESSION, TASK_SESSION, find_role,
 };
+pub use nodes::{JoinError, JoinToken, NodeKey, Nodes};
 pub use service_linked::{ECS_ROLE, NODE_ROLE};

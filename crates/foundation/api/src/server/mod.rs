@@ -9,6 +9,7 @@
 
 mod api;
 mod authenticate;
+mod authorization;
 mod body;
 mod dispatch;
 mod guard;
@@ -29,6 +30,8 @@ use gantry_env::Env;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use authorization::Authorized;
+pub use authorization::Authorizer;
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use limits::Limits;
 pub use metrics::Metrics;
@@ -63,12 +66,17 @@ struct Shared {
     plain_http: PlainHttp,
     limits: Limits,
     metrics: Arc<Metrics>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    health: Option<Arc<HealthDetail>>,
     request_slots: Arc<Semaphore>,
     /// In KiB, shared by the bodies that are being buffered.
     buffer_budget: Semaphore,
     /// Becomes true once, when the server is asked to stop.
     stopping: watch::Sender<bool>,
 }
+
+/// What a process says of itself in `/_gantry/health`, beside that it serves.
+pub type HealthDetail = dyn Fn() -> serde_json::Map<String, serde_json::Value> + Send + Sync;
 
 /// Who may speak without TLS, where there is TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +104,8 @@ impl Server {
                 tls: None,
                 plain_http: PlainHttp::SameMachine,
                 metrics: Arc::new(Metrics::new()),
+                authorizer: None,
+                health: None,
                 request_slots: Arc::new(Semaphore::new(0)),
                 buffer_budget: Semaphore::new(0),
                 stopping: watch::Sender::new(false),
@@ -165,7 +175,27 @@ impl ServerBuilder {
         self
     }
 
+    /// Asked before every operation and every WebSocket. Without one, whoever is verified may do
+    /// everything.
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.shared.authorizer = Some(authorizer);
+        self
+    }
+
+    /// What else `/_gantry/health` says. Nobody is asked who they are there, so it holds no secret.
+    pub fn health(mut self, health: Arc<HealthDetail>) -> Self {
+        self.shared.health = Some(health);
+        self
+    }
+
     pub fn build(mut self) -> Server {
+        if let Some(authorizer) = &self.shared.authorizer {
+            let services = std::mem::take(&mut self.shared.services);
+            let authorized = services
+                .into_iter()
+                .map(|(name, service)| (name, service.authorized_by(authorizer.clone())));
+            self.shared.services = authorized.collect();
+        }
         let limits = &self.shared.limits;
         self.shared.request_slots = Arc::new(Semaphore::new(limits.requests));
         self.shared.buffer_budget = Semaphore::new(limits.buffered_bytes / 1024);

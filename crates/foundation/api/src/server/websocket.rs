@@ -109,6 +109,9 @@ async fn accept(
     let context = verified.map_err(|rejection| rejection_error(&rejection, "json"))?;
     let key = upgrade_key(&parts)?;
     let query = decoded_query(query_text);
+    if let Some(authorizer) = &shared.authorizer {
+        authorizer.websocket(&context, route.name(), &query)?;
+    }
     route.admit(&context, &query).await?;
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return Err(ApiError::internal("the connection cannot be upgraded"));

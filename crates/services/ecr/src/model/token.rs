@@ -40,6 +40,13 @@ pub enum TokenError {
 }
 
 impl Grant {
+    /// Whether the agent of a node asked for it.
+    pub fn is_a_nodes(&self) -> bool {
+        self.principal
+            .parse()
+            .is_ok_and(|arn| gantry_api::auth::node::is_node(&arn))
+    }
+
     pub fn password(&self, key: &TokenKey) -> Result<String, serde_json::Error> {
         let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(self)?);
         let signature = mac(key, &payload).finalize().into_bytes();

@@ -93,6 +93,14 @@ impl Registry {
         let password = header.to_str().ok().and_then(basic_password);
         let password = password.ok_or_else(|| unknown("the authorization is not Basic AWS:…"))?;
         match Grant::verify(&password, &self.service.token_key, now) {
+            // A node pulls what it runs; what it runs is never its to change.
+            Ok(grant) if grant.is_a_nodes() && !matches!(parts.method, Method::GET | Method::HEAD) => {
+                Err(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "DENIED",
+                    format!("User: {} may only pull images", grant.principal),
+                ))
+            }
             Ok(Grant {
                 account, region, ..
             }) => Ok(Place { account, region }),

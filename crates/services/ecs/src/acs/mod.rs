@@ -10,13 +10,26 @@
 
 pub mod assignment;
 pub mod connection;
+mod health;
 pub mod image;
+mod instance;
+mod instance_health;
 mod members;
 pub mod payload;
+pub mod permissions;
+mod roles;
 pub mod session;
 pub mod shell;
+mod tcs;
+pub mod telemetry;
+
+pub(crate) use instance_health::health_status;
 
 pub use assignment::{AssignedTask, Assignments};
 pub use connection::{AgentFacts, Connections, forget_connections};
+pub use permissions::NodePermissions;
+pub use roles::RoleRefusal;
 pub use session::{AcsSession, Identity, Input, Output, Timer};
-pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials, TcsRoute};
+pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials};
+pub use tcs::TcsRoute;
+pub use telemetry::{ContainerKey, ContainerStats, ContainerUsage, Telemetry};

@@ -2,21 +2,23 @@
 //!
 //! What always holds: frames are numbered above everything sent to this container instance before;
 //! within a session a task's payload is sent once for each desired status; a task that the node or
-//! this file refuses is reported STOPPED with the reason, so it never hangs in PENDING.
+//! this file refuses is reported STOPPED with the reason, so it never hangs in PENDING. A task is not
+//! sent before the credentials of its roles are there, and gets new ones before they end.
 //! What it leaves to others: the socket, the rows and the timers (`shell`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_api::acs::{
-    DesiredStatus, ErrorMessage, Frame, FrameNumber, HeartbeatMessage, IamRoleCredentialsMessage,
-    PayloadMessage, RoleCredentials, RoleType, TaskIdentifier, TaskManifestMessage,
-    TaskStopVerificationAck,
+    CloseMessage, DesiredStatus, ErrorMessage, Frame, FrameNumber, HeartbeatMessage,
+    IamRoleCredentialsMessage, PayloadMessage, RoleCredentials, RoleType, TaskIdentifier,
+    TaskManifestMessage, TaskStopVerificationAck,
 };
 use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 
 use super::assignment::AssignedTask;
+use super::roles::{Renewals, RoleRefusal, TaskRoles};
 
 /// ECS sends one at least every minute.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -43,7 +45,11 @@ pub enum Input {
     Role {
         task: TaskId,
         role: RoleType,
-        credentials: Option<RoleCredentials>,
+        credentials: Result<RoleCredentials, RoleRefusal>,
+    },
+    /// What the agent sent is not a frame.
+    Malformed {
+        cause: String,
     },
     Timer(Timer),
     /// A later session of this container instance has begun.
@@ -56,6 +62,7 @@ pub enum Input {
 pub enum Output {
     Send(Frame),
     /// Get credentials for a role of a task. Answered by [`Input::Role`], also when there are none.
+    /// Asked for again before what was got ends.
     AssumeRole {
         task: TaskId,
         role: RoleType,
@@ -79,6 +86,8 @@ pub enum Output {
 pub enum Timer {
     Heartbeat,
     Silence,
+    /// Credentials are to be asked for again.
+    Roles,
 }
 
 #[derive(Clone, Debug)]
@@ -86,8 +95,9 @@ pub struct AcsSession {
     identity: Identity,
     last_number: FrameNumber,
     tasks: BTreeMap<TaskId, Entry>,
+    renewals: Renewals,
     /// What is not acknowledged yet, by message id.
-    unanswered: BTreeMap<String, TaskId>,
+    unanswered: BTreeMap<String, (TaskId, DesiredStatus)>,
     heard: bool,
     closed: bool,
 }
@@ -97,13 +107,7 @@ struct Entry {
     task: AssignedTask,
     sent: Option<DesiredStatus>,
     refused: bool,
-    roles: BTreeMap<RoleType, Role>,
-}
-
-#[derive(Clone, Debug)]
-enum Role {
-    Asked,
-    Known(Option<RoleCredentials>),
+    roles: TaskRoles,
 }
 
 impl AcsSession {
@@ -116,6 +120,7 @@ impl AcsSession {
             identity,
             last_number: FrameNumber::start_of(session)?,
             tasks: BTreeMap::new(),
+            renewals: Renewals::default(),
             unanswered: BTreeMap::new(),
             heard: false,
             closed: false,
@@ -143,13 +148,22 @@ impl AcsSession {
             } => {
                 self.on_role(now, task, role, credentials, &mut out);
             }
-            Input::Timer(timer) => self.on_timer(timer, &mut out),
+            Input::Timer(timer) => self.on_timer(now, timer, &mut out),
+            Input::Malformed { cause } => {
+                out.push(Output::Send(Frame::Error(ErrorMessage {
+                    message: Some(cause),
+                })));
+                self.close("the agent sent what is not a frame", &mut out);
+            }
             Input::Superseded => self.close("a later session has begun", &mut out),
             Input::Deregistered => {
                 out.push(Output::Send(Frame::InactiveInstance(ErrorMessage {
                     message: Some("The container instance is not active".to_owned()),
                 })));
-                self.close("the container instance was deregistered", &mut out);
+                self.closed = true;
+                out.push(Output::Close {
+                    reason: "the container instance was deregistered",
+                });
             }
         }
         out
@@ -239,17 +253,14 @@ impl AcsSession {
         }
         // A task that runs needs its roles; one that stops needs nothing.
         if desired == DesiredStatus::Running {
-            for (role, role_arn) in entry.task.roles.clone() {
-                if !entry.roles.contains_key(&role) {
-                    entry.roles.insert(role.clone(), Role::Asked);
-                    out.push(Output::AssumeRole {
-                        task: id,
-                        role,
-                        role_arn,
-                    });
-                }
+            for (role, role_arn) in entry.roles.begin(&entry.task.roles) {
+                out.push(Output::AssumeRole {
+                    task: id,
+                    role,
+                    role_arn,
+                });
             }
-            if entry.task.reported || entry.roles.values().any(|r| matches!(r, Role::Asked)) {
+            if entry.task.reported || entry.roles.is_waiting() {
                 return;
             }
         }
@@ -257,15 +268,16 @@ impl AcsSession {
         let mut task = (*payload).clone();
         task.desired_status = Some(desired.clone());
         if desired == DesiredStatus::Running {
-            task.execution_role_credentials = entry.credentials(&RoleType::TaskExecution);
-            task.role_credentials = entry.credentials(&RoleType::TaskApplication);
+            task.execution_role_credentials = entry.roles.credentials(&RoleType::TaskExecution);
+            task.role_credentials = entry.roles.credentials(&RoleType::TaskApplication);
         }
         let cluster_arn = entry.task.cluster_arn.clone();
         let Some(number) = self.number(out) else {
             return;
         };
         let message_id = number.to_string();
-        self.unanswered.insert(message_id.clone(), id);
+        self.unanswered
+            .insert(message_id.clone(), (id, desired.clone()));
         out.push(Output::Send(Frame::Payload(PayloadMessage {
             cluster_arn: Some(cluster_arn),
             container_instance_arn: Some(self.identity.container_instance_arn.clone()),
@@ -282,31 +294,82 @@ impl AcsSession {
         now: Timestamp,
         id: TaskId,
         role: RoleType,
-        credentials: Option<RoleCredentials>,
+        answer: Result<RoleCredentials, RoleRefusal>,
         out: &mut Vec<Output>,
     ) {
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
         };
-        entry
-            .roles
-            .insert(role.clone(), Role::Known(credentials.clone()));
-        if let (Some(credentials), true) = (credentials, entry.task.reported && !entry.task.stop) {
-            let (task_arn, cluster) = (entry.task.arn.clone(), entry.task.cluster_arn.clone());
-            let Some(number) = self.number(out) else {
-                return;
-            };
-            out.push(Output::Send(Frame::IamRoleCredentials(
-                IamRoleCredentialsMessage {
-                    message_id: Some(number.to_string()),
-                    role_credentials: Some(credentials),
-                    role_type: Some(role),
-                    task_arn: Some(task_arn),
-                    task_cluster_arn: Some(cluster),
-                },
-            )));
+        let again_at = entry.roles.answered(now, &role, &answer);
+        let begun = entry.task.reported || entry.sent.is_some();
+        if answer == Err(RoleRefusal::Unassumable) && !begun && !entry.task.stop {
+            entry.refused = true;
+            out.push(Output::ReportStopped {
+                task_arn: entry.task.arn.clone(),
+                reason: unassumable(entry.roles.arn(&role)),
+            });
+            return;
+        }
+        if let Some(at) = again_at {
+            self.renewals.add(at, id, role.clone());
+            self.set_role_timer(now, out);
+        }
+        if let (Ok(credentials), true) = (answer, begun) {
+            self.send_credentials(id, role, credentials, out);
         }
         self.bring_up_to_date(now, id, out);
+    }
+
+    /// New credentials of a task that the agent has already.
+    fn send_credentials(
+        &mut self,
+        id: TaskId,
+        role: RoleType,
+        credentials: RoleCredentials,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(entry) = self.tasks.get(&id).filter(|entry| !entry.task.stop) else {
+            return;
+        };
+        let (task_arn, cluster) = (entry.task.arn.clone(), entry.task.cluster_arn.clone());
+        let Some(number) = self.number(out) else {
+            return;
+        };
+        out.push(Output::Send(Frame::IamRoleCredentials(
+            IamRoleCredentialsMessage {
+                message_id: Some(number.to_string()),
+                role_credentials: Some(credentials),
+                role_type: Some(role),
+                task_arn: Some(task_arn),
+                task_cluster_arn: Some(cluster),
+            },
+        )));
+    }
+
+    fn set_role_timer(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if let Some(after) = self.renewals.timer(now) {
+            out.push(Output::SetTimer {
+                timer: Timer::Roles,
+                after,
+            });
+        }
+    }
+
+    fn renew_roles(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        for (at, task, role) in self.renewals.take_due(now) {
+            let entry = self.tasks.get_mut(&task);
+            let Some(entry) = entry.filter(|entry| !entry.task.stop && !entry.refused) else {
+                continue;
+            };
+            if let Some(role_arn) = entry.roles.again(&role, at) {
+                out.push(Output::AssumeRole {
+                    task,
+                    role,
+                    role_arn,
+                });
+            }
+        }
+        self.set_role_timer(now, out);
     }
 
     fn on_frame(&mut self, now: Timestamp, frame: Frame, out: &mut Vec<Output>) {
@@ -319,7 +382,10 @@ impl AcsSession {
             }
             Frame::Nack(nack) => {
                 let refused = nack.message_id.and_then(|id| self.unanswered.remove(&id));
-                let entry = refused.and_then(|task| self.tasks.get_mut(&task));
+                // A refused stop does not say that the task is over: the next session's manifest
+                // names it again.
+                let refused = refused.filter(|(_, desired)| *desired == DesiredStatus::Running);
+                let entry = refused.and_then(|(task, _)| self.tasks.get_mut(&task));
                 if let Some(entry) = entry {
                     entry.refused = true;
                     let why = nack
@@ -376,8 +442,9 @@ impl AcsSession {
         }
     }
 
-    fn on_timer(&mut self, timer: Timer, out: &mut Vec<Output>) {
+    fn on_timer(&mut self, now: Timestamp, timer: Timer, out: &mut Vec<Output>) {
         match timer {
+            Timer::Roles => self.renew_roles(now, out),
             Timer::Heartbeat => {
                 let Some(number) = self.number(out) else {
                     return;
@@ -420,8 +487,18 @@ impl AcsSession {
 
     fn close(&mut self, reason: &'static str, out: &mut Vec<Output>) {
         self.closed = true;
+        out.push(Output::Send(Frame::Close(CloseMessage {
+            message: Some(reason.to_owned()),
+        })));
         out.push(Output::Close { reason });
     }
+}
+
+/// ECS's own words.
+fn unassumable(role_arn: &str) -> String {
+    format!(
+        "ECS was unable to assume the role '{role_arn}' that was provided for this task. Please verify that the role being passed has the proper trust relationship and permissions and that your IAM user has permissions to pass this role."
+    )
 }
 
 impl Entry {
@@ -430,14 +507,7 @@ impl Entry {
             task,
             sent: None,
             refused: false,
-            roles: BTreeMap::new(),
-        }
-    }
-
-    fn credentials(&self, role: &RoleType) -> Option<RoleCredentials> {
-        match self.roles.get(role) {
-            Some(Role::Known(credentials)) => credentials.clone(),
-            _ => None,
+            roles: TaskRoles::default(),
         }
     }
 }

@@ -5,16 +5,16 @@
 //! What it leaves to others: every decision (`session`), every rule about rows (`assignment`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
-use gantry_api::acs::{Frame, RoleType, TelemetryAck, TelemetryFrame};
+use gantry_api::acs::{Frame, RoleType};
 use gantry_api::ecs::{self, Ecs};
 use gantry_api::server::{ServerSocket, UpgradeQuery, WebSocketRoute};
 use gantry_api::{ApiError, RequestContext};
-use gantry_arn::{Arn, ClusterName, ContainerInstanceId, EcsResource, TaskId};
+use gantry_arn::{Arn, TaskId};
 use gantry_env::Env;
 use gantry_store::{Change, Changes, Store};
 use tokio::sync::mpsc;
@@ -24,27 +24,29 @@ use tracing::{debug, info, warn};
 use super::assignment::Assignments;
 use super::connection::{AgentFacts, Connections};
 use super::image::RegistryNames;
+use super::instance::ConnectingInstance;
+use super::roles::RoleRefusal;
 use super::session::{AcsSession, Identity, Input, Output, Timer};
-use crate::tables::{
-    AcsSessionRow, ContainerInstanceRow, ContainerInstanceStatus, container_instance_name,
-};
+use crate::tables::{AcsSessionRow, ContainerInstanceRow, ContainerInstanceStatus};
 
-const TELEMETRY_HEARTBEAT: Duration = Duration::from_secs(30);
+/// What this socket calls its container instance.
+const MEMBER: &str = "containerInstanceArn";
 
 /// Where the credentials of a task's roles come from.
 #[async_trait]
 pub trait RoleCredentials: Send + Sync {
-    /// None where the role cannot be assumed: the task then runs without.
+    /// Credentials of a role for a task. Their id stays the same for one role of one task however
+    /// often they are renewed, because the address where a container gets them is made of it.
     async fn assume(
         &self,
         context: &RequestContext,
         role_arn: &str,
         role: &RoleType,
         task_arn: &str,
-    ) -> Option<gantry_api::acs::RoleCredentials>;
+    ) -> Result<gantry_api::acs::RoleCredentials, RoleRefusal>;
 }
 
-/// No task gets credentials.
+/// No role can be assumed.
 #[derive(Clone, Copy, Debug)]
 pub struct NoRoleCredentials;
 
@@ -56,8 +58,8 @@ impl RoleCredentials for NoRoleCredentials {
         _role_arn: &str,
         _role: &RoleType,
         _task_arn: &str,
-    ) -> Option<gantry_api::acs::RoleCredentials> {
-        None
+    ) -> Result<gantry_api::acs::RoleCredentials, RoleRefusal> {
+        Err(RoleRefusal::Unassumable)
     }
 }
 
@@ -84,56 +86,6 @@ impl AcsRoute {
             roles,
         }
     }
-
-    fn check(&self, context: &RequestContext, who: &Who) -> Result<(), ApiError> {
-        let instance = self.store.snapshot().read::<ContainerInstanceRow>(
-            &context.account,
-            &context.region,
-            &who.row_name(),
-        );
-        match instance.map(|row| row.status) {
-            None => Err(ApiError::sender(
-                "ClientException",
-                format!("The container instance {} was not found.", who.arn),
-            )),
-            Some(ContainerInstanceStatus::Inactive) => Err(ApiError::sender(
-                "InactiveInstanceException",
-                format!("The container instance {} is not active.", who.arn),
-            )),
-            Some(ContainerInstanceStatus::Active | ContainerInstanceStatus::Draining) => Ok(()),
-        }
-    }
-}
-
-/// The container instance that an upgrade request names.
-struct Who {
-    arn: String,
-    cluster: ClusterName,
-    id: ContainerInstanceId,
-}
-
-impl Who {
-    fn read(query: &UpgradeQuery, member: &str) -> Result<Who, ApiError> {
-        let arn = query.get(member).ok_or_else(|| {
-            ApiError::sender("InvalidParameterException", format!("{member} is missing."))
-        })?;
-        let parsed = arn.parse::<Arn>().ok().and_then(|arn| arn.ecs_resource());
-        match parsed {
-            Some(EcsResource::ContainerInstance(cluster, id)) => Ok(Who {
-                arn: arn.clone(),
-                cluster,
-                id,
-            }),
-            _ => Err(ApiError::sender(
-                "InvalidParameterException",
-                format!("{member} '{arn}' is not the ARN of a container instance."),
-            )),
-        }
-    }
-
-    fn row_name(&self) -> String {
-        container_instance_name(&self.cluster, &self.id)
-    }
 }
 
 #[async_trait]
@@ -143,12 +95,11 @@ impl WebSocketRoute for AcsRoute {
     }
 
     async fn admit(&self, context: &RequestContext, query: &UpgradeQuery) -> Result<(), ApiError> {
-        let who = Who::read(query, "containerInstanceArn")?;
-        self.check(context, &who)
+        ConnectingInstance::read(context, query, MEMBER)?.check(context, &self.store.snapshot())
     }
 
     async fn serve(&self, context: RequestContext, query: UpgradeQuery, socket: ServerSocket) {
-        let Ok(who) = Who::read(&query, "containerInstanceArn") else {
+        let Ok(who) = ConnectingInstance::read(&context, &query, MEMBER) else {
             return;
         };
         let agent = AgentFacts {
@@ -175,7 +126,7 @@ impl AcsRoute {
     async fn pump(
         &self,
         context: &RequestContext,
-        who: &Who,
+        who: &ConnectingInstance,
         session: u64,
         socket: ServerSocket,
     ) -> String {
@@ -217,7 +168,7 @@ impl AcsRoute {
                 message = stream.next() => match message {
                     Some(Ok(Message::Text(text))) => match Frame::decode(text.as_str()) {
                         Ok(frame) => Input::Frame(frame),
-                        Err(error) => return error.to_string(),
+                        Err(error) => Input::Malformed { cause: error.to_string() },
                     },
                     Some(Ok(Message::Close(_))) | None => return "closed by the agent".to_owned(),
                     // Pings are answered below this; binary frames are not part of the protocol.
@@ -245,7 +196,7 @@ impl AcsRoute {
     fn watch(
         &self,
         context: &RequestContext,
-        who: &Who,
+        who: &ConnectingInstance,
         assignments: &Assignments,
         after: gantry_store::Revision,
     ) -> Changes {
@@ -272,7 +223,7 @@ impl AcsRoute {
     fn changed(
         &self,
         context: &RequestContext,
-        who: &Who,
+        who: &ConnectingInstance,
         session: u64,
         assignments: &Assignments,
         changes: &mut Changes,
@@ -415,100 +366,5 @@ impl Pump<'_> {
                 );
             }
         });
-    }
-}
-
-/// The TCS path, `/tcs/ws`: telemetry is acknowledged and the latest of it kept in memory.
-#[derive(Default)]
-pub struct TcsRoute {
-    env: Option<Env>,
-    latest: Mutex<BTreeMap<String, LatestTelemetry>>,
-}
-
-/// What an agent published last.
-#[derive(Clone, Debug, Default)]
-pub struct LatestTelemetry {
-    pub metrics: Option<serde_json::Value>,
-    pub health: Option<serde_json::Value>,
-    pub instance_status: Option<serde_json::Value>,
-}
-
-impl TcsRoute {
-    pub fn new(env: Env) -> TcsRoute {
-        TcsRoute {
-            env: Some(env),
-            latest: Mutex::default(),
-        }
-    }
-
-    /// By the container instance's ARN.
-    pub fn latest(&self, container_instance: &str) -> Option<LatestTelemetry> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.get(container_instance).cloned()
-    }
-
-    fn keep(&self, container_instance: &str, frame: TelemetryFrame) {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = latest.entry(container_instance.to_owned()).or_default();
-        match frame {
-            TelemetryFrame::Metrics(value) => kept.metrics = Some(value),
-            TelemetryFrame::Health(value) => kept.health = Some(value),
-            TelemetryFrame::InstanceStatus(value) => kept.instance_status = Some(value),
-            TelemetryFrame::Unknown { .. } => {}
-        }
-    }
-
-    async fn heartbeat(&self) {
-        match &self.env {
-            Some(env) => env.sleep(TELEMETRY_HEARTBEAT).await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-#[async_trait]
-impl WebSocketRoute for TcsRoute {
-    fn name(&self) -> &'static str {
-        "tcs"
-    }
-
-    async fn admit(&self, _context: &RequestContext, query: &UpgradeQuery) -> Result<(), ApiError> {
-        Who::read(query, "containerInstance").map(|_| ())
-    }
-
-    async fn serve(&self, _context: RequestContext, query: UpgradeQuery, mut socket: ServerSocket) {
-        let Ok(who) = Who::read(&query, "containerInstance") else {
-            return;
-        };
-        loop {
-            let ack = tokio::select! {
-                message = socket.next() => match message {
-                    Some(Ok(Message::Text(text))) => match TelemetryFrame::decode(text.as_str()) {
-                        Ok(frame) => {
-                            let ack = frame.ack();
-                            self.keep(&who.arn, frame);
-                            ack
-                        }
-                        Err(error) => {
-                            debug!(%error, "telemetry that cannot be read");
-                            None
-                        }
-                    },
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                    Some(Ok(_)) => None,
-                },
-                () = self.heartbeat() => Some(TelemetryAck::Heartbeat),
-            };
-            if let Some(ack) = ack
-                && socket.send(Message::text(ack.encode())).await.is_err()
-            {
-                break;
-            }
-        }
-        // What was published by an agent that is gone says nothing any more.
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&who.arn);
     }
 }

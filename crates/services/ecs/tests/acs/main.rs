@@ -4,14 +4,12 @@ mod plane;
 
 use std::collections::BTreeMap;
 
-use futures_util::{SinkExt, StreamExt};
 use gantry_api::acs::{
     AuthenticationType, DesiredStatus, Frame, NackRequest, TaskIdentifier,
     TaskStopVerificationMessage,
 };
 use gantry_api::ecs;
 use plane::{Plane, within};
-use tokio_tungstenite::tungstenite::Message;
 
 fn container(port: u16) -> ecs::ContainerDefinition {
     ecs::ContainerDefinition {
@@ -315,24 +313,4 @@ async fn a_deregistered_container_instance_is_told_to_stay_away() {
         .await
         .unwrap_err();
     assert_eq!(refused.code, "InactiveInstanceException");
-}
-
-#[tokio::test]
-async fn telemetry_with_header_text_is_acknowledged_and_kept() {
-    let plane = Plane::start().await;
-    let query = [("containerInstance", plane.container_instance.as_str())];
-    let mut socket = within(plane.client.websocket("/tcs/ws", &query))
-        .await
-        .unwrap();
-    let frame = "Authorization: x\r\nHost: y\r\n\r\n{\"type\":\"PublishMetricsRequest\",\"message\":{\"n\":1}}";
-    socket.send(Message::text(frame)).await.unwrap();
-    let ack = within(socket.next())
-        .await
-        .unwrap()
-        .unwrap()
-        .into_text()
-        .unwrap();
-    assert_eq!(ack.as_str(), r#"{"type":"AckPublishMetric","message":{}}"#);
-    let kept = plane.tcs.latest(&plane.container_instance).unwrap();
-    assert_eq!(kept.metrics, Some(serde_json::json!({"n": 1})));
 }

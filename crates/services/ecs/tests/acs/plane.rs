@@ -13,7 +13,7 @@ use gantry_api::ecs;
 use gantry_api::server::Server;
 use gantry_api::sigv4::SigningCredentials;
 use gantry_arn::{AccountId, Region};
-use gantry_ecs::acs::{AcsRoute, NoRoleCredentials, TcsRoute};
+use gantry_ecs::acs::{AcsRoute, NoRoleCredentials, TcsRoute, Telemetry};
 use gantry_ecs::{EcsOptions, EcsService};
 use gantry_env::Env;
 use gantry_store::{MemoryStore, Store};
@@ -54,7 +54,7 @@ impl CredentialSource for NoKeys {
 pub struct Plane {
     pub client: Client,
     pub port: u16,
-    pub tcs: Arc<TcsRoute>,
+    pub telemetry: Arc<Telemetry>,
     pub container_instance: String,
 }
 
@@ -77,12 +77,13 @@ impl Plane {
             EcsOptions::default(),
         ));
         let acs = AcsRoute::new(
-            store,
+            store.clone(),
             env.clone(),
             service.clone(),
             Arc::new(NoRoleCredentials),
         );
-        let tcs = Arc::new(TcsRoute::new(env.clone()));
+        let tcs = Arc::new(TcsRoute::new(store, env.clone(), service.telemetry()));
+        let telemetry = service.telemetry();
         let policy = CredentialPolicy::AcceptAny {
             source: Arc::new(NoKeys),
             account: AccountId::default(),
@@ -90,7 +91,7 @@ impl Plane {
         let server = Server::builder(env.clone(), policy)
             .service(ecs::service(service))
             .websocket("/acs/ws", Arc::new(acs))
-            .websocket("/tcs/ws", tcs.clone())
+            .websocket("/tcs/ws", tcs)
             .build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -105,7 +106,7 @@ impl Plane {
         let mut plane = Plane {
             client,
             port,
-            tcs,
+            telemetry,
             container_instance: String::new(),
         };
         plane
