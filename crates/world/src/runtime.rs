@@ -284,7 +284,7 @@ impl SimulatedRuntime {
         for (task, container) in std::mem::take(&mut self.beginning) {
             let found = if chance.per_mille(500) {
                 self.beginning.insert((task, container.clone()));
-                AdoptedContainer::Starting
+                AdoptedContainer::Starting { restarts: 0 }
             } else {
                 AdoptedContainer::Lost {
                     reason: "it was being started when the agent died".to_owned(),

@@ -12,7 +12,7 @@ use gantry_env::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::step::TaskStateChange;
-use super::{ContainerStatus, TaskStatus};
+use super::{ContainerStatus, HealthState, TaskStatus};
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,15 @@ pub struct ContainerState {
     pub exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of the run that is or was the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Of a container that has a health check and has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthState>,
 }
 
 /// The state that a journal's records give.

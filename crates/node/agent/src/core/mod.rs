@@ -23,3 +23,4 @@ pub use journal::{Journal, JournalRecord};
 pub use status::{ContainerStatus, HealthStatus, TaskStatus};
 pub use step::{Input, Output};
 pub use task::TaskMachine;
+pub use task::health::HealthState;

@@ -77,7 +77,15 @@ impl Reports {
             _ => true,
         };
         if news {
-            machine.state.reports.push(change(machine, status));
+            let report = change(machine, status);
+            // One that has not left yet and says RUNNING as well is replaced, so that a queue has an
+            // end however long nobody takes it.
+            let queued = &mut machine.state.reports;
+            let has_left = queued.len() == 1 && delivery.call.is_some();
+            match queued.last_mut() {
+                Some(last) if last.status == status && !has_left => *last = report,
+                _ => queued.push(report),
+            }
             delivery.told = Some(now);
             machine.dirty = true;
         }

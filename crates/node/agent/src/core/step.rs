@@ -283,7 +283,10 @@ pub enum AdoptedContainer {
         exit: Exit,
     },
     /// It is being made, or made again: `Started` or `StartFailed` follows.
-    Starting,
+    Starting {
+        /// How often it will have been started again when it has.
+        restarts: u32,
+    },
     Lost {
         reason: String,
     },

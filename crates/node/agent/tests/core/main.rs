@@ -1,4 +1,8 @@
 //! The agent's core, one rule at a time.
 
+mod dependencies;
+mod health;
 mod plans;
+mod restarts;
+mod scripted;
 mod tasks;

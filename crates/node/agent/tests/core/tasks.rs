@@ -2,197 +2,12 @@
 
 use std::time::Duration;
 
-use gantry_agent::core::step::{
-    CallError, CallId, Exit, PersistId, RuntimeCommand, RuntimeEvent, TaskStateChange, Timer,
-};
-use gantry_agent::core::{
-    AgentCore, ContainerStatus, Identity, Input, JournalRecord, Output, TaskStatus,
-};
-use gantry_api::acs::{Frame, PayloadMessage, Task, TaskManifestMessage};
-use gantry_arn::TaskId;
-use gantry_env::Timestamp;
-use serde_json::{Value, json};
+use gantry_agent::core::step::{CallError, RuntimeCommand, RuntimeEvent, Timer};
+use gantry_agent::core::{ContainerStatus, Input, JournalRecord, Output, TaskStatus};
+use gantry_api::acs::{Frame, TaskManifestMessage};
+use serde_json::json;
 
-fn id() -> TaskId {
-    TaskId::from_random([7; 16])
-}
-
-struct Agent {
-    core: AgentCore,
-    /// What came out and has not been looked at.
-    out: Vec<Output>,
-    number: i64,
-}
-
-impl Agent {
-    fn new() -> Agent {
-        let identity = Identity {
-            cluster_arn: "c".into(),
-            container_instance_arn: "i".into(),
-        };
-        let core = AgentCore::new(identity, 1);
-        let mut agent = Agent {
-            core,
-            out: Vec::new(),
-            number: 0,
-        };
-        agent.step(Input::Loaded {
-            records: Vec::new(),
-            adopted: Vec::new(),
-        });
-        agent.step(Input::Connected);
-        agent.out.clear();
-        agent
-    }
-
-    fn step(&mut self, input: Input) {
-        let outputs = self.core.step(Timestamp::from_millis(1000), input);
-        self.out.extend(outputs);
-    }
-
-    fn payload(&mut self, desired: &str, containers: Value) {
-        self.number += 1;
-        let arn = format!("arn:aws:ecs:us-east-1:000000000000:task/default/{}", id());
-        let mut containers = containers;
-        for container in containers.as_array_mut().unwrap() {
-            container["image"] = json!("localhost:4566/app");
-            container["dockerConfig"] = json!({"hostConfig": "{\"NetworkMode\":\"none\"}"});
-        }
-        let task: Task = serde_json::from_value(
-            json!({"arn": arn, "desiredStatus": desired, "containers": containers}),
-        )
-        .unwrap();
-        self.step(Input::Frame(Frame::Payload(PayloadMessage {
-            message_id: Some(format!("m{}", self.number)),
-            seq_num: Some(self.number),
-            tasks: vec![task],
-            ..PayloadMessage::default()
-        })));
-    }
-
-    fn persist_all(&mut self) {
-        let ids: Vec<PersistId> = self
-            .out
-            .iter()
-            .filter_map(|o| match o {
-                Output::Persist { id, .. } => Some(*id),
-                _ => None,
-            })
-            .collect();
-        self.out.retain(|o| !matches!(o, Output::Persist { .. }));
-        if let Some(last) = ids.last() {
-            self.step(Input::Persisted(*last));
-        }
-    }
-
-    fn commands(&mut self) -> Vec<RuntimeCommand> {
-        let taken = std::mem::take(&mut self.out);
-        let (commands, rest): (Vec<_>, Vec<_>) = taken
-            .into_iter()
-            .partition(|o| matches!(o, Output::Runtime(_)));
-        self.out = rest;
-        commands
-            .into_iter()
-            .map(|o| match o {
-                Output::Runtime(command) => command,
-                _ => unreachable!(),
-            })
-            .collect()
-    }
-
-    fn names(&mut self) -> Vec<String> {
-        self.commands()
-            .into_iter()
-            .map(|command| match command {
-                RuntimeCommand::Pull { plan, .. } => format!("pull {}", plan.name),
-                RuntimeCommand::Start { plan, .. } => format!("start {}", plan.name),
-                RuntimeCommand::Stop { container, .. } => format!("stop {container}"),
-                RuntimeCommand::Remove { .. } => "remove".to_owned(),
-                other => format!("{other:?}"),
-            })
-            .collect()
-    }
-
-    fn reports(&mut self) -> Vec<(CallId, TaskStateChange)> {
-        let mut reports = Vec::new();
-        self.out.retain(|o| match o {
-            Output::Call { call, request } => {
-                reports.push((*call, request.clone()));
-                false
-            }
-            _ => true,
-        });
-        reports
-    }
-
-    fn acknowledge(&mut self) -> TaskStateChange {
-        let mut reports = self.reports();
-        assert_eq!(reports.len(), 1, "one report at a time");
-        let (call, report) = reports.remove(0);
-        self.step(Input::Reply {
-            call,
-            result: Ok(()),
-        });
-        report
-    }
-
-    fn pulled(&mut self, container: &str) {
-        let digest = "sha256:1".to_owned();
-        let container = container.to_owned();
-        self.step(Input::Runtime(RuntimeEvent::Pulled {
-            task: id(),
-            container,
-            digest,
-        }));
-    }
-
-    fn started(&mut self, container: &str) {
-        self.step(Input::Runtime(RuntimeEvent::Started {
-            task: id(),
-            container: container.to_owned(),
-            runtime_id: format!("r-{container}"),
-            at: Timestamp::from_millis(5),
-        }));
-    }
-
-    fn exited(&mut self, container: &str, exit_code: i32, out_of_memory: bool) {
-        let exit = Exit {
-            exit_code,
-            out_of_memory,
-            at: Timestamp::from_millis(9),
-        };
-        self.step(Input::Runtime(RuntimeEvent::Exited {
-            task: id(),
-            container: container.to_owned(),
-            runtime_id: format!("r-{container}"),
-            exit,
-        }));
-    }
-
-    fn acks(&mut self) -> Vec<String> {
-        let mut acks = Vec::new();
-        self.out.retain(|o| match o {
-            Output::Send(Frame::Ack(ack)) => {
-                acks.extend(ack.message_id.clone());
-                false
-            }
-            _ => true,
-        });
-        acks
-    }
-
-    /// One container that runs and is reported as such.
-    fn running() -> Agent {
-        let mut agent = Agent::new();
-        agent.payload("RUNNING", json!([{"name": "web"}]));
-        agent.persist_all();
-        agent.pulled("web");
-        agent.started("web");
-        assert_eq!(agent.acknowledge().status, TaskStatus::Running);
-        agent.out.clear();
-        agent
-    }
-}
+use crate::scripted::{Agent, BEGIN, id};
 
 #[test]
 fn a_task_is_acknowledged_and_started_only_once_it_is_on_disk() {
@@ -223,7 +38,7 @@ fn an_essential_container_that_ends_ends_the_task() {
         Some("Essential container in task exited")
     );
     assert_eq!(report.containers[0].exit_code, Some(3));
-    assert_eq!(report.execution_stopped_at, Some(Timestamp::from_millis(9)));
+    assert_eq!(report.execution_stopped_at, Some(BEGIN));
     assert_eq!(
         agent.names(),
         [""; 0],
@@ -363,7 +178,12 @@ fn a_dependency_that_fails_fails_what_waits_for_it() {
     agent.exited("init", 1, false);
     let report = agent.acknowledge();
     assert_eq!(report.status, TaskStatus::Stopped);
-    assert!(report.reason.unwrap().starts_with("TaskDependencyError: "));
+    assert!(
+        report
+            .reason
+            .unwrap()
+            .contains("dependency did not exit successfully")
+    );
 }
 
 #[test]

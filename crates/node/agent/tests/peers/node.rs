@@ -85,7 +85,7 @@ impl Node {
             });
             let runtime_id = format!("{task}-{name}");
             let state = match fate {
-                ContainerFate::Starting => AdoptedContainer::Starting,
+                ContainerFate::Starting => AdoptedContainer::Starting { restarts: 0 },
                 ContainerFate::Running => AdoptedContainer::Running {
                     runtime_id,
                     started_at: now,
