@@ -36,6 +36,15 @@ impl Confinement {
         })
     }
 
+    /// For a process of Gantry's own that containers can see.
+    pub(super) fn of_nothing() -> Self {
+        let capabilities = CapabilitySet::empty();
+        Self {
+            capabilities,
+            filter: Some(seccomp::filter(capabilities)),
+        }
+    }
+
     /// Takes effect for this process and is inherited by whatever it becomes.
     pub(super) fn apply(&self) -> io::Result<()> {
         if let Some(filter) = &self.filter {

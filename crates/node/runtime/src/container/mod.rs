@@ -7,10 +7,19 @@
 
 mod capabilities;
 mod confinement;
+mod device_filter;
+mod devices;
+mod first_process;
+mod holder;
+mod layers;
+mod limits;
+mod lsm;
+mod mounts;
 mod oci;
 mod program;
 mod root;
 mod seccomp;
+mod sysctls;
 mod unsupported;
 mod user;
 
@@ -25,6 +34,7 @@ use libcontainer::workload::default::get_executor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
 use self::confinement::Confinement;
+use self::devices::Devices;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::spec::NetworkMode;
 use crate::state::ContainerFile;
@@ -43,12 +53,10 @@ const LIBCONTAINER_ID: &str = "c";
 
 /// Makes and starts the container of `dir`; gives the id of its first process.
 pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i32, RuntimeError> {
-    unsupported::refuse(&file.task, &file.spec)?;
+    unsupported::refuse(&file.spec)?;
     root::own_mount_namespace()?;
-    if file.task.network == NetworkMode::None {
-        root::own_network_namespace()?;
-    }
-    let rootfs = root::mount(file, dir)?;
+    let shared = holder::shared(file, dir)?;
+    let rootfs = layers::mount(file, dir)?;
     let root = File::open(&rootfs)
         .map_err(|error| cannot_create("opening the root file system", error))?;
     let user = user::resolve(&root, file.spec.user.as_deref().unwrap_or(&file.image.user))?;
@@ -61,7 +69,16 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
     }
 
     let confinement = Confinement::of(&file.spec)?;
-    let spec = oci::spec(file, dir, &rootfs, &process, &user)?;
+    let devices = Devices::of(&file.spec)?;
+    let spec = oci::spec(&oci::Parts {
+        file,
+        dir,
+        rootfs: &rootfs,
+        process: &process,
+        user: &user,
+        devices: &devices,
+        shared: &shared,
+    })?;
     spec.save(dir.join("config.json"))
         .map_err(|error| cannot_create("writing the container's configuration", error))?;
     let failed = |error: libcontainer::error::LibcontainerError| {
@@ -71,6 +88,9 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
     let executor = ExecOrSay {
         reason: std::rc::Rc::new(reason),
         confinement,
+        selinux_label: lsm::selinux_label(&file.spec)?.map(str::to_owned),
+        own_network: file.task.network == NetworkMode::None,
+        init_process: file.spec.init_process,
     };
     let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
         .with_root_path(dir.join(LIBCONTAINER_STATE))
@@ -84,6 +104,7 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         .with_detach(true)
         .build()
         .map_err(failed)?;
+    bound_devices(&file.cgroup, &devices)?;
     container.start().map_err(failed)?;
     // Ends when the program runs, because the pipe closes on exec, or with the reason why it does not.
     let mut why = String::new();
@@ -98,6 +119,34 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         )
     })
 }
+
+/// The cgroup's rules of devices, as far as libcontainer does not make them. The program does not run yet.
+fn bound_devices(cgroup: &str, devices: &Devices) -> Result<(), RuntimeError> {
+    if devices.all {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| cannot_create("bounding the container's devices", error);
+    let folder = |hierarchy: &str| {
+        Path::new("/sys/fs/cgroup")
+            .join(hierarchy)
+            .join(cgroup.trim_start_matches('/'))
+    };
+    if limits::cgroup_is_v2() {
+        return device_filter::attach(&folder(""), &devices.rules).map_err(failed);
+    }
+    // libcontainer lets everybody have the device that makes network interfaces; Docker's runtime no longer does.
+    if devices.allows(TUN.0, TUN.1) {
+        return Ok(());
+    }
+    std::fs::write(
+        folder("devices").join("devices.deny"),
+        format!("c {}:{} rwm", TUN.0, TUN.1),
+    )
+    .map_err(failed)
+}
+
+/// The numbers of `/dev/net/tun`.
+const TUN: (u32, u32) = (10, 200);
 
 /// A pipe that is reopened through `/dev/stdout` is checked like a file, and ours belong to root.
 fn give_output_to(uid: u32, stdio: &Stdio) -> Result<(), RuntimeError> {
@@ -114,6 +163,32 @@ fn give_output_to(uid: u32, stdio: &Stdio) -> Result<(), RuntimeError> {
 struct ExecOrSay {
     reason: std::rc::Rc<std::io::PipeWriter>,
     confinement: Confinement,
+    selinux_label: Option<String>,
+    /// A network with nothing in it but a loopback interface, which is down.
+    own_network: bool,
+    init_process: bool,
+}
+
+impl ExecOrSay {
+    /// The last steps before the program, inside the container.
+    fn prepare(&self) -> Result<(), String> {
+        if self.own_network {
+            root::bring_loopback_up()
+                .map_err(|error| format!("bringing up the loopback interface: {error}"))?;
+        }
+        if let Some(label) = &self.selinux_label {
+            std::fs::write("/proc/thread-self/attr/exec", label)
+                .map_err(|error| format!("SELinux label \"{label}\": {error}"))?;
+        }
+        self.confinement
+            .apply()
+            .map_err(|error| format!("confining the container: {error}"))?;
+        if self.init_process {
+            first_process::stay_behind()
+                .map_err(|error| format!("the container's init process: {error}"))?;
+        }
+        Ok(())
+    }
 }
 
 impl Executor for ExecOrSay {
@@ -125,8 +200,7 @@ impl Executor for ExecOrSay {
         let env = process
             .and_then(|process| process.env().clone())
             .unwrap_or_default();
-        if let Err(error) = self.confinement.apply() {
-            let text = format!("confining the container: {error}");
+        if let Err(text) = self.prepare() {
             let _ = self.reason.as_ref().write_all(text.as_bytes());
             return Err(ExecutorError::Other(text));
         }

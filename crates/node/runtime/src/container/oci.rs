@@ -1,21 +1,21 @@
 //! The OCI runtime configuration of a container: what Docker gives a container that asks for nothing, and
 //! what its definition changes.
 //!
-//! What always holds: capabilities, masked and read-only paths are Docker's default set; the seccomp
-//! profile is `seccomp`. `noNewPrivileges` is left out, because libcontainer then loads the filter before it
-//! drops privileges, so that set-user-id programs of an image work as they do in Docker.
+//! What always holds: masked and read-only paths are Docker's. Capabilities and the seccomp filter are not in it: they come
+//! into force last, and in one place (`confinement`). What it leaves to others: each part that has a file of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use super::cannot_create;
+use super::devices::Devices;
+use super::holder::Shared;
 use super::program::Process;
-use super::root::NETWORK_FILES;
 use super::user::User;
-use crate::error::{ErrorKind, RuntimeError};
-use crate::spec::{NetworkMode, Rlimit};
+use super::{cannot_create, limits, lsm, mounts, sysctls};
+use crate::error::RuntimeError;
+use crate::spec::{IpcMode, NetworkMode, PidMode};
 use crate::state::ContainerFile;
 
 const MASKED_PATHS: [&str; 12] = [
@@ -32,6 +32,9 @@ const MASKED_PATHS: [&str; 12] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
+/// One a processor, where the machine has it: it tells of what its neighbours do.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
+const MASKED_OF_A_PROCESSOR: &str = "thermal_throttle";
 
 const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
@@ -41,62 +44,78 @@ const READONLY_PATHS: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// The kernel's floor for shares.
-const CPU_SHARES_MIN: u64 = 2;
-/// Keeps a fork bomb inside its own container.
-const PIDS_DEFAULT: u64 = 4096;
-/// The soft limit of open files that programs expect; the hard one is the machine's.
-const NOFILE_SOFT: u64 = 1024;
+/// Of a container: what its configuration is made from.
+pub(super) struct Parts<'a> {
+    pub file: &'a ContainerFile,
+    pub dir: &'a Path,
+    pub rootfs: &'a Path,
+    pub process: &'a Process,
+    pub user: &'a User,
+    pub devices: &'a Devices,
+    pub shared: &'a Shared,
+}
 
 /// The configuration as libcontainer reads it.
-pub(super) fn spec(
-    file: &ContainerFile,
-    dir: &Path,
-    rootfs: &Path,
-    process: &Process,
-    user: &User,
-) -> Result<Spec, RuntimeError> {
+pub(super) fn spec(parts: &Parts<'_>) -> Result<Spec, RuntimeError> {
+    let Parts {
+        file,
+        dir,
+        rootfs,
+        process,
+        user,
+        devices,
+        shared,
+    } = parts;
     let spec = &file.spec;
-    let mut namespaces = vec![
-        json!({"type": "pid"}),
-        json!({"type": "ipc"}),
-        json!({"type": "mount"}),
-        json!({"type": "cgroup"}),
-    ];
-    // With the host's network the host's name is shown, unless another was asked for.
-    let own_name = spec.hostname.is_some() || file.task.network == NetworkMode::None;
-    if own_name {
-        namespaces.push(json!({"type": "uts"}));
-    }
+    sysctls::check(&spec.sysctls, &file.task)?;
+    let mut mounts = mounts::of(file, dir)?;
+    mounts.extend(devices.mounts());
     let mut value = json!({
         "ociVersion": "1.0.2",
         "root": {"path": rootfs, "readonly": spec.readonly_root_filesystem},
         "process": {
-            "terminal": false,
+            "terminal": spec.terminal,
             "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids},
             "args": process.args,
             "env": process.env,
             "cwd": process.cwd,
-            "rlimits": rlimits(spec)?,
+            "rlimits": limits::rlimits(spec)?,
         },
-        "mounts": mounts(file, dir),
+        "mounts": mounts,
         "linux": {
-            "namespaces": namespaces,
+            "namespaces": namespaces(file, shared)?,
             "cgroupsPath": file.cgroup,
-            "resources": resources(spec),
-            "maskedPaths": MASKED_PATHS,
-            "readonlyPaths": READONLY_PATHS,
+            "resources": limits::resources(spec, &devices.rules())?,
+            "devices": devices.nodes(),
+            "sysctl": spec.sysctls,
+            "maskedPaths": masked_paths(spec.privileged),
+            "readonlyPaths": readonly_paths(spec.privileged),
         },
     });
-    if own_name {
-        let name = spec
-            .hostname
-            .clone()
-            .unwrap_or_else(|| short_name(&file.spool_id));
-        value["hostname"] = json!(name);
+    if spec.no_new_privileges {
+        value["process"]["noNewPrivileges"] = json!(true);
+    }
+    if let Some(profile) = lsm::apparmor_profile(spec)? {
+        value["process"]["apparmorProfile"] = json!(profile);
+    }
+    if let Some(label) = lsm::selinux_label(spec)? {
+        value["linux"]["mountLabel"] = json!(label);
+    }
+    if own_name(file) {
+        value["hostname"] = json!(hostname(file));
     }
     serde_json::from_value(value)
         .map_err(|error| cannot_create("the container's configuration", error))
+}
+
+/// With the host's network the host's name is shown, unless another was asked for.
+fn own_name(file: &ContainerFile) -> bool {
+    file.spec.hostname.is_some() || file.task.network != NetworkMode::Host
+}
+
+fn hostname(file: &ContainerFile) -> String {
+    let asked = file.spec.hostname.clone();
+    asked.unwrap_or_else(|| short_name(&file.spool_id))
 }
 
 /// As Docker names a container that nobody named: twelve digits.
@@ -107,137 +126,62 @@ pub(super) fn short_name(id: &str) -> String {
         .collect()
 }
 
-fn rlimits(spec: &crate::spec::ContainerSpec) -> Result<Vec<Value>, RuntimeError> {
-    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let hard = open_files.maximum.unwrap_or(u64::MAX);
-    let mut limits = vec![("RLIMIT_NOFILE".to_owned(), NOFILE_SOFT.min(hard), hard)];
-    for ulimit in &spec.ulimits {
-        let name = rlimit_name(ulimit.name);
-        // This process may lower its limits but, without CAP_SYS_RESOURCE, not raise them.
-        if ulimit.name == Rlimit::Nofile && ulimit.hard > hard {
-            return Err(RuntimeError::new(
-                ErrorKind::CannotCreateContainer,
-                format!(
-                    "ulimit nofile: {} is above this machine's hard limit of {hard}",
-                    ulimit.hard
-                ),
+fn namespaces(file: &ContainerFile, shared: &Shared) -> Result<Vec<Value>, RuntimeError> {
+    let one = |kind: &str, path: Option<&PathBuf>| match path {
+        Some(path) => json!({"type": kind, "path": path}),
+        None => json!({"type": kind}),
+    };
+    let mut namespaces = vec![one("mount", None), one("cgroup", None)];
+    if file.task.pid_mode != PidMode::Host {
+        namespaces.push(one("pid", shared.pid.as_ref()));
+    }
+    if file.task.ipc_mode != IpcMode::Host {
+        namespaces.push(one("ipc", shared.ipc.as_ref()));
+    }
+    if own_name(file) {
+        namespaces.push(one("uts", None));
+    }
+    match (file.task.network, &file.spec.network_namespace) {
+        (NetworkMode::Host, _) => {}
+        (NetworkMode::None, _) => namespaces.push(one("network", None)),
+        (NetworkMode::Namespaces, Some(path)) => namespaces.push(one("network", Some(path))),
+        (NetworkMode::Namespaces, None) => {
+            return Err(cannot_create(
+                "joining a network",
+                "the container names no network namespace",
             ));
         }
-        limits.retain(|(known, _, _)| known != name);
-        limits.push((name.to_owned(), ulimit.soft, ulimit.hard));
     }
-    Ok(limits
-        .into_iter()
-        .map(|(name, soft, hard)| json!({"type": name, "soft": soft, "hard": hard}))
-        .collect())
+    Ok(namespaces)
 }
 
-fn rlimit_name(limit: Rlimit) -> &'static str {
-    match limit {
-        Rlimit::Core => "RLIMIT_CORE",
-        Rlimit::Cpu => "RLIMIT_CPU",
-        Rlimit::Data => "RLIMIT_DATA",
-        Rlimit::Fsize => "RLIMIT_FSIZE",
-        Rlimit::Locks => "RLIMIT_LOCKS",
-        Rlimit::Memlock => "RLIMIT_MEMLOCK",
-        Rlimit::Msgqueue => "RLIMIT_MSGQUEUE",
-        Rlimit::Nice => "RLIMIT_NICE",
-        Rlimit::Nofile => "RLIMIT_NOFILE",
-        Rlimit::Nproc => "RLIMIT_NPROC",
-        Rlimit::Rss => "RLIMIT_RSS",
-        Rlimit::Rtprio => "RLIMIT_RTPRIO",
-        Rlimit::Rttime => "RLIMIT_RTTIME",
-        Rlimit::Sigpending => "RLIMIT_SIGPENDING",
-        Rlimit::Stack => "RLIMIT_STACK",
+fn masked_paths(privileged: bool) -> Vec<String> {
+    if privileged {
+        return Vec::new();
     }
+    let mut paths: Vec<String> = MASKED_PATHS.map(str::to_owned).into();
+    let processor = |number: usize| format!("{PROCESSORS}/cpu{number}/{MASKED_OF_A_PROCESSOR}");
+    paths.extend(
+        (0..)
+            .map(processor)
+            .take_while(|path| Path::new(path).exists()),
+    );
+    paths
 }
 
-fn mounts(file: &ContainerFile, dir: &Path) -> Vec<Value> {
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
-    let mut mounts = vec![
-        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount(
-            "/dev",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
-        mount(
-            "/dev/shm",
-            "tmpfs",
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-        ),
-        mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", "ro"],
-        ),
-    ];
-    for name in NETWORK_FILES {
-        mounts.push(json!({
-            "destination": format!("/etc/{name}"), "type": "bind", "source": dir.join(name),
-            "options": ["rbind", "rprivate", "rw"],
-        }));
+fn readonly_paths(privileged: bool) -> Vec<String> {
+    if privileged {
+        return Vec::new();
     }
-    for tmpfs in &file.spec.tmpfs {
-        let mut options = tmpfs.options.clone();
-        options.push(format!("size={}", tmpfs.size_bytes));
-        mounts.push(json!({
-            "destination": tmpfs.path, "type": "tmpfs", "source": "tmpfs", "options": options,
-        }));
+    let mut paths: Vec<String> = READONLY_PATHS.map(str::to_owned).into();
+    if !limits::cgroup_is_v2() {
+        // libcontainer mounts each of v1's hierarchies for writing, and a container could raise its own limits.
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+        paths.extend(
+            hierarchies
+                .flatten()
+                .filter_map(|entry| entry.path().to_str().map(str::to_owned)),
+        );
     }
-    mounts
-}
-
-fn resources(spec: &crate::spec::ContainerSpec) -> Value {
-    let wanted = &spec.resources;
-    let mut resources = json!({
-        "devices": devices(),
-        "pids": {"limit": wanted.pids.unwrap_or(PIDS_DEFAULT)},
-    });
-    if let Some(shares) = wanted.cpu_shares {
-        resources["cpu"] = json!({"shares": shares.max(CPU_SHARES_MIN)});
-    }
-    let mut memory = serde_json::Map::new();
-    if let Some(limit) = wanted.memory_bytes {
-        memory.insert("limit".to_owned(), json!(limit));
-    }
-    if let Some(reservation) = wanted.memory_reservation_bytes {
-        memory.insert("reservation".to_owned(), json!(reservation));
-    }
-    if !memory.is_empty() {
-        resources["memory"] = Value::Object(memory);
-    }
-    resources
-}
-
-/// Nothing but the devices that every program expects.
-fn devices() -> Value {
-    let allow = |major: Option<i64>, minor: Option<i64>, access: &str| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": access});
-    json!([
-        {"allow": false, "access": "rwm"},
-        allow(None, None, "m"),
-        {"allow": true, "type": "b", "major": null, "minor": null, "access": "m"},
-        allow(Some(1), Some(3), "rwm"),
-        allow(Some(1), Some(5), "rwm"),
-        allow(Some(1), Some(7), "rwm"),
-        allow(Some(1), Some(8), "rwm"),
-        allow(Some(1), Some(9), "rwm"),
-        allow(Some(5), Some(0), "rwm"),
-        allow(Some(5), Some(2), "rwm"),
-        allow(Some(136), None, "rwm"),
-    ])
+    paths
 }

@@ -3,13 +3,12 @@
 //! What always holds: every path inside an image is opened inside its root, so no link of an image
 //! leads out of it; every mount is in this process's own namespace.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount as mount_fs, mount_change};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::cannot_create;
@@ -29,15 +28,8 @@ pub(super) fn own_mount_namespace() -> Result<(), RuntimeError> {
     .map_err(|error| cannot_create("making mounts private", error))
 }
 
-/// A network with nothing but loopback.
-pub(super) fn own_network_namespace() -> Result<(), RuntimeError> {
-    // SAFETY: this process has one thread.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
-        .map_err(|error| cannot_create("making a network namespace", error))?;
-    bring_loopback_up().map_err(|error| cannot_create("bringing up the loopback interface", error))
-}
-
-fn bring_loopback_up() -> std::io::Result<()> {
+/// For a network namespace that has just been made.
+pub(super) fn bring_loopback_up() -> std::io::Result<()> {
     // SAFETY: plain system calls; the descriptor is owned from here on and the request lives through the calls.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
@@ -55,60 +47,6 @@ fn bring_loopback_up() -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Stacks the image's layers under a writable one.
-pub(super) fn mount(file: &ContainerFile, dir: &Path) -> Result<PathBuf, RuntimeError> {
-    let failed = |error: std::io::Error| cannot_create("making the root file system", error);
-    let rootfs = dir.join("rootfs");
-    let (upper, work) = (dir.join("upper"), dir.join("work"));
-    for folder in [&rootfs, &upper, &work] {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
-    // The upper folder's mode becomes that of `/`.
-    fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .map_err(failed)?;
-    if file.layers.is_empty() {
-        return Err(cannot_create(
-            "making the root file system",
-            "the image has no layers",
-        ));
-    }
-    // Relative names keep the options within the one page that the kernel takes.
-    std::env::set_current_dir(&file.layers_dir).map_err(failed)?;
-    let lowers: Vec<&str> = file.layers.iter().rev().map(String::as_str).collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lowers.join(":"),
-        escaped(&upper),
-        escaped(&work)
-    );
-    if options.len() >= 4096 {
-        return Err(cannot_create(
-            "making the root file system",
-            format!("the image has too many layers ({})", file.layers.len()),
-        ));
-    }
-    let options = CString::new(options)
-        .map_err(|error| cannot_create("making the root file system", error))?;
-    mount_fs(
-        "overlay",
-        &rootfs,
-        "overlay",
-        MountFlags::empty(),
-        options.as_c_str(),
-    )
-    .map_err(|error| cannot_create("mounting the root file system", error))?;
-    std::env::set_current_dir(dir).map_err(failed)?;
-    Ok(rootfs)
-}
-
-/// overlayfs reads commas and colons in its options.
-fn escaped(path: &Path) -> String {
-    path.to_string_lossy()
-        .replace('\\', "\\\\")
-        .replace(',', "\\,")
-        .replace(':', "\\:")
 }
 
 /// Docker makes a working directory that the image lacks.
@@ -179,8 +117,11 @@ pub(super) fn write_network_files(file: &ContainerFile, dir: &Path) -> Result<()
         None => super::oci::short_name(&file.spool_id),
     };
     if !host_network {
-        hosts.push_str(&format!("127.0.0.1\t{hostname}\n"));
+        hosts.push_str(&format!("127.0.0.1\t{}\n", names(&hostname)));
     }
+    // What is given is given whole: whoever made the network knows its addresses.
+    let hosts = file.spec.hosts.clone().unwrap_or(hosts);
+    let resolv = file.spec.resolv_conf.clone().unwrap_or(resolv);
     for (name, text) in NETWORK_FILES
         .iter()
         .zip([hosts, resolv, format!("{hostname}\n")])
@@ -188,4 +129,12 @@ pub(super) fn write_network_files(file: &ContainerFile, dir: &Path) -> Result<()
         fs::write(dir.join(name), text).map_err(failed)?;
     }
     Ok(())
+}
+
+/// A name with a domain is followed by itself without, as Docker writes it.
+fn names(hostname: &str) -> String {
+    match hostname.split_once('.') {
+        Some((short, _)) if !short.is_empty() => format!("{hostname}\t{short}"),
+        _ => hostname.to_owned(),
+    }
 }
