@@ -7,14 +7,16 @@ use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use gantry_env::{Env, Timestamp};
 use gantry_store::DirectoryLock;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::catalog::Chunk;
 use crate::committer::{Committer, Request};
 use crate::housekeeper::{Chore, Housekeeper};
-use crate::read::BlockCache;
+use crate::read::{self, BlockCache};
 use crate::segments::Segments;
 use crate::{Append, ArchiveError, MAX_APPEND_BYTES, Page, Read, StreamInfo, catalog};
 
@@ -147,6 +149,33 @@ impl Archive {
         limit: usize,
     ) -> Result<Vec<StreamInfo>, ArchiveError> {
         Ok(catalog::list(&self.inner.reader(), prefix, after, limit)?)
+    }
+
+    /// The bytes of all streams whose names begin with `prefix`, as [`StreamInfo::bytes`] has them.
+    pub fn bytes(&self, prefix: &str) -> Result<u64, ArchiveError> {
+        Ok(catalog::bytes(&self.inner.reader(), prefix)?)
+    }
+
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.inner.reader()
+    }
+
+    pub(crate) fn fresh_body(&self, chunk: &Chunk) -> Result<Option<Bytes>, ArchiveError> {
+        let body = read::fresh_body(&self.inner.reader(), chunk)?;
+        Ok(body.map(Bytes::from))
+    }
+
+    pub(crate) fn cached_block(&self, segment: u64, at: u64) -> Option<Bytes> {
+        self.inner.blocks.get((segment, at))
+    }
+
+    pub(crate) async fn segment_block(
+        &self,
+        segment: u64,
+        at: u64,
+        length: u64,
+    ) -> Result<Option<Bytes>, ArchiveError> {
+        self.inner.segments.get(segment, at, length).await
     }
 
     /// Deletes streams with all of their records; gives how many of them there were.

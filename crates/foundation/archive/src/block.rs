@@ -43,21 +43,27 @@ pub(crate) fn encode(records: &[Record]) -> Bytes {
 }
 
 pub(crate) fn decode(mut block: Bytes) -> Result<Vec<Record>, ArchiveError> {
-    let damaged = || ArchiveError::io("a block of records is damaged");
     let mut records = Vec::new();
     while block.has_remaining() {
-        if block.remaining() < HEADER_BYTES {
-            return Err(damaged());
-        }
-        let timestamp = Timestamp::from_millis(block.get_i64_le());
-        let length = block.get_u32_le() as usize;
-        if length > block.remaining() {
-            return Err(damaged());
-        }
+        let (timestamp, length) = header(&mut block)?;
         let payload = block.split_to(length);
         records.push(Record { timestamp, payload });
     }
     Ok(records)
+}
+
+/// Takes the time of the next record and the length of its payload, which is there.
+pub(crate) fn header(block: &mut Bytes) -> Result<(Timestamp, usize), ArchiveError> {
+    let damaged = || ArchiveError::io("a block of records is damaged");
+    if block.remaining() < HEADER_BYTES {
+        return Err(damaged());
+    }
+    let timestamp = Timestamp::from_millis(block.get_i64_le());
+    let length = block.get_u32_le() as usize;
+    match length <= block.remaining() {
+        true => Ok((timestamp, length)),
+        false => Err(damaged()),
+    }
 }
 
 /// With a checksum, so that damage is noticed when it is read.

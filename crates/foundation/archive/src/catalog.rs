@@ -271,6 +271,15 @@ pub(crate) fn list(
     Ok(streams)
 }
 
+/// The sum over the streams whose names begin with `prefix`.
+pub(crate) fn bytes(connection: &Connection, prefix: &str) -> rusqlite::Result<u64> {
+    // No name begins with the prefix and comes after the prefix followed by the last character.
+    let end = format!("{prefix}{}", char::MAX);
+    connection
+        .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM streams WHERE name >= ?1 AND name < ?2")?
+        .query_row([prefix, &end], |row| row.get(0))
+}
+
 /// Deletes a stream with its records; false if there was none.
 pub(crate) fn delete_stream(connection: &Connection, stream: &str) -> rusqlite::Result<bool> {
     connection

@@ -22,12 +22,14 @@ mod catalog;
 mod committer;
 mod housekeeper;
 mod read;
+mod scan;
 mod segments;
 
 pub use archive::{Archive, ArchiveCounters, Tail};
 pub use block::Record;
 pub use catalog::StreamInfo;
 pub use read::{Direction, Order, Page, Position, Read, StoredRecord};
+pub use scan::{FoundRecord, Scan, ScanPage, ScanPlace, Sieve};
 
 use bytes::Bytes;
 

@@ -267,7 +267,7 @@ impl Seen {
     }
 }
 
-fn fresh_body(catalog: &Connection, chunk: &Chunk) -> rusqlite::Result<Option<Vec<u8>>> {
+pub(crate) fn fresh_body(catalog: &Connection, chunk: &Chunk) -> rusqlite::Result<Option<Vec<u8>>> {
     catalog
         .prepare_cached(
             "SELECT body FROM chunks
@@ -375,7 +375,7 @@ impl BlockCache {
         }
     }
 
-    fn get(&self, place: (u64, u64)) -> Option<Bytes> {
+    pub(crate) fn get(&self, place: (u64, u64)) -> Option<Bytes> {
         let blocks = self.lock();
         let found = blocks.iter().find(|(cached, _)| *cached == place);
         found.map(|(_, block)| block.clone())

@@ -241,11 +241,126 @@ async fn streams_are_merged_by_time_and_paged() {
         refusal(desk.filter(missing).await).0,
         "ResourceNotFoundException"
     );
-    let pattern = logs::FilterLogEventsRequest {
-        filter_pattern: Some("ERROR".into()),
-        ..base
+    let none = logs::FilterLogEventsRequest {
+        filter_pattern: Some("a/b".into()),
+        ..base.clone()
     };
-    assert_eq!(refusal(desk.filter(pattern).await).0, "NotImplemented");
+    assert_eq!(
+        refusal(desk.filter(none).await),
+        pair(
+            "InvalidParameterException",
+            "Invalid character(s) in term 'a/b'"
+        )
+    );
+    for (pattern, expected) in [
+        ("?1 ?4 ?6", &["1", "4", "6"][..]),
+        ("-1 -3", &["2", "4", "5", "6"]),
+    ] {
+        for limit in [1, 2, 100] {
+            let input = logs::FilterLogEventsRequest {
+                filter_pattern: Some(pattern.into()),
+                limit: Some(limit),
+                ..base.clone()
+            };
+            assert_eq!(all(input).await, expected, "{pattern} {limit}");
+        }
+    }
+}
+
+/// Pages go on where they ended although streams come and go, and the service starts again.
+#[tokio::test]
+async fn a_page_goes_on_after_a_restart_and_without_its_stream() {
+    let desk = Desk::with_streams(&["a", "b", "c"]).await;
+    let now = desk.now();
+    for (stream, line) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        desk.put(stream, &[(now, line), (now, "again")], None)
+            .await
+            .unwrap();
+    }
+    let page = |limit: i32, next_token: Option<String>| logs::FilterLogEventsRequest {
+        limit: Some(limit),
+        next_token,
+        ..Default::default()
+    };
+    let first = desk.filter(page(3, None)).await.unwrap();
+    let said = |page: &logs::FilterLogEventsResponse| -> Vec<String> {
+        let events = page.events.clone().unwrap();
+        events
+            .into_iter()
+            .filter_map(|event| event.message)
+            .collect()
+    };
+    assert_eq!(said(&first), ["1", "again", "2"]);
+    desk.stream(GROUP, "aa").await.unwrap();
+    let desk = desk.restart().await;
+    let second = desk
+        .filter(page(1, first.next_token.clone()))
+        .await
+        .unwrap();
+    assert_eq!(said(&second), ["again"]);
+    let gone = logs::DeleteLogStreamRequest {
+        log_group_name: GROUP.into(),
+        log_stream_name: "b".into(),
+    };
+    desk.logs
+        .delete_log_stream(&desk.ctx(), gone)
+        .await
+        .unwrap();
+    let third = desk.filter(page(10, second.next_token)).await.unwrap();
+    assert_eq!(
+        (said(&third), third.next_token),
+        (vec!["3".into(), "again".into()], None)
+    );
+    let rest = desk.filter(page(10, first.next_token)).await.unwrap();
+    assert_eq!(said(&rest), ["3", "again"]);
+}
+
+/// A page among very many events of one millisecond costs what a page costs.
+#[tokio::test]
+async fn many_events_of_one_moment_are_paged_in_order() {
+    let desk = Desk::with_streams(&["a", "b"]).await;
+    let now = desk.now();
+    let lines: Vec<String> = (0..6000)
+        .map(|n| format!("{n:05} {}", "x".repeat(90)))
+        .collect();
+    let events: Vec<(i64, &str)> = lines.iter().map(|line| (now, line.as_str())).collect();
+    for _ in 0..3 {
+        for stream in ["b", "a"] {
+            desk.put(stream, &events, None).await.unwrap();
+        }
+    }
+    let (mut seen, mut next_token) = (Vec::new(), None);
+    loop {
+        let page = desk
+            .filter(logs::FilterLogEventsRequest {
+                limit: Some(5000),
+                next_token,
+                ..Default::default()
+            })
+            .await
+            .unwrap();
+        let events = page.events.unwrap();
+        seen.extend(
+            events
+                .into_iter()
+                .map(|it| (it.log_stream_name.unwrap(), it.message.unwrap())),
+        );
+        next_token = page.next_token;
+        if next_token.is_none() {
+            break;
+        }
+    }
+    let once = |stream: &str| {
+        lines
+            .iter()
+            .map(|line| (stream.to_owned(), line.clone()))
+            .collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = ["a", "b"]
+        .into_iter()
+        .flat_map(|it| [once(it), once(it), once(it)].concat())
+        .collect();
+    assert!(seen == expected, "{} of {}", seen.len(), expected.len());
 }
 
 #[tokio::test]

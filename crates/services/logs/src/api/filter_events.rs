@@ -1,60 +1,39 @@
 //! FilterLogEvents: many streams as one, in the order of time. `aws logs tail` polls this.
 //!
-//! What always holds: events come by time, then by when they were taken in, then by stream and
-//! place, and a token names the last one returned, so pages neither repeat nor miss what was there.
-//! A stream is only opened when the merge has come to its first event, and each open stream holds
-//! a small buffer whose size shrinks with the number of streams, so memory is bounded.
+//! What always holds: events come by time, then by the name of their stream, then by the order in
+//! which they were taken in; a token names the last one returned, so pages neither repeat nor miss
+//! what was there, before and after a restart. Memory is bounded by a page: see the archive's scan.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use gantry_api::ApiError;
 use gantry_api::logs::{self, LogsError};
-use gantry_archive::{Direction, Order, Read, StreamInfo};
+use gantry_archive::{Scan, ScanPlace, Sieve, StreamInfo};
 use gantry_env::Timestamp;
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use super::get_events::{MAX_BYTES, MAX_EVENTS};
 use super::streams::{Stream, streams_in};
-use super::{Group, LogsService, View, bad_token, internal, invalid};
-use crate::events::decode;
+use super::{Group, LogsService, View, bad_token, internal, invalid, metric_filters};
+use crate::events::{INGESTION_BYTES, decode};
 use crate::model::batch::EVENT_OVERHEAD_BYTES;
+use crate::model::pattern::FilterPattern;
 use crate::model::position::{Position, event_id};
 use crate::page_token;
 
-/// What all buffers of a merge may hold together, and each at least and at most.
-const BUFFERS_BYTES: usize = 8 * 1024 * 1024;
-const BUFFER_BYTES: std::ops::RangeInclusive<usize> = 2 * 1024..=256 * 1024;
-const BUFFER_EVENTS: usize = 512;
-
-/// An event's place among those of all streams.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The last event of a page, in a token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Place {
     timestamp: i64,
-    ingestion: i64,
     stream: String,
     sequence: u64,
 }
 
-struct Event {
-    place: Place,
-    message: String,
-}
-
-/// One stream in the merge.
+/// A stream that may hold something, and its name in the archive.
 struct Source {
     name: String,
     records: String,
-    buffer: VecDeque<Event>,
-    /// Where the next buffer begins; `None` once the stream has no more.
-    next: Option<Position>,
-}
-
-/// What is asked of every stream.
-struct Wanted {
-    from: Timestamp,
-    until: Timestamp,
-    after: Option<Place>,
-    buffer_bytes: usize,
 }
 
 impl LogsService {
@@ -63,19 +42,19 @@ impl LogsService {
         view: View<'_>,
         input: &logs::FilterLogEventsRequest,
     ) -> Result<logs::FilterLogEventsResponse, LogsError> {
-        if input
-            .filter_pattern
-            .as_deref()
-            .is_some_and(|pattern| !pattern.trim().is_empty())
-        {
-            return Err(ApiError::not_built("logs", "FilterLogEvents with a filterPattern").into());
-        }
         let group = view.group_by(
             input.log_group_name.as_deref(),
             input.log_group_identifier.as_deref(),
         )?;
+        if input.start_from_head == Some(false) {
+            return Err(invalid(
+                "startFromHead: reading from the tail is not built in Gantry yet.",
+            ));
+        }
+        let text = input.filter_pattern.as_deref().unwrap_or_default();
+        let pattern = metric_filters::pattern(text)?;
         let scope = format!(
-            "filter/{}/{:?}/{:?}/{:?}/{:?}",
+            "filter/{}/{:?}/{:?}/{:?}/{:?}/{text}",
             group.row.id,
             input.log_stream_names,
             input.log_stream_name_prefix,
@@ -87,90 +66,69 @@ impl LogsService {
             Some(token) => Some(page_token::open(&key, &scope, token).ok_or_else(bad_token)?),
             None => None,
         };
-        let asked_from = Timestamp::from_millis(input.start_time.unwrap_or(0).max(0));
-        let resumed = after.as_ref().map_or(0, |place| place.timestamp);
-        let from = asked_from
-            .max(group.oldest_kept(view.now))
-            .max(Timestamp::from_millis(resumed));
+        let from = Timestamp::from_millis(input.start_time.unwrap_or(0).max(0));
         // Unlike GetLogEvents, the end is part of the range.
         let until = input.end_time.unwrap_or(i64::MAX).saturating_add(1);
-        let until = Timestamp::from_millis(until);
-
-        let mut waiting = self.sources(&view, &group, input, from, until)?;
-        let buffer_bytes = BUFFERS_BYTES / waiting.len().max(1);
-        let wanted = Wanted {
-            from,
-            until,
-            after,
-            buffer_bytes: buffer_bytes.clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end()),
-        };
+        let times = from.max(group.oldest_kept(view.now))..Timestamp::from_millis(until);
         let limit = input
             .limit
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(MAX_EVENTS)
             .min(MAX_EVENTS);
 
-        let mut open: BTreeMap<Place, Source> = BTreeMap::new();
-        let mut events = Vec::new();
-        let mut bytes = 0;
-        let mut last = None;
-        let mut has_more = false;
-        loop {
-            // Open what may hold something before the next event that is known.
-            while let Some((first_time, _)) = waiting.front()
-                && open
-                    .first_key_value()
-                    .is_none_or(|(place, _)| *first_time <= place.timestamp)
-            {
-                if let Some((_, source)) = waiting.pop_front() {
-                    self.open(source, &wanted, &mut open).await?;
-                }
-            }
-            let Some((_, mut source)) = open.pop_first() else {
-                break;
+        let sources = self.sources(&view, &group, input, &times)?;
+        let scan = Scan {
+            streams: sources.iter().map(|it| it.records.clone()).collect(),
+            times,
+            after: after.map(|place| place_among(&sources, place)),
+            limit_records: limit,
+            limit_bytes: MAX_BYTES + INGESTION_BYTES * limit,
+            record_overhead: EVENT_OVERHEAD_BYTES,
+        };
+        let page = self
+            .archive
+            .scan(&scan, Arc::new(EventSieve::new(pattern)))
+            .await
+            .map_err(internal)?;
+        let last = page.records.last().filter(|_| !page.is_end);
+        let next_token = last.map(|last| {
+            let place = Place {
+                timestamp: last.place.timestamp.as_millis(),
+                stream: sources[last.place.stream].name.clone(),
+                sequence: last.place.offset,
             };
-            let Some(event) = source.buffer.pop_front() else {
-                continue;
+            page_token::seal(&key, &scope, &place)
+        });
+        let events = page.records.iter().filter_map(|record| {
+            let (ingestion, message) = decode(&record.payload)?;
+            let source = &sources[record.place.stream];
+            let position = Position {
+                timestamp: record.place.timestamp.as_millis(),
+                sequence: record.place.offset,
             };
-            bytes += event.message.len() + EVENT_OVERHEAD_BYTES;
-            if events.len() >= limit || (bytes > MAX_BYTES && !events.is_empty()) {
-                has_more = true;
-                break;
-            }
-            events.push(logs::FilteredLogEvent {
-                event_id: Some(event_id(
-                    &source.records,
-                    Position {
-                        timestamp: event.place.timestamp,
-                        sequence: event.place.sequence,
-                    },
-                )),
+            Some(logs::FilteredLogEvent {
+                event_id: Some(event_id(&source.records, position)),
                 log_stream_name: Some(source.name.clone()),
-                timestamp: Some(event.place.timestamp),
-                ingestion_time: Some(event.place.ingestion),
-                message: Some(event.message),
-            });
-            last = Some(event.place);
-            self.open(source, &wanted, &mut open).await?;
-        }
+                timestamp: Some(position.timestamp),
+                ingestion_time: Some(ingestion.as_millis()),
+                message: Some(message),
+            })
+        });
         Ok(logs::FilterLogEventsResponse {
-            events: Some(events),
+            events: Some(events.collect()),
             searched_log_streams: Some(Vec::new()),
-            next_token: last
-                .filter(|_| has_more)
-                .map(|last| page_token::seal(&key, &scope, &last)),
+            next_token,
         })
     }
 
-    /// The streams that may hold something, by the earliest time it can have.
+    /// The streams that may hold something, in the order of their names.
     fn sources(
         &self,
         view: &View<'_>,
         group: &Group,
         input: &logs::FilterLogEventsRequest,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Result<VecDeque<(i64, Source)>, LogsError> {
+        times: &std::ops::Range<Timestamp>,
+    ) -> Result<Vec<Source>, LogsError> {
         let streams: Vec<Stream> = match (&input.log_stream_names, &input.log_stream_name_prefix) {
             (Some(_), Some(_)) => {
                 return Err(invalid(
@@ -206,73 +164,75 @@ impl LogsService {
             else {
                 continue;
             };
-            if last < from || first >= until {
-                continue;
+            if last >= times.start && first < times.end {
+                sources.push(Source {
+                    name: stream.name.to_string(),
+                    records,
+                });
             }
-            let source = Source {
-                name: stream.name.to_string(),
-                records,
-                buffer: VecDeque::new(),
-                next: Some(Position::at_time(first.max(from).as_millis())),
-            };
-            sources.push((first.max(from).as_millis(), source));
         }
-        sources.sort_by_key(|(first, _)| *first);
-        Ok(sources.into())
+        Ok(sources)
+    }
+}
+
+/// Where a place of an earlier page is among the streams of this one, of which some may be new and
+/// some gone.
+fn place_among(sources: &[Source], place: Place) -> ScanPlace {
+    let timestamp = Timestamp::from_millis(place.timestamp);
+    match sources.binary_search_by(|it| it.name.as_str().cmp(&place.stream)) {
+        Ok(stream) => ScanPlace {
+            timestamp,
+            stream,
+            offset: place.sequence,
+        },
+        // Everything of the streams before it, and nothing of those behind it.
+        Err(0) => ScanPlace {
+            timestamp: Timestamp::from_millis(place.timestamp - 1),
+            stream: usize::MAX,
+            offset: u64::MAX,
+        },
+        Err(next) => ScanPlace {
+            timestamp,
+            stream: next - 1,
+            offset: u64::MAX,
+        },
+    }
+}
+
+/// A pattern over the records of events. Most blocks are refused by one search for a text that the
+/// pattern needs, without being taken apart.
+struct EventSieve {
+    pattern: FilterPattern,
+    needle: Option<memmem::Finder<'static>>,
+    or_backslash: bool,
+}
+
+impl EventSieve {
+    fn new(pattern: FilterPattern) -> Self {
+        let prefilter = pattern.prefilter();
+        let needle = prefilter.needle.as_deref();
+        Self {
+            needle: needle.map(|needle| memmem::Finder::new(needle).into_owned()),
+            or_backslash: prefilter.or_backslash,
+            pattern,
+        }
+    }
+}
+
+impl Sieve for EventSieve {
+    fn may_have(&self, bytes: &[u8]) -> bool {
+        self.needle.as_ref().is_none_or(|needle| {
+            needle.find(bytes).is_some()
+                || (self.or_backslash && memchr::memchr(b'\\', bytes).is_some())
+        })
     }
 
-    /// Puts a source where its next event stands, reading on if its buffer is empty. A source
-    /// without a next event is dropped.
-    async fn open(
-        &self,
-        mut source: Source,
-        wanted: &Wanted,
-        open: &mut BTreeMap<Place, Source>,
-    ) -> Result<(), LogsError> {
-        while source.buffer.is_empty()
-            && let Some(next) = source.next
-        {
-            let page = self
-                .archive
-                .read(&Read {
-                    stream: source.records.clone(),
-                    order: Order::Time,
-                    direction: Direction::Forward,
-                    from: Some(next.in_archive()),
-                    times: wanted.from..wanted.until,
-                    limit_records: BUFFER_EVENTS,
-                    limit_bytes: wanted.buffer_bytes,
-                })
-                .await
-                .map_err(internal)?;
-            source.next = match (page.is_end, page.records.last()) {
-                (false, Some(record)) => Some(
-                    Position {
-                        timestamp: record.timestamp.as_millis(),
-                        sequence: record.offset,
-                    }
-                    .behind(),
-                ),
-                _ => None,
-            };
-            for record in page.records {
-                let Some((ingestion, message)) = decode(&record.payload) else {
-                    continue;
-                };
-                let place = Place {
-                    timestamp: record.timestamp.as_millis(),
-                    ingestion: ingestion.as_millis(),
-                    stream: source.name.clone(),
-                    sequence: record.offset,
-                };
-                if wanted.after.as_ref().is_none_or(|after| place > *after) {
-                    source.buffer.push_back(Event { place, message });
-                }
-            }
+    fn wants(&self, payload: &[u8]) -> bool {
+        if matches!(self.pattern, FilterPattern::Everything) {
+            return true;
         }
-        if let Some(first) = source.buffer.front() {
-            open.insert(first.place.clone(), source);
-        }
-        Ok(())
+        let message = payload.get(INGESTION_BYTES..).unwrap_or_default();
+        self.may_have(message)
+            && std::str::from_utf8(message).is_ok_and(|message| self.pattern.matches(message))
     }
 }

@@ -13,9 +13,6 @@ use crate::tables::{LogGroupClass, LogGroupRow, LogGroups};
 
 /// As many groups as one page has when nobody says how many.
 const DEFAULT_PAGE: i32 = 50;
-/// How many streams are asked for their sizes at a time.
-const SIZES_AT_ONCE: usize = 1000;
-
 pub(super) fn create(
     view: &View<'_>,
     input: &logs::CreateLogGroupRequest,
@@ -271,19 +268,8 @@ impl LogsService {
 
     fn stored_bytes(&self, view: &View<'_>, group: &Group) -> Result<i64, LogsError> {
         let prefix = group_prefix(view.account, view.region, &group.name);
-        let mut total = 0u64;
-        let mut after: Option<String> = None;
-        loop {
-            let streams = self
-                .archive
-                .streams(&prefix, after.as_deref(), SIZES_AT_ONCE)
-                .map_err(internal)?;
-            total += streams.iter().map(|stream| stream.bytes).sum::<u64>();
-            match streams.last() {
-                Some(last) if streams.len() == SIZES_AT_ONCE => after = Some(last.name.clone()),
-                _ => return Ok(i64::try_from(total).unwrap_or(i64::MAX)),
-            }
-        }
+        let total = self.archive.bytes(&prefix).map_err(internal)?;
+        Ok(i64::try_from(total).unwrap_or(i64::MAX))
     }
 }
 

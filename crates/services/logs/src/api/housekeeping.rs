@@ -13,7 +13,7 @@ use gantry_store::{Snapshot, Transaction, Versioned};
 use super::{Group, LogsService, internal};
 use crate::events::{ArchiveName, EVERY_STREAM, split_archive_name};
 use crate::model::retention::retention;
-use crate::tables::{LogGroups, LogStreamRow, LogStreams, SEPARATOR, split_row_name, streams_of};
+use crate::tables::{LogGroups, LogStreams, MetricFilters, SEPARATOR, split_row_name, streams_of};
 
 /// How often. AWS promises expiry within 72 hours.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -46,7 +46,8 @@ impl LogsService {
 
     /// One round.
     pub async fn keep_house_once(&self) -> Result<Kept, LogsError> {
-        let orphaned_rows = self.delete_orphaned_rows().await?;
+        let orphaned_rows =
+            self.delete_orphaned_rows().await? + self.delete_orphaned_filters().await?;
         let orphaned_streams = self.delete_orphaned_streams().await?;
         let expired_events = self.delete_expired_events().await?;
         Ok(Kept {
@@ -71,6 +72,14 @@ impl LogsService {
             .filter(|row| row.group_id == group.row.id)
             .collect();
         self.delete_rows(&rows).await?;
+        let filters: Vec<_> = self
+            .store
+            .snapshot()
+            .list_prefix::<MetricFilters>(account, region, &streams_of(&group.name))
+            .into_iter()
+            .filter(|row| row.group_id == group.row.id)
+            .collect();
+        self.delete_rows(&filters).await?;
         let prefix = crate::events::group_prefix(account, region, &group.name);
         self.delete_unowned(&prefix).await?;
         Ok(())
@@ -81,7 +90,18 @@ impl LogsService {
         let orphans: Vec<_> = snapshot
             .list_everywhere::<LogStreams>()
             .into_iter()
-            .filter(|row| !has_group(&snapshot, row))
+            .filter(|row| !lives_in_a_group(&snapshot, row, &row.group_id))
+            .collect();
+        self.delete_rows(&orphans).await?;
+        Ok(orphans.len() as u64)
+    }
+
+    async fn delete_orphaned_filters(&self) -> Result<u64, LogsError> {
+        let snapshot = self.store.snapshot();
+        let orphans: Vec<_> = snapshot
+            .list_everywhere::<MetricFilters>()
+            .into_iter()
+            .filter(|row| !lives_in_a_group(&snapshot, row, &row.group_id))
             .collect();
         self.delete_rows(&orphans).await?;
         Ok(orphans.len() as u64)
@@ -92,7 +112,7 @@ impl LogsService {
     }
 
     /// Deletes rows as they were read; one that was changed meanwhile belongs to somebody again.
-    async fn delete_rows(&self, rows: &[Versioned<LogStreamRow>]) -> Result<(), LogsError> {
+    async fn delete_rows<R: Sync + Send>(&self, rows: &[Versioned<R>]) -> Result<(), LogsError> {
         for some in rows.chunks(ROWS_AT_ONCE) {
             let mut together = Transaction::new();
             for row in some {
@@ -108,7 +128,10 @@ impl LogsService {
         Ok(())
     }
 
-    async fn delete_rows_singly(&self, rows: &[Versioned<LogStreamRow>]) -> Result<(), LogsError> {
+    async fn delete_rows_singly<R: Sync + Send>(
+        &self,
+        rows: &[Versioned<R>],
+    ) -> Result<(), LogsError> {
         for row in rows {
             let mut transaction = Transaction::new();
             transaction.expect_read(row);
@@ -191,14 +214,14 @@ impl LogsService {
     }
 }
 
-/// Whether the group's life that a stream was made in is still going on.
-fn has_group(snapshot: &Snapshot, row: &Versioned<LogStreamRow>) -> bool {
+/// Whether the group's life that a stream or a filter was made in is still going on.
+fn lives_in_a_group<R>(snapshot: &Snapshot, row: &Versioned<R>, group_id: &str) -> bool {
     let Some((group, _)) = split_row_name(row.name()) else {
         return false;
     };
     snapshot
         .read::<LogGroups>(&row.key.account(), &row.key.region(), group)
-        .is_some_and(|group| group.id == row.group_id)
+        .is_some_and(|group| group.id == group_id)
 }
 
 fn has_row(snapshot: &Snapshot, name: &ArchiveName<'_>) -> bool {

@@ -61,9 +61,78 @@ assert logs.list_tags_for_resource(resourceArn=described["logGroupArn"])["tags"]
 logs.put_retention_policy(logGroupName=group, retentionInDays=7)
 assert logs.describe_log_groups()["logGroups"][0]["retentionInDays"] == 7
 refused("InvalidParameterException", logs.put_retention_policy, logGroupName=group, retentionInDays=8)
-refused("NotImplemented", logs.filter_log_events, logGroupName=group, filterPattern="ERROR")
-refused("NotImplemented", logs.put_metric_filter, logGroupName=group, filterName="f", filterPattern="x",
+found = logs.filter_log_events(logGroupName=group, filterPattern='"web/2 77 " -grün')["events"]
+assert [event["message"] for event in found] == ["web/2 77 grüß"], found
+message = refused("InvalidParameterException", logs.filter_log_events, logGroupName=group, filterPattern="{ $.a")
+assert message.startswith("Invalid filter pattern: "), message
+refused("NotImplemented", logs.put_subscription_filter, logGroupName=group, filterName="f", filterPattern="x",
+        destinationArn="arn:aws:lambda:us-east-1:000000000000:function:f")
+refused("NotImplemented", logs.start_query, logGroupName=group, startTime=0, endTime=1, queryString="fields @message")
+refused("NotImplemented", logs.put_data_protection_policy, logGroupIdentifier=group, policyDocument="{}")
+assert logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] == []
+
+# Metric filters.
+for name in ("errors", "slow"):
+    logs.put_metric_filter(logGroupName=group, filterName=name, filterPattern="{ $.ms > 100 }",
+        metricTransformations=[{"metricName": name, "metricNamespace": "n", "metricValue": "$.ms", "unit": "Milliseconds"}])
+pages = logs.get_paginator("describe_metric_filters").paginate(logGroupName=group, PaginationConfig={"PageSize": 1})
+filters = [it for page in pages for it in page["metricFilters"]]
+assert [it["filterName"] for it in filters] == ["errors", "slow"], filters
+assert filters[0]["metricTransformations"][0]["unit"] == "Milliseconds", filters
+of_metric = logs.describe_metric_filters(metricName="slow", metricNamespace="n")["metricFilters"]
+assert [it["filterName"] for it in of_metric] == ["slow"], of_metric
+assert logs.describe_log_groups()["logGroups"][0]["metricFilterCount"] == 2
+refused("InvalidParameterException", logs.put_metric_filter, logGroupName=group, filterName="x", filterPattern="a/b",
         metricTransformations=[{"metricName": "m", "metricNamespace": "n", "metricValue": "1"}])
+logs.delete_metric_filter(logGroupName=group, filterName="slow")
+refused("ResourceNotFoundException", logs.delete_metric_filter, logGroupName=group, filterName="slow")
+tested = logs.test_metric_filter(filterPattern="[ip, ..., status = 4*, size]",
+    logEventMessages=["1.2.3.4 - [a b] 200 7", '1.2.3.4 - "c d" 404 8'])["matches"]
+assert tested == [{"eventNumber": 2, "eventMessage": '1.2.3.4 - "c d" 404 8', "extractedValues":
+    {"$ip": "1.2.3.4", "$2": "-", "$3": "c d", "$status": "404", "$size": "8"}}], tested
+
+# Policies.
+document = '{"Version": "2012-10-17", "Statement": []}'
+put = logs.put_resource_policy(policyName="p", policyDocument=document)
+assert put["resourcePolicy"]["policyDocument"] == document, put
+refused("OperationAbortedException", logs.put_resource_policy, policyName="p", policyDocument=document, expectedRevisionId="9")
+assert [it["policyName"] for it in logs.describe_resource_policies()["resourcePolicies"]] == ["p"]
+logs.delete_resource_policy(policyName="p")
+refused("ResourceNotFoundException", logs.delete_resource_policy, policyName="p")
+logs.put_account_policy(policyName="i", policyType="FIELD_INDEX_POLICY", policyDocument='{"Fields": ["a"]}')
+policies = logs.describe_account_policies(policyType="FIELD_INDEX_POLICY")["accountPolicies"]
+assert [it["policyName"] for it in policies] == ["i"], policies
+logs.delete_account_policy(policyName="i", policyType="FIELD_INDEX_POLICY")
+refused("NotImplemented", logs.put_account_policy, policyName="i", policyType="DATA_PROTECTION_POLICY", policyDocument="{}")
+listed = logs.list_log_groups(logGroupNamePattern="^/ecs/a|nothing")["logGroups"]
+assert [it["logGroupName"] for it in listed] == [group], listed
+
+# A live tail: what is written after its start, and only what its pattern says.
+from botocore.config import Config
+live = boto3.client("logs", config=Config(inject_host_prefix=False))
+tail = live.start_live_tail(logGroupIdentifiers=[described["logGroupArn"]], logStreamNamePrefixes=["web/"], logEventFilterPattern="live")
+seen = []
+for event in tail["responseStream"]:
+    if "sessionStart" in event:
+        assert event["sessionStart"]["logEventFilterPattern"] == "live", event
+        moment = int(time.time() * 1000)
+        logs.put_log_events(logGroupName=group, logStreamName="web/1", logEvents=[
+            {"timestamp": moment, "message": "dead"}, {"timestamp": moment, "message": "live 1"}])
+        continue
+    update = event["sessionUpdate"]
+    assert update["sessionMetadata"]["sampled"] is False, update
+    for result in update["sessionResults"]:
+        assert result["logStreamName"] == "web/1" and result["logGroupIdentifier"].endswith(":" + group), result
+        seen.append(result["message"])
+        if seen == ["live 1"]:
+            logs.put_log_events(logGroupName=group, logStreamName="web/1", logEvents=[{"timestamp": moment, "message": "live 2"}])
+    if len(seen) == 2:
+        break
+tail["responseStream"].close()
+assert seen == ["live 1", "live 2"], seen
+refused("ResourceNotFoundException", live.start_live_tail, logGroupIdentifiers=["arn:aws:logs:us-east-1:000000000000:log-group:ghost"])
+refused("InvalidParameterException", live.start_live_tail, logGroupIdentifiers=[group], logStreamNames=["a"], logStreamNamePrefixes=["b"])
+
 logs.delete_log_stream(logGroupName=group, logStreamName="web/2")
 logs.delete_log_group(logGroupName=group)
 assert logs.describe_log_groups()["logGroups"] == []

@@ -37,6 +37,26 @@ impl Desk {
         }
     }
 
+    /// The same rows and events under a service that has just started.
+    pub async fn restart(self) -> Self {
+        let Self {
+            world,
+            store,
+            archive,
+            logs,
+            directory,
+        } = self;
+        drop((archive, logs));
+        let archive = Archive::open(directory.path(), world.env()).await.unwrap();
+        Self {
+            logs: LogsService::new(store.clone(), archive.clone(), world.env()),
+            world,
+            store,
+            archive,
+            directory,
+        }
+    }
+
     /// With a group and some streams in it.
     pub async fn with_streams(streams: &[&str]) -> Self {
         let desk = Self::new().await;
