@@ -317,7 +317,11 @@ impl SimulatedRuntime {
         }
         tasks
             .into_iter()
-            .map(|(task, containers)| AdoptedTask { task, containers })
+            .map(|(task, containers)| AdoptedTask {
+                task,
+                containers,
+                ports: BTreeMap::new(),
+            })
             .collect()
     }
 

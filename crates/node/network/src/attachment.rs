@@ -85,6 +85,9 @@ pub struct AttachRequest {
     /// Empty is the host's.
     #[serde(default)]
     pub dns_search_domains: Vec<String>,
+    /// Nothing but loopback, as with `disableNetworking`.
+    #[serde(default)]
+    pub is_isolated: bool,
 }
 
 /// What it got. The same is given again, also by a later process, until the container is detached.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gantry_arn::TaskId;
 use tracing::{info, warn};
 
-use crate::attachment::{AttachRequest, Attachment, PortBinding, PortRequest};
+use crate::attachment::{AttachRequest, Attachment, PortBinding, PortRequest, Protocol};
 use crate::conntrack;
 use crate::elements::{self, Element};
 use crate::error::{Doing, NetworkError};
@@ -248,6 +248,13 @@ impl Network {
         lost.is_empty()
     }
 
+    /// Whether a container of this installation has the port.
+    pub fn holds(&self, port: u16, protocol: Protocol) -> bool {
+        let state = self.lock();
+        let mut bindings = state.records.all().flat_map(|record| &record.bindings);
+        bindings.any(|binding| binding.host_port == port && binding.protocol == protocol)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -329,13 +336,21 @@ impl Network {
             installation.namespace(record.slot),
         );
         let address = kernel.pool.address(record.slot);
-        let is_whole = namespace::is_there(&path) && routing::link_exists(&kernel.routes, &link);
+        let is_isolated = record
+            .request
+            .as_ref()
+            .is_some_and(|request| request.is_isolated);
+        let is_whole = namespace::is_there(&path)
+            && (is_isolated || routing::link_exists(&kernel.routes, &link));
         if !is_whole {
             remove_link(kernel, &link)?;
             remove_namespace(&path)?;
             let made = namespace::make(&path)
                 .doing(|| format!("making the namespace {}", path.display()))?;
             self.step();
+            if is_isolated {
+                return Ok(());
+            }
             routing::make_pair(
                 &kernel.routes,
                 &link,
@@ -352,6 +367,9 @@ impl Network {
             routing::configure_host_end(&kernel.routes, &link, address)
                 .doing(|| format!("setting up the interface {link}"))?;
             self.step();
+        }
+        if is_isolated {
+            return Ok(());
         }
         elements::add(
             &installation.table(),

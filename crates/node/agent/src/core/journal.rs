@@ -11,7 +11,7 @@ use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::step::TaskStateChange;
+use super::step::{NetworkBinding, TaskStateChange};
 use super::{ContainerStatus, HealthState, TaskStatus};
 
 /// One line of the journal.
@@ -85,6 +85,9 @@ pub struct ContainerState {
     /// Of a container that has a health check and has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthState>,
+    /// The host ports that lead into it, where the network chose them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_bindings: Vec<NetworkBinding>,
 }
 
 /// The state that a journal's records give.

@@ -12,9 +12,7 @@ use gantry_arn::TaskId;
 
 use super::chance::Chance;
 use super::journal::TaskState;
-use super::step::{
-    CallError, CallId, ContainerStateChange, NetworkBinding, Output, TaskStateChange, Timer,
-};
+use super::step::{CallError, CallId, ContainerStateChange, Output, TaskStateChange, Timer};
 use super::task::TaskMachine;
 use super::{ContainerStatus, TaskStatus};
 
@@ -190,7 +188,7 @@ fn change(machine: &TaskMachine, status: TaskStatus) -> TaskStateChange {
                 exit_code: container.exit_code,
                 reason: container.reason.clone(),
                 network_bindings: if container.runtime_id.is_some() {
-                    bindings(machine, name)
+                    machine.bindings_of(name)
                 } else {
                     Vec::new()
                 },
@@ -211,16 +209,4 @@ fn running_before_stop(machine: &TaskMachine) -> TaskStateChange {
         container.reason = None;
     }
     report
-}
-
-fn bindings(machine: &TaskMachine, container: &str) -> Vec<NetworkBinding> {
-    machine
-        .ports_of(container)
-        .into_iter()
-        .map(|port| NetworkBinding {
-            container_port: port.container_port,
-            host_port: port.host_port,
-            protocol: port.protocol,
-        })
-        .collect()
 }

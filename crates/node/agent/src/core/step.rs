@@ -211,6 +211,12 @@ pub enum RuntimeEvent {
         container: String,
         reason: String,
     },
+    /// The host ports that lead into a container, before it starts.
+    PortsBound {
+        task: TaskId,
+        container: String,
+        bindings: Vec<NetworkBinding>,
+    },
     Started {
         task: TaskId,
         container: String,
@@ -265,6 +271,8 @@ pub struct Exit {
 pub struct AdoptedTask {
     pub task: TaskId,
     pub containers: BTreeMap<String, AdoptedContainer>,
+    /// The host ports that lead into its containers, where they have any of their own.
+    pub ports: BTreeMap<String, Vec<NetworkBinding>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

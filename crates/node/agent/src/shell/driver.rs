@@ -22,9 +22,10 @@ use tracing::{debug, info, warn};
 use super::awslogs::{self, SavedOffset};
 use super::calls::Clients;
 use super::container_spec::{container_spec, task_spec};
+use super::network::Networks;
 use super::registry::Registries;
 use super::volumes::{Prepared, Volumes};
-use crate::core::plan::{AwsLogsPlan, ContainerPlan, LogPlan, TaskPlan};
+use crate::core::plan::{AwsLogsPlan, ContainerPlan, LogPlan, NetworkMode, TaskPlan};
 use crate::core::step::{AdoptedContainer, AdoptedTask, Exit, RuntimeCommand, RuntimeEvent};
 
 /// More starts at a time than this only wait for one another in the kernel.
@@ -44,6 +45,7 @@ struct Inner {
     registries: Registries,
     offsets: PathBuf,
     volumes: Arc<Volumes>,
+    networks: Networks,
     env: Env,
     tell: Tell,
     starts: Semaphore,
@@ -58,6 +60,7 @@ impl Driver {
         clients: Arc<Clients>,
         offsets: PathBuf,
         volumes: Volumes,
+        networks: Networks,
         env: Env,
         tell: Tell,
     ) -> Driver {
@@ -67,6 +70,7 @@ impl Driver {
             clients,
             offsets,
             volumes: Arc::new(volumes),
+            networks,
             env,
             tell,
             starts: Semaphore::new(START_WORKERS),
@@ -112,13 +116,16 @@ impl Driver {
                 containers.insert(name.to_owned(), state);
             }
             lock(&self.0.tasks).insert(id, Arc::new(OnceCell::from(task.handle)));
+            let ports = self.0.networks.ports_of(id, containers.keys());
             adopted.push(AdoptedTask {
                 task: id,
                 containers,
+                ports,
             });
         }
         let alive: Vec<TaskId> = adopted.iter().map(|task| task.task).collect();
         let volumes = self.0.volumes.clone();
+        self.0.networks.keep_only(&alive).await;
         // What is left of a removal that the last process did not finish. Nothing starts before this ends.
         let _ = tokio::task::spawn_blocking(move || volumes.keep_only(&alive)).await;
         let driver = self.clone();
@@ -294,6 +301,17 @@ impl Driver {
             .acquire()
             .await
             .map_err(|error| error.to_string())?;
+        if task_plan.network_mode == NetworkMode::Bridge {
+            let attached = self.0.networks.attach(task, plan).await?;
+            if !attached.ports.is_empty() {
+                self.tell(RuntimeEvent::PortsBound {
+                    task,
+                    container: plan.name.clone(),
+                    bindings: attached.ports.clone(),
+                });
+            }
+            attached.join(&mut spec);
+        }
         let handle = cell
             .get_or_try_init(|| self.0.runtime.create_task(task_spec(task, task_plan)))
             .await
@@ -376,6 +394,7 @@ impl Driver {
                 }
             }
         }
+        self.0.networks.detach(task).await;
         let volumes = self.0.volumes.clone();
         let removed = tokio::task::spawn_blocking(move || volumes.remove(task)).await;
         if let Ok(Err(error)) = removed {

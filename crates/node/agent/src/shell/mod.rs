@@ -11,6 +11,7 @@ mod container_spec;
 mod driver;
 mod journal_file;
 mod name_files;
+mod network;
 mod registration;
 mod registry;
 mod tmpfs;
@@ -32,6 +33,7 @@ use self::calls::Clients;
 use self::connection::{Connection, SocketEvent};
 use self::driver::Driver;
 use self::journal_file::JournalWriter;
+use self::network::Networks;
 pub use self::registration::MachineResources;
 use self::volumes::Volumes;
 pub use self::volumes::cleanup as cleanup_volumes;
@@ -59,6 +61,8 @@ pub struct AgentConfig {
     pub version: String,
     /// What this machine gives to tasks; None for all that it has.
     pub resources: Option<MachineResources>,
+    /// Attributes of the container instance beside those that every agent has.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// What shall become of the tasks when the agent ends.
@@ -83,6 +87,8 @@ pub enum AgentError {
     Journal(std::io::Error),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Network(#[from] gantry_network::NetworkError),
     #[error(transparent)]
     Client(#[from] ClientError),
 }
@@ -135,6 +141,7 @@ impl Agent {
             &config.cluster,
             &config.version,
             resources,
+            &config.attributes,
             &env,
         );
         let registration = tokio::select! {
@@ -152,11 +159,13 @@ impl Agent {
         })
         .map_err(files)?;
         let told = events_in.clone();
+        let networks = Networks::open(&config.installation, &config.data_dir, env.clone())?;
         let driver = Driver::new(
             runtime,
             clients.clone(),
             offsets,
             Volumes::new(&config.data_dir),
+            networks,
             env.clone(),
             Arc::new(move |event| {
                 let _ = told.send(Event::Input(Input::Runtime(event)));

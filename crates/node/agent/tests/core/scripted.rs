@@ -67,6 +67,7 @@ impl Agent {
             adopted: vec![AdoptedTask {
                 task: id(),
                 containers,
+                ports: BTreeMap::new(),
             }],
         });
     }

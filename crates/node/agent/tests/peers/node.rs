@@ -82,6 +82,7 @@ impl Node {
             let entry = adopted.entry(*task).or_insert_with(|| AdoptedTask {
                 task: *task,
                 containers: BTreeMap::new(),
+                ports: BTreeMap::new(),
             });
             let runtime_id = format!("{task}-{name}");
             let state = match fate {

@@ -307,6 +307,7 @@ impl RuntimeEvent {
             | RuntimeEvent::PullFailed { task, .. }
             | RuntimeEvent::LogReady { task, .. }
             | RuntimeEvent::LogFailed { task, .. }
+            | RuntimeEvent::PortsBound { task, .. }
             | RuntimeEvent::Started { task, .. }
             | RuntimeEvent::StartFailed { task, .. }
             | RuntimeEvent::Exited { task, .. }

@@ -37,6 +37,12 @@ impl TaskMachine {
         let names: Vec<String> = machine.state.containers.keys().cloned().collect();
         for name in names {
             let found = adopted.and_then(|task| task.containers.get(&name));
+            if let Some(ports) = adopted.and_then(|task| task.ports.get(&name)) {
+                machine
+                    .container_mut(&name)
+                    .network_bindings
+                    .clone_from(ports);
+            }
             machine.adopt_container(&name, found, out);
         }
         machine.dirty = true;

@@ -25,7 +25,9 @@ use self::health::Check;
 use self::restart::Restarting;
 use super::journal::{ContainerState, Stopping, TaskState};
 use super::plan::{ContainerPlan, LogPlan, TaskPlan, plan_task};
-use super::step::{ContainerHealth, Exit, Output, RuntimeCommand, RuntimeEvent, Timer};
+use super::step::{
+    ContainerHealth, Exit, NetworkBinding, Output, RuntimeCommand, RuntimeEvent, Timer,
+};
 use super::{ContainerStatus, TaskStatus};
 
 const ESSENTIAL_EXITED: &str = "Essential container in task exited";
@@ -125,6 +127,18 @@ impl TaskMachine {
                 container, reason, ..
             } => {
                 self.failed(container, reason.clone());
+            }
+            // It is written down with the start that follows; until then the network knows it.
+            RuntimeEvent::PortsBound {
+                container,
+                bindings,
+                ..
+            } => {
+                if self.has(container) {
+                    self.container_mut(container)
+                        .network_bindings
+                        .clone_from(bindings);
+                }
             }
             RuntimeEvent::Started {
                 container,
@@ -378,10 +392,23 @@ impl TaskMachine {
         }
     }
 
-    /// The ports of a container, for its report.
-    pub fn ports_of(&self, container: &str) -> Vec<super::plan::PortBinding> {
-        self.plan_of(container)
-            .map(|c| c.ports.clone())
+    /// The host ports of a container, for its report: those that the network gave it, or those that it
+    /// takes by itself on the host's network.
+    pub fn bindings_of(&self, container: &str) -> Vec<NetworkBinding> {
+        let given = self.state.containers.get(container);
+        if let Some(given) = given.filter(|state| !state.network_bindings.is_empty()) {
+            return given.network_bindings.clone();
+        }
+        let ports = self.plan_of(container).map(|plan| plan.ports.as_slice());
+        ports
             .unwrap_or_default()
+            .iter()
+            .filter(|port| port.host_port > 0)
+            .map(|port| NetworkBinding {
+                container_port: port.container_port,
+                host_port: port.host_port,
+                protocol: port.protocol.clone(),
+            })
+            .collect()
     }
 }

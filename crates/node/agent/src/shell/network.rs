@@ -1,0 +1,204 @@
+//! Containers of tasks in bridge mode: from a plan to a namespace with an address and ports.
+//!
+//! What always holds: a container has its network before it is made, and keeps it until its whole task
+//! is removed, so it is the same when it is started again, by this agent or by the next.
+//! What it leaves to others: the kernel (`gantry_network`), joining the namespace (`gantry_runtime`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use gantry_arn::TaskId;
+use gantry_env::Env;
+use gantry_network::{
+    AttachRequest, Attachment, Installation, Link, Network, NetworkError, Options, PortBinding,
+    PortRequest, Protocol,
+};
+use gantry_runtime::{ContainerSpec, InstallationId};
+use tracing::warn;
+
+use crate::core::plan::{self, ContainerPlan, LinkPlan, NamesPlan};
+use crate::core::step::NetworkBinding;
+
+/// A task that the control plane counts as stopped may still be being removed here, and hold a port
+/// that has been promised to the next. That takes moments.
+const PORT_PATIENCE: Duration = Duration::from_secs(10);
+const PORT_RETRY: Duration = Duration::from_millis(20);
+/// How often a port is tried again that somebody took while no agent ran.
+const LOST_PORT_RETRY: Duration = Duration::from_secs(5);
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Networks {
+    network: Network,
+    env: Env,
+}
+
+/// What a container got.
+pub(super) struct Attached {
+    attachment: Attachment,
+    pub ports: Vec<NetworkBinding>,
+}
+
+impl Networks {
+    /// Reads what the last agent left. Blocks for a moment if it left containers.
+    pub fn open(
+        installation: &InstallationId,
+        data_dir: &Path,
+        env: Env,
+    ) -> Result<Self, NetworkError> {
+        let installation: Installation =
+            installation
+                .as_str()
+                .parse()
+                .map_err(|error| NetworkError::Step {
+                    what: "the installation's id".to_owned(),
+                    cause: std::io::Error::other(error),
+                })?;
+        let network = Network::open(Options::new(installation, data_dir.join("network")))?;
+        Ok(Self { network, env })
+    }
+
+    /// Removes the networks of all tasks but these, and holds the ports of these again.
+    pub async fn keep_only(&self, tasks: &[TaskId]) {
+        let (network, known) = (self.network.clone(), tasks.iter().copied().collect());
+        let kept = blocking(move || network.adopt(&known)).await;
+        if let Err(reason) = kept {
+            // What could not be removed now is tried again by the next agent, or by `gantry down`.
+            warn!(reason, "what is left of a network could not be removed");
+        }
+        if !self.network.hold_again() {
+            let networks = self.clone();
+            tokio::spawn(async move {
+                while !networks.network.hold_again() {
+                    networks.env.sleep(LOST_PORT_RETRY).await;
+                }
+            });
+        }
+    }
+
+    /// The ports of a task's containers, as far as they have a network.
+    pub fn ports_of<'a>(
+        &self,
+        task: TaskId,
+        containers: impl Iterator<Item = &'a String>,
+    ) -> BTreeMap<String, Vec<NetworkBinding>> {
+        containers
+            .filter_map(|name| {
+                let attachment = self.network.attachment(task, name)?;
+                let ports = told(&attachment.bindings);
+                (!ports.is_empty()).then(|| (name.clone(), ports))
+            })
+            .collect()
+    }
+
+    pub async fn attach(&self, task: TaskId, plan: &ContainerPlan) -> Result<Attached, String> {
+        let request = request(plan)?;
+        let deadline = self.env.monotonic() + PORT_PATIENCE;
+        loop {
+            let (network, name, request) =
+                (self.network.clone(), plan.name.clone(), request.clone());
+            let attached =
+                tokio::task::spawn_blocking(move || network.attach(task, &name, &request))
+                    .await
+                    .map_err(|error| format!("CannotStartContainerError: {error}"))?;
+            match attached {
+                Ok(attachment) => {
+                    return Ok(Attached {
+                        ports: told(&attachment.bindings),
+                        attachment,
+                    });
+                }
+                Err(NetworkError::PortTaken { port, protocol })
+                    if self.network.holds(port, protocol) && self.env.monotonic() < deadline =>
+                {
+                    self.env.sleep(PORT_RETRY).await;
+                }
+                Err(error) => return Err(format!("CannotStartContainerError: {error}")),
+            }
+        }
+    }
+
+    pub async fn detach(&self, task: TaskId) {
+        let network = self.network.clone();
+        if let Err(reason) = blocking(move || network.detach_task(task)).await {
+            warn!(%task, reason, "a task's network could not be removed");
+        }
+    }
+}
+
+impl Attached {
+    /// Puts the container into it.
+    pub fn join(self, spec: &mut ContainerSpec) {
+        let Attachment {
+            namespace,
+            address: _,
+            hostname,
+            bindings: _,
+            hosts,
+            resolv_conf,
+        } = self.attachment;
+        spec.network_namespace = Some(namespace);
+        spec.hosts = Some(hosts);
+        spec.resolv_conf = Some(resolv_conf);
+        spec.hostname.get_or_insert(hostname);
+    }
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), NetworkError> + Send + 'static,
+) -> Result<(), String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
+}
+
+fn request(plan: &ContainerPlan) -> Result<AttachRequest, String> {
+    let NamesPlan {
+        extra_hosts,
+        dns_servers,
+        dns_search_domains,
+    } = plan.names.clone();
+    let links = plan.links.iter().map(|LinkPlan { container, alias }| Link {
+        container: container.clone(),
+        alias: alias.clone(),
+    });
+    Ok(AttachRequest {
+        ports: plan.ports.iter().map(port).collect::<Result<_, _>>()?,
+        hostname: plan.hostname.clone(),
+        links: links.collect(),
+        extra_hosts,
+        dns_servers,
+        dns_search_domains,
+        is_isolated: plan.network_disabled,
+    })
+}
+
+fn port(binding: &plan::PortBinding) -> Result<PortRequest, String> {
+    Ok(PortRequest {
+        container_port: binding.container_port,
+        host_port: Some(binding.host_port).filter(|port| *port > 0),
+        protocol: match binding.protocol.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => {
+                return Err(format!(
+                    "CannotStartContainerError: port {}: there is no protocol '{other}'",
+                    binding.container_port
+                ));
+            }
+        },
+    })
+}
+
+fn told(bindings: &[PortBinding]) -> Vec<NetworkBinding> {
+    bindings
+        .iter()
+        .map(|binding| NetworkBinding {
+            container_port: binding.container_port,
+            host_port: binding.host_port,
+            protocol: binding.protocol.as_str().to_owned(),
+        })
+        .collect()
+}
