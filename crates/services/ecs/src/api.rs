@@ -8,8 +8,10 @@ mod container_instances;
 mod describe_tasks;
 mod identity;
 mod instance_state;
+mod new_tasks;
 mod placements;
 mod run_task;
+mod start_task;
 mod state_changes;
 mod stop_task;
 mod tag_resources;
@@ -17,6 +19,7 @@ mod task_definition_lists;
 mod task_definitions;
 
 pub(crate) mod lookup;
+pub(crate) mod placing;
 
 use async_trait::async_trait;
 use gantry_api::RequestContext;
@@ -71,6 +74,7 @@ operations! {
     submit_container_state_change(SubmitContainerStateChangeRequest) -> SubmitContainerStateChangeResponse = state_changes;
     submit_attachment_state_changes(SubmitAttachmentStateChangesRequest) -> SubmitAttachmentStateChangesResponse = state_changes;
     run_task(RunTaskRequest) -> RunTaskResponse = run_task;
+    start_task(StartTaskRequest) -> StartTaskResponse = start_task;
     stop_task(StopTaskRequest) -> StopTaskResponse = stop_task;
     list_tasks(ListTasksRequest) -> ListTasksResponse = describe_tasks;
     describe_tasks(DescribeTasksRequest) -> DescribeTasksResponse = describe_tasks;

@@ -4,22 +4,18 @@
 //! its decision rested on as a condition. On a conflict it decides again from a new snapshot, a
 //! bounded number of times, so a caller is never answered from rows that were already gone.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use futures_util::lock::Mutex as AsyncMutex;
 use gantry_api::ApiError;
 use gantry_api::ecs::EcsError;
-use gantry_arn::ClusterName;
 use gantry_env::Env;
 use gantry_store::{CommitError, Snapshot, Store, Transaction};
 
 use crate::acs::Telemetry;
+use crate::api::placing::Placing;
 use crate::model::page::PageKey;
-use crate::model::reference::Scope;
 
-/// How often an operation decides anew before it gives up. Placements of one cluster wait for each
-/// other in this process, so only other replicas and reports make conflicts.
+/// How often an operation decides anew before it gives up.
 const ATTEMPTS_MAX: u32 = 32;
 
 /// What differs between installations.
@@ -32,9 +28,6 @@ pub struct EcsOptions {
     pub availability_zone: Option<String>,
 }
 
-/// Whose turn it is to place in a cluster: who holds the lock.
-type Turn = Arc<AsyncMutex<()>>;
-
 /// ECS on a store.
 pub struct EcsService {
     pub(crate) store: Arc<dyn Store>,
@@ -42,11 +35,13 @@ pub struct EcsService {
     pub(crate) options: EcsOptions,
     pub(crate) page_key: PageKey,
     pub(crate) telemetry: Arc<Telemetry>,
-    placing: Mutex<BTreeMap<(Scope, ClusterName), Turn>>,
+    pub(crate) placing: Arc<Placing>,
 }
 
 impl EcsService {
     pub fn new(store: Arc<dyn Store>, env: Env, options: EcsOptions) -> Self {
+        // Drawn, so that two replicas do not both go for the same one of many equal instances.
+        let placing = Arc::new(Placing::new(store.clone(), env.entropy.u64()));
         let page_key = PageKey::of_store(&store.incarnation());
         Self {
             store,
@@ -54,7 +49,7 @@ impl EcsService {
             options,
             page_key,
             telemetry: Arc::default(),
-            placing: Mutex::default(),
+            placing,
         }
     }
 
@@ -89,20 +84,5 @@ impl EcsService {
         Err(EcsError::server_exception(
             "The resource is being changed by too many requests at once. Try again.",
         ))
-    }
-
-    /// The turn of a cluster's placements: who holds it plans and commits, the others wait in
-    /// order instead of conflicting. Safety does not rest on this but on the allocation rows.
-    pub(crate) fn placing(&self, scope: &Scope, cluster: &ClusterName) -> Turn {
-        let mut turns = self
-            .placing
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        // Nobody but this map holds the turn of a cluster where nothing is being placed.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        turns
-            .entry((scope.clone(), cluster.clone()))
-            .or_default()
-            .clone()
     }
 }

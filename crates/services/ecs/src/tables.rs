@@ -166,6 +166,26 @@ pub struct TaskRow {
     pub enable_execute_command: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_id: Option<String>,
+    /// What the account setting `defaultLogDriverMode` was for whoever ran the task.
+    #[serde(default, skip_serializing_if = "LogDriverMode::is_default")]
+    pub default_log_driver_mode: LogDriverMode,
+}
+
+/// How a container's log is delivered where its log configuration names no `mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriverMode {
+    #[default]
+    NonBlocking,
+    Blocking,
+}
+
+impl LogDriverMode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A container of a task, known by an id from the day the task is created.
@@ -424,6 +444,17 @@ pub struct PlacementRejection {
     /// How many tasks were asked for, and how many of them found no place.
     pub asked: u32,
     pub unplaced: u32,
-    /// One sentence for each container instance that was looked at.
+    /// One sentence for each container instance that was looked at, as far as they are kept.
     pub reasons: Vec<String>,
+    /// How many container instances were looked at.
+    #[serde(default)]
+    pub instances: u32,
+    /// For each reason in the API's words, against how many instances it spoke.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<String>,
+    /// The group that the request named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }

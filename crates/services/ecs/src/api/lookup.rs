@@ -11,7 +11,7 @@ use crate::model::resources::Taken;
 use crate::model::task_view::TaskState;
 use crate::tables::{
     AcsSessionRow, AllocationRow, ClusterRow, ClusterStatus, ContainerInstanceRow,
-    TaskDefinitionRow, TaskDesiredRow, TaskReportRow, TaskRow, cluster_prefix,
+    TaskDefinitionRow, TaskDesiredRow, TaskHealthRow, TaskReportRow, TaskRow, cluster_prefix,
     container_instance_name, task_definition_name, task_name,
 };
 
@@ -96,6 +96,7 @@ impl<'a> Rows<'a> {
             spec,
             desired: self.read::<TaskDesiredRow>(name).map(|desired| desired.row),
             report: self.read::<TaskReportRow>(name).map(|report| report.row),
+            health: self.read::<TaskHealthRow>(name).map(|health| health.row),
         }
     }
 
@@ -147,17 +148,4 @@ pub(crate) struct InstanceAllocation {
     pub tasks: Vec<TaskState>,
     /// The tasks whose share is free again, and whose entry may be swept.
     pub over: Vec<TaskId>,
-}
-
-impl InstanceAllocation {
-    /// The row without the entries that no longer count.
-    pub fn swept(&self) -> AllocationRow {
-        let mut swept = self
-            .row
-            .as_ref()
-            .map(|row| (*row.row).clone())
-            .unwrap_or_default();
-        swept.tasks.retain(|task, _| !self.over.contains(task));
-        swept
-    }
 }

@@ -1,104 +1,30 @@
-//! Container instances as placement sees them, and a plan's refusals as the API words them.
+//! A plan's refusals: as the API words them, and as they are kept for whoever asks why.
 
 use std::collections::BTreeMap;
 
 use gantry_api::ecs::Failure;
 use gantry_arn::ClusterName;
-use gantry_env::Timestamp;
-use gantry_placement::{Candidate, Capacity, Eligibility, Plan, Unfit};
-use gantry_store::Versioned;
+use gantry_placement::{Plan, Rejection, Unfit};
+use gantry_store::Transaction;
 
-use super::container_instances::ZONE_ATTRIBUTE;
-use super::lookup::{InstanceAllocation, Rows};
+use super::new_tasks::{Ground, NewTasks};
 use crate::model::reference::Scope;
-use crate::model::resources::{number, ports};
-use crate::tables::{ContainerInstanceRow, ContainerInstanceStatus, PlacementRejection};
+use crate::tables::{PlacementRejection, PlacementRejectionsRow};
 
-/// A registered instance with what is taken of it.
-pub(super) struct Instance {
-    pub row: Versioned<ContainerInstanceRow>,
-    pub allocation: InstanceAllocation,
-    pub candidate: Candidate,
-}
+/// How many refused placements of a cluster are kept.
+const REJECTIONS_MAX: usize = 20;
 
-impl Instance {
-    pub fn availability_zone(&self) -> Option<String> {
-        self.candidate
-            .attributes
-            .get(ZONE_ATTRIBUTE)
-            .cloned()
-            .flatten()
-    }
-}
-
-/// The instances of a cluster that are not deregistered.
-pub(super) fn instances(rows: &Rows<'_>, cluster: &ClusterName) -> Vec<Instance> {
-    let registered = rows
-        .container_instances(cluster)
-        .into_iter()
-        .filter(|row| row.status != ContainerInstanceStatus::Inactive);
-    registered
-        .map(|row| {
-            let allocation = rows.allocation(cluster, &row.id);
-            let candidate = candidate(rows, &row, &allocation);
-            Instance {
-                row,
-                allocation,
-                candidate,
-            }
-        })
-        .collect()
-}
-
-fn candidate(
-    rows: &Rows<'_>,
-    row: &ContainerInstanceRow,
-    allocation: &InstanceAllocation,
-) -> Candidate {
-    let connected = rows
-        .session(&row.cluster, &row.id)
-        .is_some_and(|session| session.connected);
-    let eligibility = match row.status {
-        ContainerInstanceStatus::Active if connected => Eligibility::Eligible,
-        ContainerInstanceStatus::Active => Eligibility::AgentDisconnected,
-        _ => Eligibility::Inactive,
-    };
-    let resources = &row.registered_resources;
-    let taken = &allocation.taken;
-    let mut tasks_by_group = BTreeMap::new();
-    for task in &allocation.tasks {
-        *tasks_by_group.entry(task.spec.group.clone()).or_default() += 1;
-    }
-    let mut tcp_ports_taken = ports(resources, "PORTS");
-    tcp_ports_taken.extend(&taken.tcp_ports);
-    let mut udp_ports_taken = ports(resources, "PORTS_UDP");
-    udp_ports_taken.extend(&taken.udp_ports);
-    Candidate {
-        eligibility,
-        free: Capacity {
-            cpu: number(resources, "CPU").unwrap_or(0) - taken.cpu,
-            memory: number(resources, "MEMORY").unwrap_or(0) - taken.memory,
-        },
-        tcp_ports_taken,
-        udp_ports_taken,
-        attributes: std::sync::Arc::new(
-            row.attributes
-                .iter()
-                .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
-                .collect(),
-        ),
-        tasks_by_group,
-        ..Candidate::new(row.id)
-    }
-}
+/// Of how many instances the reasons are kept one by one. Those of all are counted.
+const INSTANCES_MAX: usize = 50;
 
 /// One failure for each instance, with the first reason against it, as AWS answers.
 pub(super) fn failures(scope: &Scope, cluster: &ClusterName, plan: &Plan) -> Vec<Failure> {
-    let failure = |rejection: &gantry_placement::Rejection| {
+    let failure = |rejection: &Rejection| {
         let first = rejection.reasons.first();
+        let reason = first.map_or("MISSING", |unfit| unfit.api_reason());
         Failure {
             arn: Some(scope.container_instance_arn(cluster, &rejection.instance)),
-            reason: first.map(|unfit| unfit.api_reason().to_owned()),
+            reason: Some(reason.to_owned()),
             detail: first.and_then(detail),
         }
     };
@@ -116,26 +42,58 @@ fn detail(unfit: &Unfit) -> Option<String> {
     }
 }
 
-/// What is kept of a refused placement for whoever asks why.
-pub(super) fn rejection(
+/// Keeps why tasks found no place, next to the latest others of the cluster.
+pub(super) fn keep_rejection(
+    new: &NewTasks<'_>,
+    ground: &Ground<'_>,
     plan: &Plan,
-    task_definition: String,
-    asked: u32,
-    at: Timestamp,
-) -> PlacementRejection {
-    let sentence = |rejection: &gantry_placement::Rejection| {
-        let reasons: Vec<String> = rejection.reasons.iter().map(Unfit::explain).collect();
+    transaction: &mut Transaction,
+) {
+    let cluster = new.cluster.as_str();
+    let read = ground.rows.read::<PlacementRejectionsRow>(cluster);
+    let mut kept = read.map(|row| (*row.row).clone()).unwrap_or_default();
+    kept.rejections.insert(0, rejection(new, ground, plan));
+    kept.rejections.truncate(REJECTIONS_MAX);
+    // Written over whatever is there: losing one of two explanations made at once is better than a
+    // placement that waits for it.
+    let (account, region) = (&new.scope.account, &new.scope.region);
+    transaction.write::<PlacementRejectionsRow>(account, region, cluster, &kept);
+}
+
+fn rejection(new: &NewTasks<'_>, ground: &Ground<'_>, plan: &Plan) -> PlacementRejection {
+    let revision = ground.definition.definition.revision.unwrap_or_default();
+    let sentence = |rejection: &Rejection| {
+        let mut reasons: Vec<String> = rejection.reasons.iter().map(Unfit::explain).collect();
+        if reasons.is_empty() {
+            reasons.push("there is no such container instance".to_owned());
+        }
         format!(
             "Container instance {}: {}.",
             rejection.instance,
             reasons.join("; ")
         )
     };
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for rejection in &plan.rejections {
+        for unfit in &rejection.reasons {
+            *counts.entry(unfit.api_reason().to_owned()).or_default() += 1;
+        }
+    }
+    let group = new.input.group.clone().filter(|group| !group.is_empty());
     PlacementRejection {
-        at,
-        task_definition,
-        asked,
+        at: new.ctx.now,
+        task_definition: format!("{}:{revision}", new.reference.family),
+        asked: u32::try_from(new.ids.len()).unwrap_or(u32::MAX),
         unplaced: plan.unplaced,
-        reasons: plan.rejections.iter().map(sentence).collect(),
+        reasons: plan
+            .rejections
+            .iter()
+            .take(INSTANCES_MAX)
+            .map(sentence)
+            .collect(),
+        instances: u32::try_from(plan.rejections.len()).unwrap_or(u32::MAX),
+        counts,
+        started_by: new.input.started_by.clone().filter(|by| !by.is_empty()),
+        group,
     }
 }

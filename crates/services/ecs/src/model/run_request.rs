@@ -7,7 +7,7 @@ use gantry_api::ecs::{
     TaskDefinitionStatus,
 };
 use gantry_arn::ClusterName;
-use gantry_placement::{Constraint, Resource, Strategy};
+use gantry_placement::{Constraint, Resource, Strategy, query};
 
 use super::absent::items;
 use super::refusal::{client, invalid, not_built};
@@ -16,6 +16,7 @@ use super::tags;
 const TASKS_AT_ONCE_MAX: i32 = 10;
 const STARTED_BY_LENGTH_MAX: usize = 128;
 const GROUP_LENGTH_MAX: usize = 255;
+const REFERENCE_ID_LENGTH_MAX: usize = 1024;
 const CLIENT_TOKEN_LENGTH_MAX: usize = 64;
 const CONSTRAINTS_MAX: usize = 10;
 const STRATEGIES_MAX: usize = 5;
@@ -38,7 +39,7 @@ pub fn validate(input: &RunTaskRequest) -> Result<(), EcsError> {
         return Err(not_built("capacityProviderStrategy"));
     }
     match input.launch_type.as_ref().unwrap_or(&LaunchType::Ec2) {
-        LaunchType::Ec2 => {}
+        LaunchType::Ec2 | LaunchType::External => {}
         other => return Err(not_built(&format!("Launch type {other}"))),
     }
     if input
@@ -86,6 +87,13 @@ fn validate_texts(input: &RunTaskRequest) -> Result<(), EcsError> {
             ));
         }
     }
+    if let Some(id) = &input.reference_id
+        && id.chars().count() > REFERENCE_ID_LENGTH_MAX
+    {
+        return Err(invalid(format!(
+            "referenceId must have at most {REFERENCE_ID_LENGTH_MAX} characters."
+        )));
+    }
     if let Some(token) = input
         .client_token
         .as_ref()
@@ -102,13 +110,23 @@ fn validate_texts(input: &RunTaskRequest) -> Result<(), EcsError> {
 }
 
 /// What the request must agree on with its task definition.
-pub fn validate_with(input: &RunTaskRequest, definition: &TaskDefinition) -> Result<(), EcsError> {
+pub fn validate_with(
+    input: &RunTaskRequest,
+    launch_type: &LaunchType,
+    definition: &TaskDefinition,
+) -> Result<(), EcsError> {
     if definition.status != Some(TaskDefinitionStatus::Active) {
         return Err(client("TaskDefinition is inactive"));
     }
     let requires = items(&definition.requires_compatibilities);
-    if !requires.is_empty() && !requires.contains(&Compatibility::Ec2) {
-        return Err(invalid("Task definition does not support launch_type EC2."));
+    let compatibility = match launch_type {
+        LaunchType::External => Compatibility::External,
+        _ => Compatibility::Ec2,
+    };
+    if !requires.is_empty() && !requires.contains(&compatibility) {
+        return Err(invalid(format!(
+            "Task definition does not support launch_type {launch_type}."
+        )));
     }
     let awsvpc = definition.network_mode == Some(NetworkMode::Awsvpc);
     match (awsvpc, input.network_configuration.is_some()) {
@@ -120,13 +138,7 @@ pub fn validate_with(input: &RunTaskRequest, definition: &TaskDefinition) -> Res
         )),
         (true, true) => Err(not_built("Network mode awsvpc")),
         (false, false) => Ok(()),
-    }?;
-    if !items(&definition.placement_constraints).is_empty() {
-        return Err(not_built(
-            "Placement constraint memberOf (in the task definition)",
-        ));
     }
-    Ok(())
 }
 
 pub fn constraints(input: &RunTaskRequest) -> Result<Vec<Constraint>, EcsError> {
@@ -139,11 +151,21 @@ pub fn constraints(input: &RunTaskRequest) -> Result<Vec<Constraint>, EcsError> 
     let mut constraints = Vec::new();
     for constraint in given {
         match &constraint.r#type {
+            Some(PlacementConstraintType::DistinctInstance)
+                if constraint
+                    .expression
+                    .as_ref()
+                    .is_some_and(|e| !e.is_empty()) =>
+            {
+                return Err(invalid(
+                    "A distinctInstance placement constraint does not take an expression.",
+                ));
+            }
             Some(PlacementConstraintType::DistinctInstance) => {
                 constraints.push(Constraint::DistinctInstance);
             }
             Some(PlacementConstraintType::MemberOf) => {
-                return Err(not_built("Placement constraint memberOf"));
+                constraints.push(member_of(constraint.expression.as_deref())?);
             }
             _ => {
                 return Err(invalid(
@@ -153,6 +175,28 @@ pub fn constraints(input: &RunTaskRequest) -> Result<Vec<Constraint>, EcsError> 
         }
     }
     Ok(constraints)
+}
+
+/// The constraints that every task of the definition has. It was checked when it was registered.
+pub fn definition_constraints(definition: &TaskDefinition) -> Result<Vec<Constraint>, EcsError> {
+    items(&definition.placement_constraints)
+        .iter()
+        .map(|constraint| member_of(constraint.expression.as_deref()))
+        .collect()
+}
+
+/// A memberOf constraint, from an expression of the cluster query language.
+pub fn member_of(expression: Option<&str>) -> Result<Constraint, EcsError> {
+    let text = expression.filter(|text| !text.trim().is_empty());
+    let Some(text) = text else {
+        return Err(invalid(
+            "A memberOf placement constraint requires an expression.",
+        ));
+    };
+    match query::parse(text) {
+        Ok(expression) => Ok(Constraint::MemberOf(expression)),
+        Err(error) => Err(invalid(error.to_string())),
+    }
 }
 
 pub fn strategies(input: &RunTaskRequest) -> Result<Vec<Strategy>, EcsError> {

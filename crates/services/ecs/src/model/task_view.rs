@@ -12,8 +12,8 @@ use super::absent::items;
 use super::last_status::LastStatus;
 use super::reference::Scope;
 use crate::tables::{
-    AcsSessionRow, ContainerReport, DesiredPhase, StopCode, TaskDefinitionRow, TaskDesiredRow,
-    TaskReportRow, TaskRow,
+    AcsSessionRow, ContainerReport, DesiredPhase, HealthStatus, StopCode, TaskDefinitionRow,
+    TaskDesiredRow, TaskHealthRow, TaskReportRow, TaskRow,
 };
 
 /// The rows of one task.
@@ -22,6 +22,7 @@ pub struct TaskState {
     pub spec: Arc<TaskRow>,
     pub desired: Option<Arc<TaskDesiredRow>>,
     pub report: Option<Arc<TaskReportRow>>,
+    pub health: Option<Arc<TaskHealthRow>>,
 }
 
 /// Why and since when a task is to end, whoever decided it.
@@ -138,7 +139,7 @@ impl TaskState {
             enable_execute_command: Some(spec.enable_execute_command),
             execution_stopped_at: report.and_then(|report| report.execution_stopped_at),
             group: Some(spec.group.clone()),
-            health_status: Some(ecs::HealthStatus::from("UNKNOWN")),
+            health_status: Some(self.health(|health| Some(health.status))),
             inference_accelerators: Some(Vec::new()),
             last_status: Some(self.last_status().as_str().to_owned()),
             launch_type: Some(spec.launch_type.clone()),
@@ -190,7 +191,9 @@ impl TaskState {
                         .unwrap_or_default(),
                 ),
                 network_interfaces: Some(Vec::new()),
-                health_status: Some(ecs::HealthStatus::from("UNKNOWN")),
+                health_status: Some(
+                    self.health(|health| health.containers.get(&container.name).copied()),
+                ),
                 cpu: text(
                     overridden
                         .and_then(|o| o.cpu)
@@ -211,6 +214,16 @@ impl TaskState {
             }
         };
         spec.containers.iter().map(container).collect()
+    }
+
+    /// What was told of a task that has stopped says nothing any more.
+    fn health(&self, of: impl FnOnce(&TaskHealthRow) -> Option<HealthStatus>) -> ecs::HealthStatus {
+        let told = self
+            .health
+            .as_deref()
+            .filter(|_| !self.last_status().is_stopped());
+        let status = told.and_then(of).unwrap_or_default();
+        ecs::HealthStatus::from(status.as_str())
     }
 
     fn container_report(&self, name: &str) -> Option<&ContainerReport> {

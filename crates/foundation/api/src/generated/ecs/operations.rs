@@ -21,14 +21,15 @@ use super::types::{
     PutAccountSettingDefaultResponse, PutAccountSettingRequest, PutAccountSettingResponse,
     PutAttributesRequest, PutAttributesResponse, RegisterContainerInstanceRequest,
     RegisterContainerInstanceResponse, RegisterTaskDefinitionRequest,
-    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest,
-    StopTaskResponse, SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse,
-    SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
-    SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse, TagResourceRequest,
-    TagResourceResponse, UntagResourceRequest, UntagResourceResponse, UpdateClusterRequest,
-    UpdateClusterResponse, UpdateClusterSettingsRequest, UpdateClusterSettingsResponse,
-    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
-    UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
+    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StartTaskRequest,
+    StartTaskResponse, StopTaskRequest, StopTaskResponse, SubmitAttachmentStateChangesRequest,
+    SubmitAttachmentStateChangesResponse, SubmitContainerStateChangeRequest,
+    SubmitContainerStateChangeResponse, SubmitTaskStateChangeRequest,
+    SubmitTaskStateChangeResponse, TagResourceRequest, TagResourceResponse, UntagResourceRequest,
+    UntagResourceResponse, UpdateClusterRequest, UpdateClusterResponse,
+    UpdateClusterSettingsRequest, UpdateClusterSettingsResponse, UpdateContainerAgentRequest,
+    UpdateContainerAgentResponse, UpdateContainerInstancesStateRequest,
+    UpdateContainerInstancesStateResponse,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
 use crate::validate::ValidationStyle;
@@ -73,6 +74,7 @@ pub static MODEL: ServiceModel = ServiceModel {
         &REGISTER_CONTAINER_INSTANCE,
         &REGISTER_TASK_DEFINITION,
         &RUN_TASK,
+        &START_TASK,
         &STOP_TASK,
         &SUBMIT_ATTACHMENT_STATE_CHANGES,
         &SUBMIT_CONTAINER_STATE_CHANGE,
@@ -127,7 +129,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         "ListServicesByNamespace",
         "PutClusterCapacityProviders",
         "RegisterDaemonTaskDefinition",
-        "StartTask",
         "StopServiceDeployment",
         "UpdateCapacityProvider",
         "UpdateDaemon",
@@ -836,6 +837,33 @@ impl Operation for RunTask {
     const NAME: &'static str = "RunTask";
     fn model() -> &'static OperationModel {
         &RUN_TASK
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static START_TASK: OperationModel = OperationModel {
+    name: "StartTask",
+    input: &schemas::START_TASK_REQUEST,
+    output: &schemas::START_TASK_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(StartTaskRequest::default()),
+    new_output: || Box::new(StartTaskResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct StartTask;
+
+impl Operation for StartTask {
+    type Input = StartTaskRequest;
+    type Output = StartTaskResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "StartTask";
+    fn model() -> &'static OperationModel {
+        &START_TASK
     }
     fn service() -> &'static ServiceModel {
         &MODEL

@@ -1683,6 +1683,31 @@ pub static SHARING_STRATEGY: Schema = Schema::union("SharingStrategy", &SHARING_
 
 pub static SORT_ORDER: Schema = Schema::enumeration("SortOrder", enums::SortOrder::VALUES);
 
+static START_TASK_REQUEST_MEMBERS: [Member; 13] = [
+    Member::new("cluster", &STRING),
+    Member::new("containerInstances", &STRING_LIST).required(),
+    Member::new("enableECSManagedTags", &BOOLEAN),
+    Member::new("enableExecuteCommand", &BOOLEAN),
+    Member::new("group", &STRING),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("overrides", &TASK_OVERRIDE),
+    Member::new("propagateTags", &PROPAGATE_TAGS),
+    Member::new("referenceId", &STRING),
+    Member::new("startedBy", &STRING),
+    Member::new("tags", &TAGS),
+    Member::new("taskDefinition", &STRING).required(),
+    Member::new("volumeConfigurations", &TASK_VOLUME_CONFIGURATIONS),
+];
+pub static START_TASK_REQUEST: Schema =
+    Schema::structure("StartTaskRequest", &START_TASK_REQUEST_MEMBERS);
+
+static START_TASK_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &FAILURES),
+    Member::new("tasks", &TASKS),
+];
+pub static START_TASK_RESPONSE: Schema =
+    Schema::structure("StartTaskResponse", &START_TASK_RESPONSE_MEMBERS);
+
 pub static STATISTICS: Schema = Schema::list("Statistics", Member::new("member", &KEY_VALUE_PAIR));
 
 static STOP_TASK_REQUEST_MEMBERS: [Member; 3] = [

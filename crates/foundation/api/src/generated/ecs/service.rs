@@ -25,14 +25,15 @@ use super::types::{
     PutAccountSettingDefaultResponse, PutAccountSettingRequest, PutAccountSettingResponse,
     PutAttributesRequest, PutAttributesResponse, RegisterContainerInstanceRequest,
     RegisterContainerInstanceResponse, RegisterTaskDefinitionRequest,
-    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest,
-    StopTaskResponse, SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse,
-    SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
-    SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse, TagResourceRequest,
-    TagResourceResponse, UntagResourceRequest, UntagResourceResponse, UpdateClusterRequest,
-    UpdateClusterResponse, UpdateClusterSettingsRequest, UpdateClusterSettingsResponse,
-    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
-    UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
+    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StartTaskRequest,
+    StartTaskResponse, StopTaskRequest, StopTaskResponse, SubmitAttachmentStateChangesRequest,
+    SubmitAttachmentStateChangesResponse, SubmitContainerStateChangeRequest,
+    SubmitContainerStateChangeResponse, SubmitTaskStateChangeRequest,
+    SubmitTaskStateChangeResponse, TagResourceRequest, TagResourceResponse, UntagResourceRequest,
+    UntagResourceResponse, UpdateClusterRequest, UpdateClusterResponse,
+    UpdateClusterSettingsRequest, UpdateClusterSettingsResponse, UpdateContainerAgentRequest,
+    UpdateContainerAgentResponse, UpdateContainerInstancesStateRequest,
+    UpdateContainerInstancesStateResponse,
 };
 use crate::context::RequestContext;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
@@ -196,6 +197,12 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: RunTaskRequest,
     ) -> Result<RunTaskResponse, EcsError>;
+
+    async fn start_task(
+        &self,
+        ctx: &RequestContext,
+        input: StartTaskRequest,
+    ) -> Result<StartTaskResponse, EcsError>;
 
     async fn stop_task(
         &self,
@@ -373,38 +380,39 @@ impl Dispatch for Table {
                 answer(self.0.register_task_definition(ctx, downcast(input)?).await)
             }),
             25 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
-            26 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
-            27 => Box::pin(async move {
+            26 => Box::pin(async move { answer(self.0.start_task(ctx, downcast(input)?).await) }),
+            27 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
+            28 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_attachment_state_changes(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            28 => Box::pin(async move {
+            29 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_container_state_change(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            29 => Box::pin(async move {
+            30 => Box::pin(async move {
                 answer(self.0.submit_task_state_change(ctx, downcast(input)?).await)
             }),
-            30 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
-            31 => {
+            31 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
+            32 => {
                 Box::pin(async move { answer(self.0.untag_resource(ctx, downcast(input)?).await) })
             }
-            32 => {
+            33 => {
                 Box::pin(async move { answer(self.0.update_cluster(ctx, downcast(input)?).await) })
             }
-            33 => Box::pin(async move {
+            34 => Box::pin(async move {
                 answer(self.0.update_cluster_settings(ctx, downcast(input)?).await)
             }),
-            34 => Box::pin(async move {
+            35 => Box::pin(async move {
                 answer(self.0.update_container_agent(ctx, downcast(input)?).await)
             }),
-            35 => Box::pin(async move {
+            36 => Box::pin(async move {
                 answer(
                     self.0
                         .update_container_instances_state(ctx, downcast(input)?)

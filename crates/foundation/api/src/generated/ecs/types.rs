@@ -2110,6 +2110,54 @@ pub struct SharingStrategy {
 structure_impls!(SharingStrategy, schemas::SHARING_STRATEGY, 0 = nvidia_mps);
 
 #[derive(Clone, Default, PartialEq)]
+pub struct StartTaskRequest {
+    pub cluster: Option<String>,
+    pub container_instances: Vec<String>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub enable_execute_command: Option<bool>,
+    pub group: Option<String>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub overrides: Option<TaskOverride>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub reference_id: Option<String>,
+    pub started_by: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub task_definition: String,
+    pub volume_configurations: Option<Vec<TaskVolumeConfiguration>>,
+}
+
+structure_impls!(
+    StartTaskRequest,
+    schemas::START_TASK_REQUEST,
+    0 = cluster,
+    1 = container_instances,
+    2 = enable_ecs_managed_tags,
+    3 = enable_execute_command,
+    4 = group,
+    5 = network_configuration,
+    6 = overrides,
+    7 = propagate_tags,
+    8 = reference_id,
+    9 = started_by,
+    10 = tags,
+    11 = task_definition,
+    12 = volume_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartTaskResponse {
+    pub failures: Option<Vec<Failure>>,
+    pub tasks: Option<Vec<Task>>,
+}
+
+structure_impls!(
+    StartTaskResponse,
+    schemas::START_TASK_RESPONSE,
+    0 = failures,
+    1 = tasks
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct StopTaskRequest {
     pub cluster: Option<String>,
     pub reason: Option<String>,

@@ -146,6 +146,10 @@ fn validate_placement_constraints(input: &RegisterTaskDefinitionRequest) -> Resu
                 "The expression of a memberOf placement constraint should not be null or empty.",
             ));
         }
+        let expression = constraint.expression.as_deref().unwrap_or_default();
+        if let Err(error) = gantry_placement::query::parse(expression) {
+            return Err(client(error.to_string()));
+        }
     }
     Ok(())
 }

@@ -1,0 +1,317 @@
+//! The making of tasks: what RunTask and StartTask have in common.
+//!
+//! What always holds: the tasks that are answered exist and hold their share of an instance, in the
+//! commit that created them. Everything random is drawn before the first attempt, so that every
+//! attempt is the same request.
+
+use std::sync::Arc;
+
+use gantry_api::ApiError;
+use gantry_api::RequestContext;
+use gantry_api::ecs::{
+    Attribute, EcsError, Failure, LaunchType, RunTaskRequest, SettingName, Task, TaskOverride,
+};
+use gantry_arn::{ClusterName, ContainerInstanceId, TaskId};
+use gantry_placement::{Demand, Plan};
+use gantry_store::{CommitError, Transaction, Versioned};
+
+use super::account_settings::effective_for_caller;
+use super::container_instances::ZONE_ATTRIBUTE;
+use super::describe_tasks::describe;
+use super::identity::uuid;
+use super::lookup::Rows;
+use super::placing::{Choice, Planned, Reservation, Touched, Wanted};
+use super::task_definitions::find;
+use crate::model::absent::items;
+use crate::model::reference::{Scope, TaskDefinitionReference};
+use crate::model::refusal::{client, invalid};
+use crate::model::task_view::TaskState;
+use crate::model::{overrides, run_request};
+use crate::service::EcsService;
+use crate::tables::{
+    AllocationRow, ClusterRow, LogDriverMode, Reserved, TaskContainer, TaskDefinitionRow, TaskRow,
+    container_instance_name, task_name,
+};
+
+/// How often a request decides anew before it gives up. Those that wait for each other in this
+/// process do not count, so only other replicas and reports make conflicts.
+const ATTEMPTS_MAX: u32 = 32;
+
+const ARCHITECTURE_ATTRIBUTE: &str = "ecs.cpu-architecture";
+
+/// A request for new tasks.
+pub(super) struct NewTasks<'a> {
+    pub service: &'a EcsService,
+    pub ctx: &'a RequestContext,
+    pub scope: &'a Scope,
+    pub cluster: &'a ClusterName,
+    /// StartTask's members are among RunTask's.
+    pub input: &'a RunTaskRequest,
+    pub reference: TaskDefinitionReference,
+    /// One id for each task.
+    pub ids: Vec<TaskId>,
+    pub launch_type: LaunchType,
+    pub client_token: Option<String>,
+}
+
+/// What one attempt came to.
+pub(super) struct Outcome {
+    pub tasks: Vec<Task>,
+    pub ids: Vec<TaskId>,
+    pub plan: Plan,
+    /// The failures of an answer that was given before.
+    pub repeated: Option<Vec<Failure>>,
+}
+
+/// The rows that an attempt starts from.
+pub(super) struct Ground<'a> {
+    pub rows: Rows<'a>,
+    pub cluster: Versioned<ClusterRow>,
+    pub definition: Versioned<TaskDefinitionRow>,
+}
+
+/// Draws an id for each of `count` tasks.
+pub(super) fn draw_ids(service: &EcsService, count: usize) -> Vec<TaskId> {
+    let task = |_| TaskId::from_random(service.env.entropy.bytes16());
+    (0..count).map(task).collect()
+}
+
+impl NewTasks<'_> {
+    /// Plans, creates and commits until the commit stands on what was read.
+    ///
+    /// `before` may answer instead of all that, from the rows; `after` adds what else the commit
+    /// shall write.
+    pub async fn create<'s>(
+        &self,
+        choose: impl Fn(&Ground<'_>) -> Result<Choice<'s>, EcsError>,
+        before: impl Fn(&Rows<'_>) -> Result<Option<Outcome>, EcsError>,
+        after: impl Fn(&Ground<'_>, &Outcome, &mut Transaction),
+    ) -> Result<Outcome, EcsError> {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS_MAX {
+            let waiting = {
+                let snapshot = self.service.snapshot();
+                let rows = Rows::new(&snapshot, self.scope);
+                let cluster = rows.active_cluster(self.cluster)?;
+                if let Some(answer) = before(&rows)? {
+                    return Ok(answer);
+                }
+                let Some(definition) = find(&rows, &self.reference) else {
+                    return Err(client("TaskDefinition not found."));
+                };
+                let ground = Ground {
+                    rows,
+                    cluster,
+                    definition,
+                };
+                match self.attempt(&ground, &choose, &after)? {
+                    Attempt::Wait(ended) => Err(ended),
+                    Attempt::Commit(made) => Ok(made),
+                }
+            };
+            let (transaction, outcome, reservation) = match waiting {
+                Ok(made) => *made,
+                Err(ended) => {
+                    ended.await;
+                    continue;
+                }
+            };
+            attempts += 1;
+            if !transaction.has_writes() {
+                return Ok(outcome);
+            }
+            let committed = self.service.store.commit(transaction).await;
+            drop(reservation);
+            match committed {
+                Ok(_) => return Ok(outcome),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(ApiError::internal(error).into()),
+            }
+        }
+        Err(EcsError::server_exception(
+            "The cluster is being changed by too many requests at once. Try again.",
+        ))
+    }
+
+    fn attempt<'s>(
+        &self,
+        ground: &Ground<'_>,
+        choose: &impl Fn(&Ground<'_>) -> Result<Choice<'s>, EcsError>,
+        after: &impl Fn(&Ground<'_>, &Outcome, &mut Transaction),
+    ) -> Result<Attempt, EcsError> {
+        let definition = &ground.definition;
+        run_request::validate_with(self.input, &self.launch_type, &definition.definition)?;
+        let spec = self.spec(ground)?;
+        let demand = demand(definition, &spec.reserved, &self.launch_type);
+        let wanted = Wanted {
+            tasks: &self.ids,
+            demand: &demand,
+            reserved: &spec.reserved,
+            choice: choose(ground)?,
+        };
+        let planned = self.service.placing.plan(self.scope, self.cluster, &wanted);
+        let mut reservation = match planned {
+            Planned::NoInstances => {
+                return Err(invalid(
+                    "No Container Instances were found in your cluster.",
+                ));
+            }
+            Planned::Wait(ended) => return Ok(Attempt::Wait(ended)),
+            Planned::Reserved(reservation) => reservation,
+        };
+        let mut transaction = Transaction::new();
+        // Nothing may be placed in a cluster that is being deleted, nor from a definition that is
+        // being deregistered, at the same moment.
+        transaction
+            .expect_read(&ground.cluster)
+            .expect_read(definition);
+        let outcome = Outcome {
+            tasks: self.write(ground, &spec, &reservation, &mut transaction),
+            ids: reservation.tasks.iter().map(|(id, _)| *id).collect(),
+            plan: std::mem::take(&mut reservation.plan),
+            repeated: None,
+        };
+        after(ground, &outcome, &mut transaction);
+        Ok(Attempt::Commit(Box::new((
+            transaction,
+            outcome,
+            reservation,
+        ))))
+    }
+
+    /// The spec that all tasks of the request share; id, instance and containers come with each.
+    fn spec(&self, ground: &Ground<'_>) -> Result<TaskRow, EcsError> {
+        let (input, definition) = (self.input, &ground.definition);
+        if let Some(given) = &input.overrides {
+            overrides::validate(given, &definition.definition)?;
+        }
+        let overrides: TaskOverride =
+            overrides::normalized(input.overrides.clone(), &definition.definition);
+        let family = self.reference.family.clone();
+        let given_group = input.group.clone().filter(|group| !group.is_empty());
+        let group = given_group.unwrap_or_else(|| format!("family:{family}"));
+        let reserved = overrides::reserved(&definition.definition, &overrides, &group);
+        let revision = definition.definition.revision.unwrap_or_default();
+        let mode = SettingName::DefaultLogDriverMode;
+        let blocking = effective_for_caller(&ground.rows, self.ctx, &mode)? == "blocking";
+        Ok(TaskRow {
+            id: TaskId::from_random([0; 16]),
+            cluster: self.cluster.clone(),
+            family,
+            revision: u32::try_from(revision).unwrap_or_default(),
+            container_instance: ContainerInstanceId::from_random([0; 16]),
+            availability_zone: None,
+            launch_type: self.launch_type.clone(),
+            group,
+            started_by: input.started_by.clone().filter(|by| !by.is_empty()),
+            created_at: self.ctx.now,
+            overrides,
+            containers: Vec::new(),
+            cpu: reserved.cpu.to_string(),
+            memory: reserved.memory.to_string(),
+            reserved,
+            attributes: Vec::new(),
+            tags: run_request::task_tags(input, &definition.tags, self.cluster)?,
+            enable_execute_command: false,
+            client_token: self.client_token.clone(),
+            reference_id: input.reference_id.clone().filter(|id| !id.is_empty()),
+            default_log_driver_mode: match blocking {
+                true => LogDriverMode::Blocking,
+                false => LogDriverMode::NonBlocking,
+            },
+        })
+    }
+
+    /// Writes the tasks that found a place, and the allocation of every instance that they touch.
+    fn write(
+        &self,
+        ground: &Ground<'_>,
+        spec: &TaskRow,
+        reservation: &Reservation,
+        transaction: &mut Transaction,
+    ) -> Vec<Task> {
+        let (account, region) = (&self.scope.account, &self.scope.region);
+        let definitions = items(&ground.definition.definition.container_definitions);
+        let mut described = Vec::with_capacity(reservation.tasks.len());
+        for (id, placed_on) in &reservation.tasks {
+            let Some(instance) = reservation.instances.get(placed_on) else {
+                continue;
+            };
+            let container = |definition: &gantry_api::ecs::ContainerDefinition| TaskContainer {
+                name: definition.name.clone().unwrap_or_default(),
+                id: uuid(&self.service.env),
+            };
+            let task = TaskRow {
+                id: *id,
+                container_instance: *placed_on,
+                availability_zone: attribute(instance, ZONE_ATTRIBUTE).and_then(|it| it.value),
+                attributes: attribute(instance, ARCHITECTURE_ATTRIBUTE)
+                    .into_iter()
+                    .collect(),
+                containers: definitions.iter().map(container).collect(),
+                ..spec.clone()
+            };
+            transaction.create::<TaskRow>(account, region, &task_name(self.cluster, id), &task);
+            let state = TaskState {
+                spec: Arc::new(task),
+                desired: None,
+                report: None,
+                health: None,
+            };
+            described.push(describe(&ground.rows, &state, true));
+        }
+        for (id, instance) in &reservation.instances {
+            let mut allocation: AllocationRow = instance.swept();
+            let mine = reservation.tasks.iter().filter(|(_, on)| on == id);
+            allocation
+                .tasks
+                .extend(mine.map(|(task, _)| (*task, spec.reserved.clone())));
+            // A deregistration or a drain at the same moment comes first, and is seen.
+            transaction.expect_read(&instance.row);
+            let name = container_instance_name(self.cluster, id);
+            match &instance.allocation {
+                Some(read) => transaction.update::<AllocationRow>(read, &allocation),
+                None => transaction.create::<AllocationRow>(account, region, &name, &allocation),
+            };
+        }
+        described
+    }
+}
+
+enum Attempt {
+    Wait(tokio::sync::futures::OwnedNotified),
+    Commit(Box<(Transaction, Outcome, Reservation)>),
+}
+
+fn demand(definition: &TaskDefinitionRow, reserved: &Reserved, launch_type: &LaunchType) -> Demand {
+    let required = items(&definition.definition.requires_attributes).iter();
+    Demand {
+        needs: gantry_placement::Capacity {
+            cpu: reserved.cpu,
+            memory: reserved.memory,
+        },
+        tcp_ports: reserved.tcp_ports.clone(),
+        udp_ports: reserved.udp_ports.clone(),
+        requires_attributes: required
+            .map(|attribute| gantry_placement::Attribute {
+                name: attribute.name.clone(),
+                value: attribute.value.clone(),
+            })
+            .collect(),
+        group: reserved.group.clone(),
+        launch_type: match launch_type {
+            LaunchType::External => gantry_placement::LaunchType::External,
+            _ => gantry_placement::LaunchType::Ec2,
+        },
+    }
+}
+
+/// An attribute of the instance, as tasks carry it.
+fn attribute(instance: &Touched, name: &str) -> Option<Attribute> {
+    let own = instance.row.attributes.iter().find(|a| a.name == name)?;
+    Some(Attribute {
+        name: own.name.clone(),
+        value: own.value.clone(),
+        ..Attribute::default()
+    })
+}
