@@ -50,7 +50,6 @@ pub(super) struct NewTasks<'a> {
     pub reference: TaskDefinitionReference,
     /// One id for each task.
     pub ids: Vec<TaskId>,
-    pub launch_type: LaunchType,
     pub client_token: Option<String>,
 }
 
@@ -140,9 +139,9 @@ impl NewTasks<'_> {
         after: &impl Fn(&Ground<'_>, &Outcome, &mut Transaction),
     ) -> Result<Attempt, EcsError> {
         let definition = &ground.definition;
-        run_request::validate_with(self.input, &self.launch_type, &definition.definition)?;
+        run_request::validate_with(self.input, &definition.definition)?;
         let spec = self.spec(ground)?;
-        let demand = demand(definition, &spec.reserved, &self.launch_type);
+        let demand = demand(definition, &spec.reserved, &spec.launch_type);
         let wanted = Wanted {
             tasks: &self.ids,
             demand: &demand,
@@ -201,7 +200,7 @@ impl NewTasks<'_> {
             revision: u32::try_from(revision).unwrap_or_default(),
             container_instance: ContainerInstanceId::from_random([0; 16]),
             availability_zone: None,
-            launch_type: self.launch_type.clone(),
+            launch_type: input.launch_type.clone().unwrap_or(LaunchType::Ec2),
             group,
             started_by: input.started_by.clone().filter(|by| !by.is_empty()),
             created_at: self.ctx.now,

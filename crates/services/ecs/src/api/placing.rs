@@ -317,27 +317,38 @@ impl Cluster {
         };
         for row in rows.container_instances(cluster) {
             let id = row.id;
-            let allocation = rows.allocation(cluster, &id);
-            let mut known = Known::of(row);
-            known.connected = rows.session(cluster, &id).is_some_and(|s| s.connected);
-            known.over = allocation.over.iter().copied().collect();
-            for task in &allocation.tasks {
-                made.tasks.insert(task.spec.id, id);
-                if task.last_status() == LastStatus::Running {
-                    known.running.insert(task.spec.id);
-                }
-            }
-            known.allocation = allocation.row;
-            made.instances.insert(id, known);
+            made.load(&rows, cluster, row);
             made.refresh(&id);
         }
         made
     }
 
+    /// Everything that the rows say of an instance.
+    fn load(
+        &mut self,
+        rows: &Rows<'_>,
+        cluster: &ClusterName,
+        row: Versioned<ContainerInstanceRow>,
+    ) {
+        let id = row.id;
+        let allocation = rows.allocation(cluster, &id);
+        let mut known = Known::of(row);
+        known.connected = rows.session(cluster, &id).is_some_and(|s| s.connected);
+        known.over = allocation.over.iter().copied().collect();
+        for task in &allocation.tasks {
+            self.tasks.insert(task.spec.id, id);
+            if task.last_status() == LastStatus::Running {
+                known.running.insert(task.spec.id);
+            }
+        }
+        known.allocation = allocation.row;
+        self.instances.insert(id, known);
+    }
+
     fn apply(&mut self, change: &RowChange, name: &str, rows: &Rows<'_>, cluster: &ClusterName) {
         let changed = match change.key.kind() {
             AllocationRow::KIND => self.allocated(change, name),
-            ContainerInstanceRow::KIND => self.registered(change, name),
+            ContainerInstanceRow::KIND => self.registered(change, rows, cluster, name),
             AcsSessionRow::KIND => self.connected(change, name),
             _ => self.task_changed(rows, cluster, name),
         };
@@ -365,7 +376,13 @@ impl Cluster {
         Some(id)
     }
 
-    fn registered(&mut self, change: &RowChange, name: &str) -> Option<ContainerInstanceId> {
+    fn registered(
+        &mut self,
+        change: &RowChange,
+        rows: &Rows<'_>,
+        cluster: &ClusterName,
+        name: &str,
+    ) -> Option<ContainerInstanceId> {
         let id: ContainerInstanceId = name.parse().ok()?;
         let Some(row) = change.row.as_ref().and_then(read::<ContainerInstanceRow>) else {
             self.instances.remove(&id);
@@ -378,9 +395,8 @@ impl Cluster {
                 known.row = row;
                 known.template = template;
             }
-            None => {
-                self.instances.insert(id, Known::of(row));
-            }
+            // Its other rows may have come before it, in the same commit.
+            None => self.load(rows, cluster, row),
         }
         Some(id)
     }

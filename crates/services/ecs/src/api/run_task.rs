@@ -4,7 +4,7 @@
 //! container instance that was looked at. The same client token again gets the same answer.
 
 use gantry_api::RequestContext;
-use gantry_api::ecs::{EcsError, LaunchType, RunTaskRequest, RunTaskResponse};
+use gantry_api::ecs::{EcsError, RunTaskRequest, RunTaskResponse};
 use gantry_arn::ClusterName;
 use gantry_placement::Plan;
 use gantry_store::Transaction;
@@ -40,7 +40,6 @@ pub(super) async fn run_task(
         cluster: &cluster,
         reference: scope.task_definition(&input.task_definition)?,
         ids: draw_ids(service, count),
-        launch_type: input.launch_type.clone().unwrap_or(LaunchType::Ec2),
         client_token: token.as_ref().map(|token| token.text.clone()),
         input: &input,
     };

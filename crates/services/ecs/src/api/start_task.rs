@@ -39,7 +39,8 @@ pub(super) async fn start_task(
         .iter()
         .map(|text| scope.container_instance(&cluster, text))
         .collect::<Result<_, _>>()?;
-    let input = as_run(input);
+    let mut input = as_run(input);
+    input.launch_type = Some(launch_type(service, &scope, &cluster, &instances)?);
     run_request::validate(&input)?;
     let new = NewTasks {
         service,
@@ -48,7 +49,6 @@ pub(super) async fn start_task(
         cluster: &cluster,
         reference: scope.task_definition(&input.task_definition)?,
         ids: draw_ids(service, instances.len()),
-        launch_type: launch_type(service, &scope, &cluster, &instances)?,
         client_token: None,
         input: &input,
     };

@@ -110,15 +110,12 @@ fn validate_texts(input: &RunTaskRequest) -> Result<(), EcsError> {
 }
 
 /// What the request must agree on with its task definition.
-pub fn validate_with(
-    input: &RunTaskRequest,
-    launch_type: &LaunchType,
-    definition: &TaskDefinition,
-) -> Result<(), EcsError> {
+pub fn validate_with(input: &RunTaskRequest, definition: &TaskDefinition) -> Result<(), EcsError> {
     if definition.status != Some(TaskDefinitionStatus::Active) {
         return Err(client("TaskDefinition is inactive"));
     }
     let requires = items(&definition.requires_compatibilities);
+    let launch_type = input.launch_type.as_ref().unwrap_or(&LaunchType::Ec2);
     let compatibility = match launch_type {
         LaunchType::External => Compatibility::External,
         _ => Compatibility::Ec2,

@@ -135,9 +135,9 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_created() {
             "Launch type FARGATE is not built in Gantry yet.",
         ),
         (
-            with(&|r| r.launch_type = Some(LaunchType::External)),
+            with(&|r| r.launch_type = Some(LaunchType::from("MANAGED_INSTANCES"))),
             "ClientException",
-            "Launch type EXTERNAL is not built in Gantry yet.",
+            "Launch type MANAGED_INSTANCES is not built in Gantry yet.",
         ),
         (
             with(&|r| r.launch_type = Some(LaunchType::from("MOON"))),
@@ -213,8 +213,8 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_created() {
         ),
         (
             with(&|r| r.placement_constraints = constraint(PlacementConstraintType::MemberOf)),
-            "ClientException",
-            "Placement constraint memberOf is not built in Gantry yet.",
+            invalid,
+            "A memberOf placement constraint requires an expression.",
         ),
         (
             with(&|r| r.placement_strategy = strategy(PlacementStrategyType::Binpack, "disk")),

@@ -1,0 +1,311 @@
+//! How many placements a second are committed durably, and what a placement costs by itself.
+//!
+//! `cargo run --release -p gantry-ecs --example placements -- [instances] [tasks] [callers]` fills a
+//! SQLite store (synchronous FULL) in a directory of its own with container instances, lets callers
+//! in this process run tasks ten at a time until all are placed, and prints one line of JSON. It
+//! ends with an error if a task found no place or an instance holds more than it has.
+
+#![allow(clippy::print_stdout, reason = "the numbers are the result")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use gantry_api::ecs::{self, Ecs as _};
+use gantry_api::{Principal, RequestContext};
+use gantry_arn::{AccountId, Arn, ContainerInstanceId, Region};
+use gantry_ecs::tables::{
+    AcsSessionRow, AllocationRow, ContainerInstanceRow, ContainerInstanceStatus,
+    container_instance_name,
+};
+use gantry_ecs::{EcsOptions, EcsService};
+use gantry_env::Env;
+use gantry_placement::{Candidate, Capacity, Demand, InstanceIndex, Request, Resource, Strategy};
+use gantry_store::{SqliteStore, Store, Transaction};
+
+/// What RunTask takes at once.
+const BATCH: u64 = 10;
+const CPU: i32 = 4096;
+const MEMORY: i32 = 8192;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let numbers: Vec<u64> = std::env::args()
+        .skip(1)
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?;
+    let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
+    let (instances, tasks, callers) = (number(0, 5000), number(1, 50_000), number(2, 16));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let durable = runtime.block_on(durable(instances, tasks, callers))?;
+    let pure: BTreeMap<&str, serde_json::Value> = [
+        ("default", &[][..]),
+        ("binpack", &[Strategy::Binpack(Resource::Memory)][..]),
+        ("random", &[Strategy::Random][..]),
+    ]
+    .into_iter()
+    .map(|(name, strategies)| (name, pure(strategies)))
+    .collect();
+    println!(
+        "{}",
+        serde_json::json!({ "durable": durable, "pure": pure })
+    );
+    Ok(())
+}
+
+fn context(env: &Env) -> RequestContext {
+    let account = AccountId::default();
+    RequestContext {
+        principal: Principal {
+            arn: Arn::global("iam", &account, "root"),
+            user_id: account.to_string(),
+            access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        },
+        account,
+        region: Region::default(),
+        request_id: "load".to_owned(),
+        host: None,
+        now: env.now(),
+    }
+}
+
+async fn durable(instances: u64, tasks: u64, callers: u64) -> Result<serde_json::Value, Failure> {
+    let env = Env::real();
+    let directory = tempfile::tempdir()?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path(), env.clone())?);
+    let service = Arc::new(EcsService::new(
+        store.clone(),
+        env.clone(),
+        EcsOptions::default(),
+    ));
+    register(&service, &store, &env, instances).await?;
+
+    let left = Arc::new(AtomicU64::new(tasks / BATCH));
+    let began = env.monotonic();
+    let mut running = Vec::new();
+    for _ in 0..callers {
+        let (service, env, left) = (service.clone(), env.clone(), left.clone());
+        running.push(tokio::spawn(
+            async move { run(&service, &env, &left).await },
+        ));
+    }
+    let mut latencies = Vec::new();
+    for caller in running {
+        latencies.extend(caller.await??);
+    }
+    let elapsed = env.monotonic() - began;
+    latencies.sort();
+    let placed = check(&store, instances, tasks)?;
+    let at = |q: f64| {
+        let index = ((latencies.len() as f64 - 1.0) * q) as usize;
+        latencies.get(index).map(|l| l.as_secs_f64() * 1000.0)
+    };
+    Ok(serde_json::json!({
+        "instances": instances,
+        "tasks": placed,
+        "callers": callers,
+        "batch": BATCH,
+        "seconds": elapsed.as_secs_f64(),
+        "placements_per_second": placed as f64 / elapsed.as_secs_f64(),
+        "run_task_ms": { "p50": at(0.5), "p99": at(0.99) },
+    }))
+}
+
+/// Instances in three zones, whose agents are connected. Written as rows, because it is not their
+/// registration that is measured.
+async fn register(
+    service: &EcsService,
+    store: &Arc<dyn Store>,
+    env: &Env,
+    instances: u64,
+) -> Result<(), Failure> {
+    let context = context(env);
+    service
+        .create_cluster(&context, ecs::CreateClusterRequest::default())
+        .await?;
+    service
+        .register_task_definition(
+            &context,
+            ecs::RegisterTaskDefinitionRequest {
+                family: "web".to_owned(),
+                container_definitions: vec![ecs::ContainerDefinition {
+                    name: Some("web".to_owned()),
+                    image: Some("busybox".to_owned()),
+                    cpu: Some(64),
+                    memory: Some(128),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
+        )
+        .await?;
+    let mut transaction = Transaction::new();
+    for n in 0..instances {
+        let id = ContainerInstanceId::from_random(env.entropy.bytes16());
+        let cluster: gantry_arn::ClusterName = Default::default();
+        let name = container_instance_name(&cluster, &id);
+        let row = ContainerInstanceRow {
+            id,
+            cluster,
+            status: ContainerInstanceStatus::Active,
+            status_reason: None,
+            ec2_instance_id: format!("i-{n:017x}"),
+            registered_at: env.now(),
+            deregistered_at: None,
+            version: 1,
+            registered_resources: vec![resource("CPU", CPU), resource("MEMORY", MEMORY)],
+            version_info: None,
+            node: None,
+            attributes: attributes(n),
+            platform_devices: Vec::new(),
+            tags: Vec::new(),
+        };
+        let session = AcsSessionRow {
+            session: 1,
+            connected: true,
+            ..AcsSessionRow::default()
+        };
+        let (account, region) = (&context.account, &context.region);
+        transaction
+            .write::<ContainerInstanceRow>(account, region, &name, &row)
+            .write::<AllocationRow>(account, region, &name, &AllocationRow::default())
+            .write::<AcsSessionRow>(account, region, &name, &session);
+        if transaction.len() > gantry_store::MAX_OPERATIONS - 3 {
+            store.commit(std::mem::take(&mut transaction)).await?;
+        }
+    }
+    store.commit(transaction).await?;
+    Ok(())
+}
+
+/// About as many as an agent brings.
+fn attributes(n: u64) -> Vec<ecs::Attribute> {
+    let attribute = |name: &str, value: Option<String>| ecs::Attribute {
+        name: name.to_owned(),
+        value,
+        ..ecs::Attribute::default()
+    };
+    let zone = ["a", "b", "c"][(n % 3) as usize];
+    let mut attributes = vec![
+        attribute("ecs.availability-zone", Some(format!("us-east-1{zone}"))),
+        attribute("ecs.cpu-architecture", Some("x86_64".to_owned())),
+        attribute("ecs.os-type", Some("linux".to_owned())),
+    ];
+    let apis = (17..=44).map(|api| {
+        let name = format!("com.amazonaws.ecs.capability.docker-remote-api.1.{api}");
+        attribute(&name, None)
+    });
+    attributes.extend(apis);
+    attributes
+}
+
+fn resource(name: &str, amount: i32) -> ecs::Resource {
+    ecs::Resource {
+        name: Some(name.to_owned()),
+        r#type: Some("INTEGER".to_owned()),
+        integer_value: Some(amount),
+        ..ecs::Resource::default()
+    }
+}
+
+async fn run(service: &EcsService, env: &Env, left: &AtomicU64) -> Result<Vec<Duration>, Failure> {
+    let mut latencies = Vec::new();
+    let take = |n: u64| n.checked_sub(1);
+    while left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        .is_ok()
+    {
+        let began = env.monotonic();
+        let input = ecs::RunTaskRequest {
+            task_definition: "web".to_owned(),
+            count: Some(BATCH as i32),
+            ..Default::default()
+        };
+        let answer = service.run_task(&context(env), input).await?;
+        if answer.tasks.map_or(0, |tasks| tasks.len()) as u64 != BATCH {
+            return Err("a task found no place".into());
+        }
+        latencies.push(env.monotonic() - began);
+    }
+    Ok(latencies)
+}
+
+/// Counts what the rows hold, and that no instance holds more than it has.
+fn check(store: &Arc<dyn Store>, instances: u64, tasks: u64) -> Result<u64, Failure> {
+    let snapshot = store.snapshot();
+    let rows = snapshot.list_everywhere::<AllocationRow>();
+    let mut placed = 0;
+    for row in &rows {
+        let (cpu, memory) = row.tasks.values().fold((0, 0), |(cpu, memory), share| {
+            (cpu + share.cpu, memory + share.memory)
+        });
+        if cpu > i64::from(CPU) || memory > i64::from(MEMORY) {
+            return Err(format!("{} holds more than it has", row.name()).into());
+        }
+        placed += row.tasks.len() as u64;
+    }
+    if rows.len() as u64 != instances || placed != tasks / BATCH * BATCH {
+        return Err(format!("{placed} of {tasks} tasks are in the rows").into());
+    }
+    Ok(placed)
+}
+
+/// Nanoseconds of one placement among 1,000 and among 10,000 instances, a third of which is full.
+fn pure(strategies: &[Strategy]) -> serde_json::Value {
+    let of = |instances: u64| {
+        let mut index = InstanceIndex::new(7);
+        for n in 0..instances {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            let mut candidate = Candidate::new(ContainerInstanceId::from_random(id));
+            let full = n % 3 == 0;
+            candidate.free = Capacity {
+                cpu: if full { 0 } else { 1 << 40 },
+                memory: if full { 0 } else { 1 << 40 },
+            };
+            candidate.attributes = Arc::new(
+                attributes(n)
+                    .into_iter()
+                    .map(|attribute| (attribute.name, attribute.value))
+                    .collect(),
+            );
+            index.put(candidate);
+        }
+        let demand = Demand {
+            needs: Capacity {
+                cpu: 64,
+                memory: 128,
+            },
+            group: "family:web".to_owned(),
+            ..Demand::default()
+        };
+        let mut place = |count: u32, seed: u64| {
+            index.place(&Request {
+                demand: &demand,
+                count,
+                constraints: &[],
+                strategies,
+                seed,
+            })
+        };
+        // Not measured: the order is made with the first placement.
+        place(BATCH as u32, 0);
+        let env = Env::real();
+        let rounds = 2000;
+        let began = env.monotonic();
+        for seed in 1..=rounds {
+            place(BATCH as u32, seed);
+        }
+        (env.monotonic() - began).as_nanos() as f64 / (rounds * BATCH) as f64
+    };
+    let (small, large) = (of(1000), of(10_000));
+    serde_json::json!({
+        "ns_at_1000": small,
+        "ns_at_10000": large,
+        "ratio": large / small,
+    })
+}
