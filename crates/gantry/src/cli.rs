@@ -37,9 +37,17 @@ pub enum Command {
     /// SIGINT (Ctrl-C) stops the tasks as well; a second one leaves them running. SIGTERM and SIGHUP
     /// leave them running, and so does a crash: the next `up` on the same data directory adopts them.
     Up(UpOptions),
-    /// Stop and remove everything that an `up` on this data directory left on the machine.
+    /// Run containers for a Gantry that runs elsewhere, in the foreground, until a signal.
     ///
-    /// Ends a running `up`, its tasks, and their mounts, namespaces and cgroups; also when that `up` was
+    /// Joins a cluster with a token that `gantry token` makes, once; its data directory remembers that.
+    /// Signals mean what they mean to `up`. Several agents on one machine need a data directory each, and
+    /// register what --cpu and --memory give them: nobody divides the machine for them.
+    Agent(AgentOptions),
+    /// Make, list and revoke the tokens with which agents join a cluster.
+    Token(TokenOptions),
+    /// Stop and remove everything that an `up` or an `agent` on this data directory left on the machine.
+    ///
+    /// Ends a running one, its tasks, and their mounts, namespaces and cgroups; also when that `up` was
     /// killed. State (images, logs, task definitions) stays in the data directory unless --purge is given.
     Down(DownOptions),
     /// Print shell exports that point the AWS tools at this installation: eval "$(gantry env)".
@@ -80,6 +88,71 @@ pub struct UpOptions {
     /// Logs as JSON, one object a line.
     #[arg(long)]
     pub log_json: bool,
+}
+
+/// `gantry agent`.
+#[derive(Debug, Args)]
+pub struct AgentOptions {
+    /// Where the control plane serves: http://127.0.0.1:4566.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: String,
+    /// What `gantry token` printed. Needed once for each data directory.
+    #[arg(long, value_name = "TOKEN", env = "GANTRY_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Where this agent keeps its key, its journal, its images and its tasks.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The cluster that it shall be in; the token says which one it can be.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Attributes of its container instance, which placement constraints can ask for: rack=7,disk=ssd.
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    pub attributes: Vec<String>,
+    /// What it gives to tasks: CPU units, 1024 a core. All of the machine if not said.
+    #[arg(long, value_name = "UNITS")]
+    pub cpu: Option<i32>,
+    /// What it gives to tasks: MiB of memory. All of the machine if not said.
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<i32>,
+    /// Logs as JSON, one object a line.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// `gantry token`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct TokenOptions {
+    #[command(subcommand)]
+    pub action: Option<TokenAction>,
+    /// The cluster that can be joined with it.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub cluster: String,
+    /// How long it is good for: 30m, 1h, 7d.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub expires: String,
+    /// How many agents can join with it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub uses: u32,
+    #[command(flatten)]
+    pub data_dir: DataDirOption,
+}
+
+/// What else is done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Show the tokens there are and how often they were used.
+    List(DataDirOption),
+    /// Let nobody join with a token any more.
+    Revoke {
+        /// The token's id, as `gantry token list` shows it.
+        id: String,
+        /// Also end the keys of the agents that joined with it.
+        #[arg(long)]
+        nodes: bool,
+        #[command(flatten)]
+        data_dir: DataDirOption,
+    },
 }
 
 /// `gantry down`.

@@ -9,6 +9,8 @@
 //! registry/           image blobs
 //! node/               the agent's journal, images and tasks
 //! tls/                Gantry's own certificate authority
+//! node-credentials    of a `gantry agent` only: the key with which it joined (0600)
+//! join-nonce          of a `gantry agent` only: what it is known by when it joins again (0600)
 //! ```
 //! A directory whose layout version this build does not know is refused, never converted by guess.
 
@@ -136,6 +138,19 @@ impl DataDir {
         self.path.join("tls")
     }
 
+    /// Keeps every other process off this directory for as long as the answer lives. (An `up` needs
+    /// none: its store is locked.)
+    pub fn lock(&self) -> anyhow::Result<fs::File> {
+        let file = fs::File::open(self.path.join("installation.json"))?;
+        file.try_lock().with_context(|| {
+            format!(
+                "{} is in use by another agent; give this one another --data-dir",
+                self.path.display()
+            )
+        })?;
+        Ok(file)
+    }
+
     /// Says that this process serves on `endpoint` from now on.
     pub fn write_running(&self, endpoint: &str) -> anyhow::Result<()> {
         let pid = std::process::id();
@@ -241,7 +256,7 @@ fn copy_path(home: &Path, data_dir: &Path) -> PathBuf {
 }
 
 /// Writes a file so that a reader, also after a crash, sees the old content or the new one.
-fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)

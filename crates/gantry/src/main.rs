@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod data_dir;
 mod machine;
+mod supervision;
 mod up;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(options) => up::run(&options),
+        Command::Agent(options) => commands::agent::run(&options),
+        Command::Token(options) => commands::token::run(&options),
         Command::Down(options) => commands::down::run(&options),
         Command::Env(options) => commands::env::run(&options),
         Command::Doctor => commands::doctor::run(),

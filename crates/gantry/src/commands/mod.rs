@@ -1,9 +1,11 @@
 //! The commands beside `up`, one a file.
 
+pub mod agent;
 pub mod coverage;
 pub mod doctor;
 pub mod down;
 pub mod env;
 pub mod explain;
 pub mod sample;
+pub mod token;
 pub mod version;

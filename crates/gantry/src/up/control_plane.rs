@@ -7,13 +7,13 @@ use gantry_api::auth::CredentialPolicy;
 use gantry_api::server::Server;
 use gantry_api::tls::Authority;
 use gantry_archive::Archive;
-use gantry_arn::{AccountId, Region};
+use gantry_arn::{AccountId, ClusterName, Region};
 use gantry_ecr::EcrService;
-use gantry_ecs::acs::{AcsRoute, TcsRoute, forget_connections};
+use gantry_ecs::acs::{AcsRoute, NodePermissions, TcsRoute, forget_connections};
 use gantry_ecs::tables::AcsSessionRow;
 use gantry_ecs::{EcsService, controllers};
 use gantry_env::Env;
-use gantry_iam::{IamService, InstallationKeys};
+use gantry_iam::{IamService, InstallationKeys, NodeKey, Nodes};
 use gantry_logs::LogsService;
 use gantry_reconcile::{
     Controller, Drive, Driver, Effect, EffectSink, LeaseKeeper, LeaseTimes, Limits,
@@ -24,9 +24,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::explain_route::{EXPLAIN_PATH, ExplainRoute};
+use super::join_route::{JOIN_PATH, JoinRoute};
 use super::role_credentials::IamRoleCredentials;
+use super::tokens_route::{TOKENS_PATH, TokensRoute};
 use crate::cli::UpOptions;
 use crate::data_dir::DataDir;
+use crate::supervision::AgentHealth;
 
 /// Everything that answers requests, opened and not serving yet.
 pub struct ControlPlane {
@@ -34,6 +37,8 @@ pub struct ControlPlane {
     env: Env,
     server: Server,
     keys: InstallationKeys,
+    node_key: NodeKey,
+    agent_health: AgentHealth,
     region: Region,
     logs: Arc<LogsService>,
     ecr: Arc<EcrService>,
@@ -81,7 +86,14 @@ impl ControlPlane {
         } else {
             CredentialPolicy::Verify(source)
         };
-        let roles = Arc::new(IamRoleCredentials::new(credentials));
+        let nodes = Nodes::new(store.clone(), env.clone());
+        let node_key = nodes
+            .local((account, Region::default(), ClusterName::default()))
+            .await
+            .context("making the key of this machine's node")?;
+        let agent_health = AgentHealth::new();
+        let health = agent_health.clone();
+        let roles = Arc::new(IamRoleCredentials::new(credentials, nodes.clone()));
         let telemetry = ecs.telemetry();
         let authority =
             Authority::open(&dir.tls(), env.now()).context("opening the certificate authority")?;
@@ -93,6 +105,10 @@ impl ControlPlane {
             .service(gantry_api::iam::service(iam.clone()))
             .service(gantry_api::sts::service(iam))
             .raw_route("/v2/", ecr.registry())
+            .raw_route(JOIN_PATH, Arc::new(JoinRoute::new(nodes.clone())))
+            .websocket(TOKENS_PATH, Arc::new(TokensRoute::new(nodes, ecs.clone())))
+            .authorizer(Arc::new(NodePermissions::new(store.clone())))
+            .health(Arc::new(move || health.members()))
             .websocket(
                 "/acs/ws",
                 Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)),
@@ -106,6 +122,8 @@ impl ControlPlane {
             env: env.clone(),
             server,
             keys,
+            node_key,
+            agent_health,
             region: Region::default(),
             logs,
             ecr,
@@ -114,6 +132,16 @@ impl ControlPlane {
 
     pub fn keys(&self) -> &InstallationKeys {
         &self.keys
+    }
+
+    /// What the agent of this process signs with.
+    pub fn node_key(&self) -> &NodeKey {
+        &self.node_key
+    }
+
+    /// How the agent of this process is doing.
+    pub fn agent_health(&self) -> &AgentHealth {
+        &self.agent_health
     }
 
     pub fn region(&self) -> &Region {

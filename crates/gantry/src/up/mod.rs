@@ -6,9 +6,11 @@
 
 mod control_plane;
 mod explain_route;
+mod join_route;
 mod node;
 mod role_credentials;
 mod signals;
+mod tokens_route;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -24,7 +26,10 @@ use tokio::sync::watch;
 use crate::cli::UpOptions;
 use crate::data_dir::{DataDir, RootCredentials};
 use control_plane::ControlPlane;
-use signals::Ending;
+pub use join_route::{JOIN_PATH, JoinRefusal, JoinRequest};
+pub use node::shim as node_shim;
+pub use signals::{Ending, Signals};
+pub use tokens_route::{TOKENS_PATH, TokensAnswer};
 
 /// Requests are short and the data is in memory: two threads serve a laptop, and idle ones cost memory.
 const WORKER_THREADS: usize = 2;
@@ -56,7 +61,7 @@ pub fn run(options: &UpOptions) -> anyhow::Result<()> {
 }
 
 async fn serve(options: &UpOptions) -> anyhow::Result<()> {
-    let mut signals = signals::Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let env = Env::real();
     let dir = DataDir::create_or_open(&options.data_dir.data_dir, &*env.entropy)?;
     if let Some(other) = dir.running() {
@@ -92,7 +97,7 @@ async fn serve(options: &UpOptions) -> anyhow::Result<()> {
     tokio::select! {
         () = control_plane.agent_connected() => {}
         () = env.sleep(AGENT_PATIENCE) => tracing::warn!("this machine's agent has not connected yet; tasks wait for it"),
-        _ = &mut agent => bail!("this machine's agent could not start; its error is in the log above"),
+        error = control_plane.agent_health().failed() => bail!("this machine's agent could not start: {error}"),
     }
     announce(&endpoint);
 
@@ -153,7 +158,7 @@ fn announce(endpoint: &str) {
     println!("Gantry serves on {endpoint}");
 }
 
-fn start_logging(json: bool) {
+pub fn start_logging(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GANTRY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()

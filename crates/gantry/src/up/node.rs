@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
-use gantry_agent::shell::{Agent, AgentConfig, Shutdown};
+use gantry_agent::shell::{AgentConfig, Shutdown};
 use gantry_api::sigv4::SigningCredentials;
 use gantry_env::Env;
 use gantry_runtime::ShimCommand;
@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::control_plane::ControlPlane;
 use crate::data_dir::DataDir;
+use crate::supervision;
 
-/// Starts the agent.
+/// Starts the agent, with a node key like any other's: it may do what an agent must and no more.
 pub fn start(
     dir: &DataDir,
     env: &Env,
@@ -22,12 +23,12 @@ pub fn start(
     address: SocketAddr,
     shutdown: watch::Receiver<Shutdown>,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let key = &control_plane.keys().node;
+    let key = control_plane.node_key();
     let config = AgentConfig {
         data_dir: dir.node(),
         endpoint: format!("http://{}", reachable(address)),
-        region: control_plane.region().clone(),
-        cluster: "default".to_owned(),
+        region: key.region.clone(),
+        cluster: key.cluster.to_string(),
         credentials: Arc::new(SigningCredentials {
             access_key_id: key.access_key_id.clone(),
             secret: key.secret_access_key.clone(),
@@ -37,19 +38,21 @@ pub fn start(
             .installation_id()
             .parse()
             .context("the installation id")?,
-        shim: ShimCommand {
-            exe: std::env::current_exe().context("the path of this executable")?,
-            args: vec![crate::SHIM.to_owned()],
-        },
+        shim: shim()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         resources: None,
+        attributes: Vec::new(),
     };
-    let env = env.clone();
-    Ok(tokio::spawn(async move {
-        if let Err(error) = Agent::run(config, env, shutdown).await {
-            tracing::error!(%error, "the agent ended; tasks run on, and the next `gantry up` adopts them");
-        }
-    }))
+    let health = control_plane.agent_health().clone();
+    Ok(supervision::keep_running(config, env, shutdown, health))
+}
+
+/// This executable, as the shim of each task.
+pub fn shim() -> anyhow::Result<ShimCommand> {
+    Ok(ShimCommand {
+        exe: std::env::current_exe().context("the path of this executable")?,
+        args: vec![crate::SHIM.to_owned()],
+    })
 }
 
 /// The address as this machine itself reaches it. An address, not a name, so that nothing is looked up.

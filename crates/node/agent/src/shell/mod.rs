@@ -4,12 +4,12 @@
 //! slow is done elsewhere and comes back as an input.
 //! What it leaves to others: every decision (`core`).
 
-mod awslogs;
 mod calls;
 mod connection;
 mod container_spec;
 mod driver;
 mod journal_file;
+mod log_drivers;
 mod name_files;
 mod network;
 mod registration;
@@ -34,6 +34,7 @@ use self::connection::{Connection, SocketEvent};
 use self::driver::Driver;
 use self::journal_file::JournalWriter;
 use self::network::Networks;
+pub use self::network::network_dir;
 pub use self::registration::MachineResources;
 use self::volumes::Volumes;
 pub use self::volumes::cleanup as cleanup_volumes;
@@ -164,6 +165,7 @@ impl Agent {
             runtime,
             clients.clone(),
             offsets,
+            log_drivers::JsonFiles::in_directory(&directory),
             Volumes::new(&config.data_dir),
             networks,
             env.clone(),

@@ -86,6 +86,7 @@ pub async fn register(
     cluster: &str,
     version: &str,
     resources: MachineResources,
+    own_attributes: &[(String, String)],
     env: &Env,
 ) -> io::Result<Registration> {
     let mut known = Registration::load(directory)?.filter(|known| known.cluster == cluster);
@@ -95,7 +96,13 @@ pub async fn register(
         let arn = known
             .as_ref()
             .map(|known| known.container_instance_arn.clone());
-        let request = request(cluster, arn.clone(), token.clone(), version, resources);
+        let mut request = request(cluster, arn.clone(), token.clone(), version, resources);
+        let own = own_attributes.iter().map(|(name, value)| ecs::Attribute {
+            name: name.clone(),
+            value: Some(value.clone()),
+            ..ecs::Attribute::default()
+        });
+        request.attributes.get_or_insert_default().extend(own);
         match client.call::<ecs::RegisterContainerInstance>(request).await {
             Ok(answer) => {
                 let Some(arn) = answer
@@ -140,7 +147,11 @@ fn is_unwanted(error: &ClientError) -> bool {
     !error.retryable
         && matches!(
             error.code.as_str(),
-            "ClientException" | "InvalidParameterException" | "InactiveInstanceException"
+            "ClientException"
+                | "InvalidParameterException"
+                | "InactiveInstanceException"
+                // It is another node's: this directory has joined anew since.
+                | "AccessDeniedException"
         )
 }
 
@@ -202,10 +213,15 @@ fn total_resources(resources: MachineResources) -> Vec<ecs::Resource> {
 /// and whoever ran it reads only ATTRIBUTE. So the names of what is not built are here as well: such a
 /// task comes, and fails with a reason that says which member of which container it is.
 fn attributes() -> Vec<ecs::Attribute> {
-    const BUILT: [&str; 10] = [
+    const BUILT: [&str; 15] = [
         "com.amazonaws.ecs.capability.ecr-auth",
         "com.amazonaws.ecs.capability.logging-driver.awslogs",
+        "com.amazonaws.ecs.capability.logging-driver.fluentd",
+        "com.amazonaws.ecs.capability.logging-driver.gelf",
+        "com.amazonaws.ecs.capability.logging-driver.json-file",
+        "com.amazonaws.ecs.capability.logging-driver.loki",
         "com.amazonaws.ecs.capability.logging-driver.none",
+        "com.amazonaws.ecs.capability.logging-driver.syslog",
         "com.amazonaws.ecs.capability.task-iam-role",
         "com.amazonaws.ecs.capability.task-iam-role-network-host",
         "ecs.capability.container-ordering",
@@ -214,15 +230,11 @@ fn attributes() -> Vec<ecs::Attribute> {
         "ecs.capability.logging-driver.awslogs-create-group",
         "ecs.capability.task-cpu-mem-limit",
     ];
-    const REFUSED_BY_NAME: [&str; 20] = [
+    const REFUSED_BY_NAME: [&str; 16] = [
         "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
-        "com.amazonaws.ecs.capability.logging-driver.fluentd",
-        "com.amazonaws.ecs.capability.logging-driver.gelf",
         "com.amazonaws.ecs.capability.logging-driver.journald",
-        "com.amazonaws.ecs.capability.logging-driver.json-file",
         "com.amazonaws.ecs.capability.logging-driver.logentries",
         "com.amazonaws.ecs.capability.logging-driver.splunk",
-        "com.amazonaws.ecs.capability.logging-driver.syslog",
         "com.amazonaws.ecs.capability.privileged-container",
         "ecs.capability.container-health-check",
         "ecs.capability.container-restart-policy",

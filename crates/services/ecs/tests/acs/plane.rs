@@ -5,20 +5,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
-use gantry_api::Operation;
-use gantry_api::acs::{AckRequest, Frame, PayloadMessage, Task};
+use gantry_api::acs::{
+    AckRequest, Frame, PayloadMessage, RoleCredentials as Issued, RoleType, Task,
+};
+use gantry_api::auth::node::NodePrincipal;
 use gantry_api::auth::{Credential, CredentialPolicy, CredentialSource};
 use gantry_api::client::{Client, ClientSocket};
 use gantry_api::ecs;
 use gantry_api::server::Server;
 use gantry_api::sigv4::SigningCredentials;
+use gantry_api::{Operation, Principal, RequestContext};
 use gantry_arn::{AccountId, Region};
-use gantry_ecs::acs::{AcsRoute, NoRoleCredentials, TcsRoute, Telemetry};
+use gantry_ecs::acs::{
+    AcsRoute, ContainerKey, ContainerStats, ContainerUsage, NodePermissions, RoleCredentials,
+    RoleRefusal, TcsRoute, Telemetry,
+};
 use gantry_ecs::{EcsOptions, EcsService};
 use gantry_env::Env;
 use gantry_store::{MemoryStore, Store};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
+
+use crate::amazon_agent::{AmazonAgent, Memory};
 
 /// What an agent must say it can do, or it is never given the task.
 const CAPABILITIES: [&str; 11] = [
@@ -42,12 +50,70 @@ fn capability(name: &str) -> ecs::Attribute {
     }
 }
 
-struct NoKeys;
+/// The keys of two nodes; every other key is the root's.
+struct NodeKeysOnly;
+
+/// What nodes sign with here.
+pub const NODE_SECRET: &str = "a node's secret";
+
+/// The principal behind one of the keys `AKIANODEONE` and `AKIANODETWO` (of the cluster `default`), and
+/// `AKIANODEBLUE` (of another one).
+fn node(access_key_id: &str) -> Option<NodePrincipal> {
+    let (node, cluster) = match access_key_id {
+        "AKIANODEONE" => ("1111111111111111", "default"),
+        "AKIANODETWO" => ("2222222222222222", "default"),
+        "AKIANODEBLUE" => ("3333333333333333", "blue"),
+        _ => return None,
+    };
+    Some(NodePrincipal {
+        account: AccountId::default(),
+        region: Region::default(),
+        cluster: cluster.parse().unwrap(),
+        node: node.to_owned(),
+    })
+}
 
 #[async_trait]
-impl CredentialSource for NoKeys {
-    async fn lookup(&self, _access_key_id: &str) -> Option<Credential> {
-        None
+impl CredentialSource for NodeKeysOnly {
+    async fn lookup(&self, access_key_id: &str) -> Option<Credential> {
+        let node = node(access_key_id)?;
+        Some(Credential {
+            secret: NODE_SECRET.to_owned(),
+            session_token: None,
+            expiration: None,
+            account: node.account,
+            principal: Principal {
+                arn: node.arn(),
+                user_id: node.node,
+                access_key_id: access_key_id.to_owned(),
+            },
+        })
+    }
+}
+
+/// Every role can be assumed, but those that are called `missing`.
+struct Roles(Env);
+
+#[async_trait]
+impl RoleCredentials for Roles {
+    async fn assume(
+        &self,
+        _context: &RequestContext,
+        role_arn: &str,
+        role: &RoleType,
+        task_arn: &str,
+    ) -> Result<Issued, RoleRefusal> {
+        if role_arn.ends_with("/missing") {
+            return Err(RoleRefusal::Unassumable);
+        }
+        Ok(Issued {
+            credentials_id: Some(format!("{role:?}-{task_arn}")),
+            role_arn: Some(role_arn.to_owned()),
+            access_key_id: Some("ASIATASK".into()),
+            secret_access_key: Some("secret".into()),
+            session_token: Some("token".into()),
+            expiration: Some((self.0.now() + Duration::from_secs(6 * 3600)).to_string()),
+        })
     }
 }
 
@@ -68,7 +134,15 @@ pub async fn within<T>(work: impl Future<Output = T>) -> T {
 }
 
 impl Plane {
+    /// A control plane, its cluster `default`, and one container instance.
     pub async fn start() -> Plane {
+        let mut plane = Plane::empty().await;
+        plane.container_instance = plane.register().await;
+        plane
+    }
+
+    /// The same without a container instance.
+    pub async fn empty() -> Plane {
         let env = Env::real();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let service = Arc::new(EcsService::new(
@@ -80,18 +154,23 @@ impl Plane {
             store.clone(),
             env.clone(),
             service.clone(),
-            Arc::new(NoRoleCredentials),
+            Arc::new(Roles(env.clone())),
         );
-        let tcs = Arc::new(TcsRoute::new(store, env.clone(), service.telemetry()));
+        let tcs = Arc::new(TcsRoute::new(
+            store.clone(),
+            env.clone(),
+            service.telemetry(),
+        ));
         let telemetry = service.telemetry();
         let policy = CredentialPolicy::AcceptAny {
-            source: Arc::new(NoKeys),
+            source: Arc::new(NodeKeysOnly),
             account: AccountId::default(),
         };
         let server = Server::builder(env.clone(), policy)
             .service(ecs::service(service))
             .websocket("/acs/ws", Arc::new(acs))
             .websocket("/tcs/ws", tcs)
+            .authorizer(Arc::new(NodePermissions::new(store)))
             .build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -103,7 +182,7 @@ impl Plane {
         };
         let endpoint = format!("http://127.0.0.1:{port}");
         let client = Client::new(&endpoint, Region::default(), Arc::new(credentials), env).unwrap();
-        let mut plane = Plane {
+        let plane = Plane {
             client,
             port,
             telemetry,
@@ -115,7 +194,6 @@ impl Plane {
                 ..ecs::CreateClusterRequest::default()
             })
             .await;
-        plane.container_instance = plane.register().await;
         plane
     }
 
@@ -143,6 +221,65 @@ impl Plane {
             .unwrap()
             .container_instance_arn
             .unwrap()
+    }
+
+    /// The double of the Amazon ECS agent, with the root's key.
+    pub fn amazon_agent(&self, memory: Memory) -> AmazonAgent {
+        AmazonAgent::new(&format!("127.0.0.1:{}", self.port), "test", "test", memory)
+    }
+
+    /// The same with a node's key.
+    pub fn node_agent(&self, access_key_id: &str) -> AmazonAgent {
+        let host = format!("127.0.0.1:{}", self.port);
+        let mut agent = AmazonAgent::new(&host, access_key_id, NODE_SECRET, Memory::default());
+        access_key_id.clone_into(&mut agent.client_token);
+        agent
+    }
+
+    pub fn node_client(&self, access_key_id: &str) -> Client {
+        self.node_client_in(access_key_id, "us-east-1")
+    }
+
+    pub fn node_client_in(&self, access_key_id: &str, region: &str) -> Client {
+        let credentials = SigningCredentials {
+            access_key_id: access_key_id.into(),
+            secret: NODE_SECRET.into(),
+            session_token: None,
+        };
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
+        let region = region.parse().unwrap();
+        Client::new(&endpoint, region, Arc::new(credentials), Env::real()).unwrap()
+    }
+
+    pub async fn stop(&self, task: &str) {
+        self.call::<ecs::StopTask>(ecs::StopTaskRequest {
+            task: task.into(),
+            ..ecs::StopTaskRequest::default()
+        })
+        .await;
+    }
+
+    pub fn usage(&self, task: &str, container: &str) -> Option<ContainerUsage> {
+        self.telemetry.latest(&ContainerKey {
+            task_arn: task.into(),
+            container: container.into(),
+        })
+    }
+
+    async fn instance(&self, arn: &str) -> ecs::ContainerInstance {
+        let answer = self
+            .call::<ecs::DescribeContainerInstances>(ecs::DescribeContainerInstancesRequest {
+                container_instances: vec![arn.into()],
+                include: Some(vec![ecs::ContainerInstanceField::ContainerInstanceHealth]),
+                ..ecs::DescribeContainerInstancesRequest::default()
+            })
+            .await;
+        answer.container_instances.unwrap()[0].clone()
+    }
+
+    pub async fn instance_health(&self, arn: &str) -> String {
+        let status = self.instance(arn).await.health_status.unwrap();
+        status.overall_status.unwrap().as_str().to_owned()
     }
 
     pub fn query(&self) -> Vec<(&'static str, String)> {
@@ -224,20 +361,13 @@ impl Plane {
     }
 
     pub async fn agent_connected(&self, expected: bool) {
+        self.agent_is_connected(&self.container_instance, expected)
+            .await;
+    }
+
+    pub async fn agent_is_connected(&self, arn: &str, expected: bool) {
         within(async {
-            loop {
-                let answer = self
-                    .call::<ecs::DescribeContainerInstances>(
-                        ecs::DescribeContainerInstancesRequest {
-                            container_instances: vec![self.container_instance.clone()],
-                            ..ecs::DescribeContainerInstancesRequest::default()
-                        },
-                    )
-                    .await;
-                let seen = answer.container_instances.unwrap()[0].agent_connected;
-                if seen == Some(expected) {
-                    return;
-                }
+            while self.instance(arn).await.agent_connected != Some(expected) {
                 tokio::task::yield_now().await;
             }
         })
