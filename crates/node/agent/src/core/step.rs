@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HealthStatus;
 use super::journal::JournalRecord;
-use super::plan::{AwsLogsPlan, ContainerPlan, HealthCheckPlan, TaskPlan};
+use super::plan::{ContainerPlan, HealthCheckPlan, ShippedLog, TaskPlan};
 
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -149,7 +149,7 @@ pub enum RuntimeCommand {
     PrepareLog {
         task: TaskId,
         container: String,
-        log: AwsLogsPlan,
+        log: ShippedLog,
     },
     /// Create and start, and the task's own parts if this is its first container. Answered by
     /// `Started` or `StartFailed`, then by `Exited`.
@@ -184,7 +184,7 @@ pub enum RuntimeCommand {
     ResumeLog {
         task: TaskId,
         container: String,
-        log: AwsLogsPlan,
+        log: ShippedLog,
     },
     /// Sends what is left of the logs, then removes everything of the task. Answered by `Removed`.
     Remove { task: TaskId },

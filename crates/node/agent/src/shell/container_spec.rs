@@ -15,7 +15,7 @@ use gantry_runtime::{
 
 use super::name_files;
 use crate::core::plan::{
-    self, AwsLogsPlan, ContainerPlan, DeliveryMode, DevicePlan, LinuxPlan, LogPlan, SecurityPlan,
+    self, ContainerPlan, DeliveryMode, DevicePlan, LinuxPlan, LogPlan, SecurityPlan, ShippedLog,
     TaskPlan, TmpfsPlan, UlimitPlan,
 };
 
@@ -116,14 +116,14 @@ pub(super) fn container_spec(
     of_the_kernel(linux, &mut spec).map_err(|error| cannot(&error))?;
     spec.logs = match log {
         LogPlan::None => LogSpec::None,
-        LogPlan::AwsLogs(AwsLogsPlan {
+        LogPlan::Shipped(ShippedLog {
             mode: DeliveryMode::Blocking,
             ..
         }) => LogSpec::Spool {
             mode: LogMode::Blocking,
             bytes_max: SPOOL_BYTES,
         },
-        LogPlan::AwsLogs(AwsLogsPlan {
+        LogPlan::Shipped(ShippedLog {
             mode: DeliveryMode::NonBlocking { max_buffer_bytes },
             ..
         }) => LogSpec::Spool {

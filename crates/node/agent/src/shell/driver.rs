@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gantry_api::client::{Client, ClientError};
 use gantry_arn::TaskId;
 use gantry_env::Env;
 use gantry_runtime::{
@@ -19,13 +20,13 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
-use super::awslogs::{self, SavedOffset};
 use super::calls::Clients;
 use super::container_spec::{container_spec, task_spec};
+use super::log_drivers::{self, JsonFiles, LogPlace, SavedOffset};
 use super::network::Networks;
 use super::registry::Registries;
 use super::volumes::{Prepared, Volumes};
-use crate::core::plan::{AwsLogsPlan, ContainerPlan, LogPlan, NetworkMode, TaskPlan};
+use crate::core::plan::{ContainerPlan, LogDriverPlan, LogPlan, NetworkMode, ShippedLog, TaskPlan};
 use crate::core::step::{AdoptedContainer, AdoptedTask, Exit, RuntimeCommand, RuntimeEvent};
 
 /// More starts at a time than this only wait for one another in the kernel.
@@ -44,6 +45,7 @@ struct Inner {
     clients: Arc<Clients>,
     registries: Registries,
     offsets: PathBuf,
+    log_files: JsonFiles,
     volumes: Arc<Volumes>,
     networks: Networks,
     env: Env,
@@ -59,6 +61,7 @@ impl Driver {
         runtime: Runtime,
         clients: Arc<Clients>,
         offsets: PathBuf,
+        log_files: JsonFiles,
         volumes: Volumes,
         networks: Networks,
         env: Env,
@@ -69,6 +72,7 @@ impl Driver {
             registries: Registries::new(clients.clone(), env.clone()),
             clients,
             offsets,
+            log_files,
             volumes: Arc::new(volumes),
             networks,
             env,
@@ -166,14 +170,9 @@ impl Driver {
                 container,
                 log,
             } => {
-                let client = self
-                    .0
-                    .clients
-                    .for_task(task, &log.region, log.use_execution_role);
-                let result = match client {
-                    Ok(client) => awslogs::prepare(&client, &log, &self.0.env).await,
-                    Err(error) => Err(format!("ResourceInitializationError: {error}")),
-                };
+                let place = self.log_place(task, &container);
+                let client = self.log_client(task, &log);
+                let result = log_drivers::prepare(client, &log, &place).await;
                 self.tell(match result {
                     Ok(()) => RuntimeEvent::LogReady { task, container },
                     Err(reason) => RuntimeEvent::LogFailed {
@@ -320,7 +319,7 @@ impl Driver {
             .start_container(spec)
             .await
             .map_err(|error| error.to_string())?;
-        if let LogPlan::AwsLogs(log) = &plan.log {
+        if let LogPlan::Shipped(log) = &plan.log {
             self.forward_log(task, &plan.name, log.clone());
         }
         Ok(())
@@ -336,7 +335,31 @@ impl Driver {
         }
     }
 
-    fn forward_log(&self, task: TaskId, container: &str, log: AwsLogsPlan) {
+    fn log_place(&self, task: TaskId, container: &str) -> LogPlace {
+        LogPlace {
+            task: task.as_str().to_owned(),
+            container: container.to_owned(),
+            files: self.0.log_files.clone(),
+            env: self.0.env.clone(),
+        }
+    }
+
+    /// The client of CloudWatch Logs that a container's driver speaks through, made anew each time,
+    /// because credentials change.
+    fn log_client(
+        &self,
+        task: TaskId,
+        log: &ShippedLog,
+    ) -> impl Fn() -> Result<Client, ClientError> + Send + Sync + use<> {
+        let clients = self.0.clients.clone();
+        let (region, role) = match &log.driver {
+            LogDriverPlan::AwsLogs(plan) => (plan.region.clone(), plan.use_execution_role),
+            _ => (String::new(), false),
+        };
+        move || clients.for_task(task, &region, role)
+    }
+
+    fn forward_log(&self, task: TaskId, container: &str, log: ShippedLog) {
         let Some((handle, name)) = self
             .handle(task)
             .zip(container.parse::<ContainerName>().ok())
@@ -351,16 +374,9 @@ impl Driver {
                 return;
             }
         };
-        let clients = self.0.clients.clone();
-        let (region, role) = (log.region.clone(), log.use_execution_role);
-        let client = move || clients.for_task(task, &region, role);
-        let forwarder = tokio::spawn(awslogs::forward(
-            client,
-            reader,
-            log,
-            saved,
-            self.0.env.clone(),
-        ));
+        let client = self.log_client(task, &log);
+        let place = self.log_place(task, container);
+        let forwarder = tokio::spawn(log_drivers::forward(client, reader, log, saved, place));
         lock(&self.0.logs).insert((task, container.to_owned()), forwarder);
     }
 

@@ -8,7 +8,7 @@ use gantry_api::acs::{self, DockerContainerConfig, DockerHostConfig};
 use super::dependencies::{StartCondition, depends_on};
 use super::health::{HealthCheckPlan, RestartPlan, health_check, restart_policy};
 use super::linux::{self, LinuxPlan};
-use super::logs::{LogPlan, log_plan};
+use super::logs::{LogPlan, Logged, log_plan};
 use super::network::{self, LinkPlan, NamesPlan, NetworkMode, PortBinding};
 use super::registry::{RegistryAccess, registry_access};
 use super::unknown::{first_meaningful, not_built};
@@ -165,11 +165,22 @@ pub(super) fn plan_container(
         ));
     }
     let command = override_command(overrides.as_deref(), &name)?.unwrap_or_else(|| command.clone());
+    let image = image
+        .clone()
+        .ok_or_else(|| format!("container '{name}' has no image"))?;
+    let logged = Logged {
+        container: &name,
+        task_id: place.task_id,
+        image: &image,
+        command: &command,
+        labels: &labels,
+        environment,
+        auth_strategy: logs_auth_strategy.as_deref(),
+    };
+    let log = log_plan(log_config, logged)?;
     let positive = |bytes: i64| u64::try_from(bytes).ok().filter(|bytes| *bytes > 0);
     Ok(ContainerPlan {
-        image: image
-            .clone()
-            .ok_or_else(|| format!("container '{name}' has no image"))?,
+        image,
         registry: registry_access(registry_authentication.as_ref(), &name)?,
         essential: essential.unwrap_or(true),
         entry_point: entry_point.clone(),
@@ -186,12 +197,7 @@ pub(super) fn plan_container(
         memory_reservation_bytes: memory_reservation.and_then(positive),
         readonly_root_filesystem: readonly_rootfs.unwrap_or(false),
         labels,
-        log: log_plan(
-            log_config,
-            logs_auth_strategy.as_deref(),
-            &name,
-            place.task_id,
-        )?,
+        log,
         stop_timeout: seconds(*stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT),
         start_timeout: seconds(*start_timeout),
         depends_on: depends_on(waits_for, &name)?,

@@ -24,7 +24,10 @@ use container::plan_container;
 pub use dependencies::StartCondition;
 pub use health::{HealthCheckPlan, RestartPlan};
 pub use linux::{DevicePlan, LinuxPlan, SecurityPlan, TmpfsPlan, UlimitPlan};
-pub use logs::{AwsLogsPlan, DeliveryMode, LogPlan};
+pub use logs::{
+    Address, AwsLogsPlan, DeliveryMode, FluentdPlan, GelfCompression, GelfPlan, JsonFilePlan,
+    LogDriverPlan, LogPlan, LogSource, LokiPlan, ShippedLog, SyslogFormat, SyslogPlan,
+};
 pub use network::{LinkPlan, NamesPlan, NetworkMode, PortBinding};
 pub use registry::RegistryAccess;
 use unknown::{first_meaningful, not_built};

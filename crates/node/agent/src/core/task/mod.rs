@@ -385,9 +385,9 @@ impl TaskMachine {
         plan.containers.iter().find(|c| c.name == container)
     }
 
-    fn log_of(&self, container: &str) -> Option<super::plan::AwsLogsPlan> {
+    fn log_of(&self, container: &str) -> Option<super::plan::ShippedLog> {
         match &self.plan_of(container)?.log {
-            LogPlan::AwsLogs(log) => Some(log.clone()),
+            LogPlan::Shipped(log) => Some(log.clone()),
             LogPlan::None => None,
         }
     }

@@ -61,7 +61,7 @@ impl TaskMachine {
             asked.log = true;
             match &container.log {
                 LogPlan::None => asked.log_ready = true,
-                LogPlan::AwsLogs(log) => {
+                LogPlan::Shipped(log) => {
                     out.push(Output::Runtime(RuntimeCommand::PrepareLog {
                         task,
                         container: name.clone(),
