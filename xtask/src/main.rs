@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod codegen;
+mod guest;
 mod setup;
 mod shell;
 mod test;
@@ -37,6 +38,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Generate only the table of a task definition's members: docs/task-definitions.md.
+    Members,
     /// Check formats, arrows between crates, bans, generated code, lints and licences.
     Tidy {
         /// Leave out the slow part (clippy and cargo-deny).
@@ -50,12 +53,23 @@ enum Chore {
     },
     /// Measure speed and size against peers in the same run.
     Bench {
-        /// Leave Docker out, even where it can be had.
+        /// What to measure; everything unless said.
+        #[arg(value_enum)]
+        suites: Vec<bench::Suite>,
+        /// Leave the peers out, even where they can be had.
         #[arg(long)]
         no_peer: bool,
         /// How often each thing is measured.
         #[arg(long, default_value_t = 15)]
         rounds: usize,
+    },
+    /// Run the end-to-end tests in an emulated machine with cgroups version 2. Takes long.
+    Guest {
+        /// Only tests whose names contain one of these.
+        filters: Vec<String>,
+        /// Processors of the guest.
+        #[arg(long, default_value_t = 2)]
+        processors: u32,
     },
     /// Install what is missing, build, start Gantry and run a sample task until its log line is seen.
     Up {
@@ -87,17 +101,31 @@ fn run() -> anyhow::Result<()> {
             sample: tests || bench,
             tests,
             bench,
+            ..setup::Wanted::default()
         }),
         Chore::Codegen { check } => codegen::run(check),
+        Chore::Members => codegen::members::run(false),
         Chore::Tidy { quick } => tidy::run(if quick {
             tidy::Depth::Quick
         } else {
             tidy::Depth::Full
         }),
         Chore::Test { nextest } => test::run_all(&nextest),
-        Chore::Bench { no_peer, rounds } => bench::run(&bench::Options {
+        Chore::Bench {
+            suites,
+            no_peer,
+            rounds,
+        } => bench::run(&bench::Options {
             peer: !no_peer,
             rounds,
+            suites,
+        }),
+        Chore::Guest {
+            filters,
+            processors,
+        } => guest::run(&guest::Options {
+            filters,
+            processors,
         }),
         Chore::Up {
             listen,

@@ -16,6 +16,8 @@ pub struct Wanted {
     pub tests: bool,
     /// Running the benchmarks with their peers.
     pub bench: bool,
+    /// Running the tests in an emulated machine.
+    pub guest: bool,
 }
 
 /// A Debian package, and the file whose presence says that it is installed.
@@ -41,6 +43,11 @@ const BUILD: &[Package] = &[
     Package {
         name: "pkg-config",
         proof: "/usr/bin/pkg-config",
+    },
+    // The one program that Gantry itself runs: it reads the table for tasks in bridge mode.
+    Package {
+        name: "nftables",
+        proof: "/usr/sbin/nft",
     },
 ];
 
@@ -85,6 +92,25 @@ const BENCH: &[Package] = &[
     },
 ];
 
+const GUEST: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        proof: "/usr/bin/qemu-system-x86_64",
+    },
+    Package {
+        name: "debootstrap",
+        proof: "/usr/sbin/debootstrap",
+    },
+    Package {
+        name: "e2fsprogs",
+        proof: "/sbin/mke2fs",
+    },
+    Package {
+        name: "binutils",
+        proof: "/usr/bin/objcopy",
+    },
+];
+
 /// Installs what is missing for `wanted`.
 pub fn run(wanted: Wanted) -> anyhow::Result<()> {
     let mut packages: Vec<&Package> = BUILD.iter().collect();
@@ -96,6 +122,9 @@ pub fn run(wanted: Wanted) -> anyhow::Result<()> {
     }
     if wanted.bench {
         packages.extend(BENCH);
+    }
+    if wanted.guest {
+        packages.extend(GUEST);
     }
     let missing: Vec<&str> = packages
         .iter()

@@ -34,6 +34,8 @@ enum Load {
     },
     /// Stop every task, and wait until they are STOPPED.
     StopAll,
+    /// Print the ARN of every task that has stopped.
+    Stopped,
     /// Put this many tasks of /bin/true into the store.
     Fill {
         #[arg(long)]
@@ -54,6 +56,7 @@ async fn main() -> anyhow::Result<()> {
         Load::One => gantry.one().await.map(print),
         Load::Many { count } => gantry.many(count).await.map(print),
         Load::StopAll => gantry.stop_all().await,
+        Load::Stopped => gantry.stopped().await,
         Load::Fill { count } => gantry.fill(count).await,
     }
 }
@@ -150,7 +153,7 @@ impl Gantry {
     }
 
     async fn stop_all(&self) -> anyhow::Result<()> {
-        let arns = self.list().await?;
+        let arns = self.list(ecs::DesiredStatus::Running).await?;
         for arn in &arns {
             let stop = ecs::StopTaskRequest {
                 task: arn.clone(),
@@ -159,6 +162,13 @@ impl Gantry {
             self.client.call::<ecs::StopTask>(stop).await?;
         }
         self.wait_for("STOPPED", &arns).await
+    }
+
+    async fn stopped(&self) -> anyhow::Result<()> {
+        for arn in self.list(ecs::DesiredStatus::Stopped).await? {
+            println!("{arn}");
+        }
+        Ok(())
     }
 
     async fn fill(&self, count: usize) -> anyhow::Result<()> {
@@ -194,12 +204,13 @@ impl Gantry {
             .collect())
     }
 
-    async fn list(&self) -> anyhow::Result<Vec<String>> {
+    async fn list(&self, desired: ecs::DesiredStatus) -> anyhow::Result<Vec<String>> {
         let mut arns = Vec::new();
         let mut token = None;
         loop {
             let request = ecs::ListTasksRequest {
                 next_token: token,
+                desired_status: Some(desired.clone()),
                 ..Default::default()
             };
             let page = self.client.call::<ecs::ListTasks>(request).await?;

@@ -21,6 +21,7 @@ pub struct AtRest {
 pub struct Installation {
     folder: PathBuf,
     release: PathBuf,
+    endpoint: String,
     up: RefCell<Child>,
 }
 
@@ -28,27 +29,32 @@ pub struct Installation {
 const REST: Duration = Duration::from_secs(20);
 
 impl Installation {
-    pub fn start(folder: &Path) -> anyhow::Result<Installation> {
+    /// Starts the build that lies in `release`.
+    pub fn start(folder: &Path, release: &Path) -> anyhow::Result<Installation> {
         std::fs::create_dir_all(folder)?;
-        let metadata: serde_json::Value =
-            serde_json::from_str(&shell::output(command("cargo").args([
-                "metadata",
-                "--format-version=1",
-                "--no-deps",
-                "--offline",
-            ]))?)?;
-        let release = PathBuf::from(
-            metadata["target_directory"]
-                .as_str()
-                .context("target directory")?,
-        )
-        .join("release");
-        let (up, _) = spawn(&release, folder)?;
+        let (up, endpoint, _) = spawn(release, folder)?;
         Ok(Installation {
             folder: folder.to_owned(),
-            release,
+            release: release.to_owned(),
+            endpoint,
             up: RefCell::new(up),
         })
+    }
+
+    /// Where it serves; another after a restart.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// `gantry env`, as pairs.
+    pub fn exports(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut env = command(self.release.join("gantry"));
+        env.arg("env").arg("--data-dir").arg(self.data_dir());
+        Ok(shell::output(&mut env)?
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()))
+            .collect())
     }
 
     /// Runs the load generator with further words; returns what it printed.
@@ -108,7 +114,7 @@ impl Installation {
             let mut up = self.up.borrow_mut();
             shell::run(command("kill").arg("-TERM").arg(up.id().to_string()))?;
             up.wait()?;
-            let (again, ms) = spawn(&self.release, &self.folder)?;
+            let (again, _, ms) = spawn(&self.release, &self.folder)?;
             *up = again;
             taken.push(ms);
         }
@@ -150,8 +156,8 @@ impl Drop for Installation {
     }
 }
 
-/// Starts `gantry up` and waits for its line; the milliseconds that took.
-fn spawn(release: &Path, folder: &Path) -> anyhow::Result<(Child, f64)> {
+/// Starts `gantry up` and waits for its line; the endpoint in it, and the milliseconds that took.
+fn spawn(release: &Path, folder: &Path) -> anyhow::Result<(Child, String, f64)> {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -166,13 +172,14 @@ fn spawn(release: &Path, folder: &Path) -> anyhow::Result<(Child, f64)> {
         .spawn()?;
     let mut line = String::new();
     BufReader::new(up.stdout.take().context("stdout")?).read_line(&mut line)?;
-    if !line.contains("http://") {
+    let taken_ms = start.elapsed().as_secs_f64() * 1_000.0;
+    let Some(at) = line.find("http://") else {
         bail!(
             "gantry did not start: {}",
             std::fs::read_to_string(folder.join("gantry.log")).unwrap_or_default()
         );
-    }
-    Ok((up, start.elapsed().as_secs_f64() * 1_000.0))
+    };
+    Ok((up, line[at..].trim().to_owned(), taken_ms))
 }
 
 fn pss_kib(pid: u32) -> anyhow::Result<u64> {

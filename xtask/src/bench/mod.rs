@@ -1,33 +1,73 @@
 //! `cargo xtask bench`: speed and size, as ratios against what a user would pick instead.
 //!
 //! Gantry and its peer are measured in the same run, in turns, so that a busy machine slows both.
-//! The peer, Debian's Docker, is started here in a network namespace and folders of its own; where it
-//! cannot be had, that is said and no ratio is printed. Timing constants have their AWS values.
+//! Each peer is started here, in folders (and where it needs one, a network namespace) of its own;
+//! where it cannot be had, that is said and no ratio is printed. Timing constants have their AWS values.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ValueEnum;
 
 use crate::setup::{self, Wanted};
 use crate::shell::{self, command, is_root, say};
 
+mod api;
 mod docker;
 mod installation;
+mod moto;
 mod report;
+mod tasks;
 
-use docker::Docker;
-use installation::Installation;
 use report::Report;
+
+/// What is measured together, with the same peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// Tasks from call to STOPPED, many at once, and everything at rest: against Docker and Swarm.
+    Tasks,
+    /// Calls a second: against moto[server].
+    Api,
+}
 
 /// What the user said on the command line.
 pub struct Options {
     pub peer: bool,
     pub rounds: usize,
+    /// Empty means all.
+    pub suites: Vec<Suite>,
 }
 
-/// How many tasks the start-up of many is measured with.
-const MANY: usize = 100;
+/// What every suite is given.
+struct Bench {
+    peers: bool,
+    rounds: usize,
+    /// A place of this run's own, removed afterwards.
+    folder: PathBuf,
+    /// Where the release build lies.
+    release: PathBuf,
+}
 
-/// Rows in the store when the time to serve is measured.
-const STORED_TASKS: usize = 5_000;
+impl Bench {
+    /// Starts a peer, or says why there is none.
+    fn peer<T>(&self, name: &str, start: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
+        if !self.peers {
+            say(&format!("{name} was not asked for, so no ratio is printed"));
+            return None;
+        }
+        match start() {
+            Ok(peer) => Some(peer),
+            Err(error) => {
+                say(&format!(
+                    "no peer: {name} could not be started here, so no ratio is printed ({error:#})"
+                ));
+                None
+            }
+        }
+    }
+}
 
-/// Measures everything and prints a table; exits with an error if a limit is missed.
+/// Measures, and prints a table; an error if a limit is missed.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if !is_root() {
         anyhow::bail!(
@@ -38,6 +78,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         sample: true,
         tests: true,
         bench: options.peer,
+        ..Wanted::default()
     })?;
     say("building release binaries");
     shell::run(command("cargo").args([
@@ -50,77 +91,45 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     ]))?;
 
     let folder = shell::output(command("mktemp").args(["-d", "/tmp/gantry-bench-XXXXXX"]))?;
-    let folder = std::path::PathBuf::from(folder.trim());
-    let outcome = measure(options, &folder);
-    let removed = std::fs::remove_dir_all(&folder);
-    let report = outcome?;
-    removed?;
+    let bench = Bench {
+        peers: options.peer,
+        rounds: options.rounds,
+        folder: PathBuf::from(folder.trim()),
+        release: release_folder()?,
+    };
+    let mut report = Report::default();
+    let outcome = measure(&bench, options, &mut report);
+    let removed = std::fs::remove_dir_all(&bench.folder);
     report.print();
+    outcome?;
+    removed.context("the bench's folder could not be removed")?;
     report.verdict()
 }
 
-fn measure(options: &Options, folder: &std::path::Path) -> anyhow::Result<Report> {
-    let mut report = Report::new(options.rounds);
-    let docker = if options.peer {
-        match Docker::start(&folder.join("docker")) {
-            Ok(docker) => Some(docker),
-            Err(error) => {
-                say(&format!(
-                    "no peer: Docker could not be started here, so no ratio is printed ({error:#})"
-                ));
-                None
-            }
-        }
-    } else {
-        say("no peer was asked for, so no ratio is printed");
-        None
-    };
-    let gantry = Installation::start(&folder.join("gantry"))?;
-    gantry.load(&["prepare"])?;
-
-    say(&format!("one task of /bin/true, {} rounds", options.rounds));
-    // The first of each fills caches and is not counted.
-    gantry.load(&["one"])?;
-    if let Some(docker) = &docker {
-        docker.run_true()?;
-    }
-    for _ in 0..options.rounds {
-        report.one.gantry_ms.push(gantry.load_number(&["one"])?);
-        if let Some(docker) = &docker {
-            report.one.peer_ms.push(docker.run_true()?);
+fn measure(bench: &Bench, options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let all = Suite::value_variants();
+    let wanted = all
+        .iter()
+        .filter(|suite| options.suites.is_empty() || options.suites.contains(suite));
+    for suite in wanted {
+        match suite {
+            Suite::Tasks => tasks::measure(bench, report)?,
+            Suite::Api => api::measure(bench, report)?,
         }
     }
+    Ok(())
+}
 
-    say("at rest");
-    report.rest = Some(gantry.at_rest()?);
-
-    let rounds_of_many = options.rounds.div_ceil(5).max(3);
-    say(&format!(
-        "{MANY} tasks from nothing to RUNNING, {rounds_of_many} rounds"
-    ));
-    if let Some(docker) = &docker {
-        docker.swarm()?;
-    }
-    for round in 0..rounds_of_many {
-        report
-            .many
-            .gantry_ms
-            .push(gantry.load_number(&["many", "--count", &MANY.to_string()])?);
-        if round == 0 {
-            report.shim_kib = Some(gantry.shim_pss_kib()?);
-        }
-        gantry.load(&["stop-all"])?;
-        if let Some(docker) = &docker {
-            report.many.peer_ms.push(docker.scale_to_many(MANY)?);
-        }
-    }
-
-    say(&format!(
-        "time to serve with {STORED_TASKS} tasks in the store"
-    ));
-    gantry.load(&["fill", "--count", &STORED_TASKS.to_string()])?;
-    report.serving_ms = gantry.restarts(5)?;
-    report.binary_mib = Some(gantry.binary_mib()?);
-    gantry.stop()?;
-    Ok(report)
+fn release_folder() -> anyhow::Result<PathBuf> {
+    let metadata: serde_json::Value =
+        serde_json::from_str(&shell::output(command("cargo").args([
+            "metadata",
+            "--format-version=1",
+            "--no-deps",
+            "--offline",
+        ]))?)?;
+    let target = metadata["target_directory"]
+        .as_str()
+        .context("cargo's target directory")?;
+    Ok(PathBuf::from(target).join("release"))
 }

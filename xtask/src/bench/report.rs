@@ -2,55 +2,86 @@
 
 use anyhow::bail;
 
-use super::installation::AtRest;
-
-/// The same thing measured of Gantry and of its peer.
-#[derive(Default)]
-pub struct Pair {
-    pub gantry_ms: Vec<f64>,
-    pub peer_ms: Vec<f64>,
-}
-
-/// All results of a run.
-pub struct Report {
-    rounds: usize,
-    pub one: Pair,
-    pub many: Pair,
-    pub rest: Option<AtRest>,
-    pub shim_kib: Option<f64>,
-    pub serving_ms: Vec<f64>,
-    pub binary_mib: Option<f64>,
-}
-
 /// One line of the table.
 struct Line {
-    what: &'static str,
+    what: String,
     seen: String,
-    limit: &'static str,
+    limit: String,
+    /// None where there was no peer to compare with.
     met: Option<bool>,
 }
 
+/// All results of a run.
+#[derive(Default)]
+pub struct Report {
+    lines: Vec<Line>,
+}
+
 impl Report {
-    pub fn new(rounds: usize) -> Report {
-        Report {
-            rounds,
-            one: Pair::default(),
-            many: Pair::default(),
-            rest: None,
-            shim_kib: None,
-            serving_ms: Vec::new(),
-            binary_mib: None,
-        }
+    /// Times of the same thing: Gantry's at most `1/factor` of the peer's. Medians are compared.
+    pub fn times(&mut self, what: &str, gantry_ms: &[f64], peer_ms: &[f64], factor: f64) {
+        let limit = if factor >= 1.0 {
+            format!("1/{factor}")
+        } else {
+            format!("{:.2}×", 1.0 / factor)
+        };
+        let gantry = median(gantry_ms);
+        let peer = (!peer_ms.is_empty()).then(|| median(peer_ms));
+        let seen = match peer {
+            Some(peer) if peer >= gantry => {
+                format!(
+                    "{gantry:.1} ms against {peer:.1} ms: 1/{:.1}",
+                    peer / gantry
+                )
+            }
+            Some(peer) => format!("{gantry:.1} ms against {peer:.1} ms: {:.2}×", gantry / peer),
+            None => format!("{gantry:.1} ms"),
+        };
+        let met = peer.map(|peer| peer / gantry >= factor);
+        self.push(what, seen, limit, met);
+    }
+
+    /// Rates of the same thing: Gantry's at least `factor` times the peer's. Medians are compared.
+    pub fn rates(&mut self, what: &str, unit: &str, gantry: &[f64], peer: &[f64], factor: f64) {
+        let gantry = median(gantry);
+        let peer = (!peer.is_empty()).then(|| median(peer));
+        let seen = match peer {
+            Some(peer) => format!(
+                "{gantry:.0} {unit} against {peer:.0}: {:.1}×",
+                gantry / peer
+            ),
+            None => format!("{gantry:.0} {unit}"),
+        };
+        let met = peer.map(|peer| gantry / peer >= factor);
+        self.push(what, seen, format!("{factor}×"), met);
+    }
+
+    /// A number that may be at most so much.
+    pub fn at_most(&mut self, what: &str, value: f64, unit: &str, limit: f64) {
+        let seen = format!("{value:.2} {unit}");
+        self.push(what, seen, format!("{limit} {unit}"), Some(value <= limit));
+    }
+
+    /// A number that must be at least so much.
+    pub fn at_least(&mut self, what: &str, value: f64, unit: &str, limit: f64) {
+        let seen = format!("{value:.1} {unit}");
+        let limit_shown = format!("at least {limit} {unit}");
+        self.push(what, seen, limit_shown, Some(value >= limit));
+    }
+
+    fn push(&mut self, what: &str, seen: String, limit: String, met: Option<bool>) {
+        self.lines.push(Line {
+            what: what.to_owned(),
+            seen,
+            limit,
+            met,
+        });
     }
 
     /// Prints the table in Markdown on stderr, as it stands in `docs/performance.md`.
     pub fn print(&self) {
-        eprintln!(
-            "\nMedians, {} rounds, peer in the same run and in turns.\n",
-            self.rounds
-        );
-        eprintln!("| what | seen | limit | |\n|---|---|---|---|");
-        for line in self.lines() {
+        eprintln!("\n| what | seen | limit | |\n|---|---|---|---|");
+        for line in &self.lines {
             let verdict = match line.met {
                 Some(true) => "met",
                 Some(false) => "MISSED",
@@ -66,93 +97,15 @@ impl Report {
     /// An error that names every limit that was missed.
     pub fn verdict(&self) -> anyhow::Result<()> {
         let missed: Vec<&str> = self
-            .lines()
+            .lines
             .iter()
             .filter(|l| l.met == Some(false))
-            .map(|l| l.what)
+            .map(|l| l.what.as_str())
             .collect();
         if !missed.is_empty() {
             bail!("missed: {}", missed.join("; "));
         }
         Ok(())
-    }
-
-    fn lines(&self) -> Vec<Line> {
-        let mut lines = vec![
-            self.one.line(
-                "RunTask → STOPPED of /bin/true, against `docker run --rm --network none`",
-                5.0,
-                "1/5",
-            ),
-            self.many.line(
-                "100 tasks, first call → all RUNNING, against Docker Swarm 0 → 100",
-                6.0,
-                "1/6",
-            ),
-        ];
-        let mut limited = |what, value: Option<f64>, unit: &str, limit: f64, shown| {
-            if let Some(value) = value {
-                lines.push(Line {
-                    what,
-                    seen: format!("{value:.2} {unit}"),
-                    limit: shown,
-                    met: Some(value <= limit),
-                });
-            }
-        };
-        limited(
-            "everything at rest, PSS",
-            self.rest.as_ref().map(|r| r.pss_mib),
-            "MiB",
-            40.0,
-            "40 MiB",
-        );
-        limited(
-            "everything at rest, processor",
-            self.rest.as_ref().map(|r| r.cpu_percent),
-            "% of a core",
-            0.5,
-            "0.5 %",
-        );
-        limited(
-            "a shim, PSS",
-            self.shim_kib.map(|kib| kib / 1024.0),
-            "MiB",
-            0.5,
-            "0.5 MiB",
-        );
-        let serving = (!self.serving_ms.is_empty()).then(|| median(&self.serving_ms));
-        limited(
-            "start → serving, 5,000 tasks in the store",
-            serving,
-            "ms",
-            500.0,
-            "500 ms",
-        );
-        limited("release binary", self.binary_mib, "MiB", 40.0, "40 MiB");
-        lines
-    }
-}
-
-impl Pair {
-    fn line(&self, what: &'static str, factor: f64, limit: &'static str) -> Line {
-        let gantry = median(&self.gantry_ms);
-        if self.peer_ms.is_empty() {
-            return Line {
-                what,
-                seen: format!("{gantry:.1} ms"),
-                limit,
-                met: None,
-            };
-        }
-        let peer = median(&self.peer_ms);
-        let ratio = peer / gantry;
-        Line {
-            what,
-            seen: format!("{gantry:.1} ms against {peer:.1} ms: 1/{ratio:.1}"),
-            limit,
-            met: Some(ratio >= factor),
-        }
     }
 }
 

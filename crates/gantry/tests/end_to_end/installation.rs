@@ -269,6 +269,7 @@ pub fn eventually<T>(
     what: &str,
     mut look: impl FnMut() -> Result<T, String>,
 ) -> T {
+    let within = within * patience();
     let start = Instant::now();
     loop {
         match look() {
@@ -279,6 +280,12 @@ pub fn eventually<T>(
             Err(_) => std::thread::sleep(Duration::from_millis(25)),
         }
     }
+}
+
+/// How many times longer everything may take here: an emulated machine says so of itself.
+fn patience() -> u32 {
+    let said = std::env::var("GANTRY_TEST_PATIENCE").ok();
+    said.and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
 fn tail(log: &str) -> String {
