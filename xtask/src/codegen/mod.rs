@@ -6,6 +6,7 @@
 //! code holds data and member tables only; everything that acts on them is written by hand.
 
 mod botocore;
+pub mod members;
 mod model;
 mod naming;
 mod rust;
@@ -77,10 +78,11 @@ pub fn run(check: bool) -> anyhow::Result<()> {
     );
     let target = root.join("crates/foundation/api/src/generated");
     if check {
-        compare(&target, &files)
+        compare(&target, &files)?;
     } else {
-        write(&target, &files)
+        write(&target, &files)?;
     }
+    members::run(check)
 }
 
 fn root() -> PathBuf {

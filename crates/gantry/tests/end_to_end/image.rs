@@ -53,6 +53,16 @@ pub fn busybox_layout(folder: &Path, configuration: &[&str]) -> PathBuf {
         "root:x:0:\napp:x:2345:\nextra:x:3456:app\n",
     )
     .expect("group");
+    // A folder with an owner, a mode and a link of its own: what a volume over it is filled with.
+    let content = root.join("srv/content");
+    std::fs::create_dir_all(&content).expect("a folder of the image");
+    std::fs::write(content.join("file"), "from the image\n").expect("a file");
+    std::os::unix::fs::symlink("/etc/shadow", content.join("link")).expect("a link");
+    for (path, mode) in [(&content, 0o750), (&content.join("file"), 0o640)] {
+        std::os::unix::fs::chown(path, Some(1234), Some(2345)).expect("an owner");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .expect("a mode");
+    }
     run(Command::new("umoci")
         .args(["repack", "--image", &image])
         .arg(&bundle));

@@ -8,11 +8,21 @@
 )]
 
 mod adopt;
+mod agent_protocol;
+mod agents;
+mod bridge;
 mod commands;
 mod containers;
 mod faults;
 mod first_light;
 mod image;
 mod installation;
+mod members_kernel;
+mod members_names;
+mod members_order;
+mod members_sharing;
+mod members_task;
 mod refusals;
 mod registry;
+mod terraform;
+mod volumes;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// As on the wire: two JSON documents inside strings.
@@ -31,7 +31,10 @@ pub struct DockerContainerConfig {
     pub user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub labels: BTreeMap<String, String>,
     /// A pseudo-terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +54,10 @@ pub struct DockerContainerConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct DockerHealthcheck {
     /// `CMD` and words, or `CMD-SHELL` and a line for the shell.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub test: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<i64>,
@@ -79,11 +85,20 @@ pub struct DockerHostConfig {
     pub log_config: Option<DockerLogConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub cap_add: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub cap_drop: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub devices: Vec<DockerDevice>,
     /// A small first process in front of the container's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,20 +107,41 @@ pub struct DockerHostConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<i64>,
     /// Mount options by path, as mount(8) reads them.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub tmpfs: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub sysctls: BTreeMap<String, String>,
     /// `NAME:ADDRESS`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub extra_hosts: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub dns: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub dns_search: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub security_opt: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub ulimits: Vec<DockerUlimit>,
     /// Memory and swap together, in bytes; -1 is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +204,15 @@ impl DockerConfig {
             .as_deref()
             .map_or_else(|| Ok(DockerHostConfig::default()), serde_json::from_str)
     }
+}
+
+/// Docker writes a list that is not there as null.
+fn null_is_absent<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]

@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 
 use gantry_api::acs::{
-    Condition, Container, ContainerDependency, DesiredStatus, DockerConfig, DockerContainerConfig,
-    DockerHostConfig, RoleType, Task,
+    Condition, Container, ContainerDependency, DesiredStatus, DockerConfig, RestartPolicy,
+    RoleType, Task,
 };
 use gantry_api::ecs::{self, ContainerDefinition, ContainerOverride};
 use gantry_arn::Arn;
 
+mod docker;
 mod logs;
+mod volumes;
 
 use super::image::RegistryNames;
-use super::members::{Honoured, honoured, honoured_override, honoured_task, not_built};
+use super::members::{Honoured, honoured, honoured_override, honoured_task, not_built, refusal};
 use crate::tables::TaskRow;
 
 const MIB: i64 = 1 << 20;
@@ -38,12 +40,11 @@ pub fn build(
 ) -> Result<BuiltTask, String> {
     let spec = honoured_task(definition)?;
     let overrides = honoured_override(&row.overrides)?;
-    let network_mode = match spec.network_mode {
-        Some(mode @ ("host" | "none")) => mode,
-        other => {
-            let mode = other.unwrap_or("bridge");
+    let network_mode = match spec.network_mode.unwrap_or("bridge") {
+        mode @ ("bridge" | "host" | "none") => mode,
+        mode => {
             return Err(format!(
-                "ResourceInitializationError: networkMode '{mode}' is not built yet; use 'host' or 'none'"
+                "ResourceInitializationError: networkMode '{mode}' is not built yet; use 'bridge', 'host' or 'none'"
             ));
         }
     };
@@ -83,9 +84,12 @@ pub fn build(
         family: Some(row.family.to_string()),
         launch_type: Some(row.launch_type.as_str().to_owned()),
         memory: overrides.memory.or(spec.memory).and_then(mebibytes),
+        ipc_mode: spec.ipc_mode.map(str::to_owned),
         network_mode: Some(network_mode.to_owned()),
+        pid_mode: spec.pid_mode.map(str::to_owned),
         task_definition_account_id: Some(names.account.to_string()),
         version: Some(row.revision.to_string()),
+        volumes: volumes::volumes(spec.volumes)?,
         ..Task::default()
     };
     Ok(BuiltTask { task, roles })
@@ -110,20 +114,8 @@ impl Place<'_> {
         let reservation = given
             .and_then(|o| o.memory_reservation)
             .or(spec.memory_reservation);
-        let inside = DockerContainerConfig {
-            hostname: spec.hostname.map(str::to_owned),
-            user: spec.user.map(str::to_owned),
-            working_dir: spec.working_directory.map(str::to_owned),
-            labels: spec.docker_labels.cloned().unwrap_or_default(),
-            ..DockerContainerConfig::default()
-        };
-        let host = DockerHostConfig {
-            network_mode: Some(self.network_mode.to_owned()),
-            readonly_rootfs: spec.readonly_root_filesystem,
-            memory_reservation: reservation.map(|mib| i64::from(mib) * MIB),
-            log_config: self.log_config(&spec)?,
-            ..DockerHostConfig::default()
-        };
+        let inside = docker::container_config(&spec);
+        let host = docker::host_config(self, &spec, memory, reservation)?;
         let command = given.and_then(|o| o.command.as_ref()).or(spec.command);
         let container_id = self
             .row
@@ -140,14 +132,19 @@ impl Place<'_> {
             entry_point: spec.entry_point.cloned(),
             environment: environment(&spec, given),
             essential: Some(spec.essential),
+            health_check_type: spec.health_check.map(|_| "docker".to_owned()),
             image: Some(image.to_owned()),
+            links: spec.links.to_vec(),
             logs_auth_strategy: self.execution_role.then(|| "ExecutionRole".to_owned()),
             memory: memory.map(i64::from),
+            mount_points: volumes::mount_points(spec.mount_points),
             name: Some(spec.name.to_owned()),
             port_mappings: ports(&spec)?,
             registry_authentication: self.names.authentication(image, self.execution_role),
+            restart_policy: restart_policy(&spec),
             start_timeout: spec.start_timeout.map(i64::from),
             stop_timeout: spec.stop_timeout.map(i64::from),
+            volumes_from: volumes::volumes_from(spec.volumes_from),
             ..Container::default()
         })
     }
@@ -173,6 +170,20 @@ fn environment(spec: &Honoured<'_>, given: Option<&ContainerOverride>) -> BTreeM
     environment
 }
 
+/// One that is not enabled is none.
+fn restart_policy(spec: &Honoured<'_>) -> Option<RestartPolicy> {
+    let ecs::ContainerRestartPolicy {
+        enabled,
+        ignored_exit_codes,
+        restart_attempt_period,
+    } = spec.restart_policy?;
+    enabled.then(|| RestartPolicy {
+        enabled: Some(true),
+        ignored_exit_codes: ignored_exit_codes.clone().unwrap_or_default(),
+        restart_attempt_period: restart_attempt_period.map(i64::from),
+    })
+}
+
 fn dependencies(spec: &Honoured<'_>) -> Result<Vec<ContainerDependency>, String> {
     spec.depends_on
         .iter()
@@ -181,6 +192,7 @@ fn dependencies(spec: &Honoured<'_>) -> Result<Vec<ContainerDependency>, String>
                 "START" => Condition::Start,
                 "COMPLETE" => Condition::Complete,
                 "SUCCESS" => Condition::Success,
+                "HEALTHY" => Condition::Healthy,
                 other => {
                     return Err(not_built(
                         &format!("dependsOn condition {other}"),
@@ -209,7 +221,11 @@ fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, Strin
                 protocol,
             } = mapping;
             if container_port_range.is_some() {
-                return Err(not_built("portMappings.containerPortRange", spec.name));
+                return Err(refusal(
+                    "containerDefinitions.portMappings.containerPortRange",
+                    spec.name,
+                    "",
+                ));
             }
             Ok(gantry_api::acs::PortMapping {
                 container_port: container_port.map(i64::from),
