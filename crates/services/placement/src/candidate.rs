@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gantry_arn::ContainerInstanceId;
 
 /// CPU units and MiB: what an instance has left, or what a task takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Capacity {
     pub cpu: i64,
     pub memory: i64,
@@ -125,6 +125,11 @@ impl Candidate {
         self.free.memory -= demand.needs.memory;
         self.tcp_ports_taken.extend(&demand.tcp_ports);
         self.udp_ports_taken.extend(&demand.udp_ports);
-        *self.tasks_by_group.entry(demand.group.clone()).or_default() += 1;
+        match self.tasks_by_group.get_mut(&demand.group) {
+            Some(count) => *count += 1,
+            None => {
+                self.tasks_by_group.insert(demand.group.clone(), 1);
+            }
+        }
     }
 }

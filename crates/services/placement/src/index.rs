@@ -12,20 +12,25 @@ use std::collections::BTreeMap;
 
 use gantry_arn::ContainerInstanceId;
 
-use crate::candidate::{Candidate, Demand, Eligibility};
+use crate::candidate::{Candidate, Capacity, Demand};
 use crate::fit::{Rejection, Unfit, fits, unfit};
 use crate::order::{Order, Search, Slot};
 use crate::plan::{Constraint, Plan, Request};
 use crate::strategy::{Strategy, default_chain, mix};
 
-/// How many orders are kept: those that were used last.
-const ORDERS_MAX: usize = 48;
+/// How many orders are kept, those that were used last: at least so many, and more of them as long
+/// as all their entries together are not too many.
+const ORDERS_MIN: usize = 16;
+const ORDERS_MAX: usize = 256;
+const ENTRIES_MAX: usize = 500_000;
 
-/// What an order is for. Chains that count tasks do so by group, so each group has its own.
+/// What an order is for: tasks of one size. Chains that count tasks do so by group, so each group
+/// has its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct OrderKey {
     chain: Vec<Strategy>,
     group: Option<String>,
+    needs: Capacity,
 }
 
 #[derive(Debug, Default)]
@@ -94,13 +99,12 @@ impl InstanceIndex {
 
     /// Every change of an instance goes through here, so the orders cannot miss one.
     fn set(&mut self, slot: Slot, candidate: Option<Candidate>) {
-        let Some(place) = self.slots.get_mut(slot as usize) else {
-            return;
-        };
         for order in self.orders.values_mut() {
-            order.change(slot, place.as_ref(), candidate.as_ref());
+            order.change(slot, candidate.as_ref());
         }
-        *place = candidate;
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = candidate;
+        }
     }
 
     /// Places the tasks one after the other, each seeing what those before it took. What the plan
@@ -117,7 +121,7 @@ impl InstanceIndex {
                 plan.unplaced = request.count - n;
                 break;
             };
-            let taken = self.slots.get(slot as usize).cloned().flatten();
+            let taken = self.slots.get_mut(slot as usize).and_then(Option::take);
             let Some(mut candidate) = taken else { break };
             candidate.take(request.demand);
             plan.placements.push(candidate.id);
@@ -166,7 +170,6 @@ impl InstanceIndex {
         };
         let busy = |slot: Slot| candidate(slot).is_some_and(|it| it.busy);
         self.orders.get(key)?.first(&Search {
-            needs: request.demand.needs,
             fits: &fits,
             busy: &busy,
             seed,
@@ -179,25 +182,21 @@ impl InstanceIndex {
             order.used = self.turn;
             return;
         }
-        if self.orders.len() >= ORDERS_MAX {
+        let kept = ENTRIES_MAX / self.slots.len().max(1);
+        if self.orders.len() >= kept.clamp(ORDERS_MIN, ORDERS_MAX) {
             let oldest = self.orders.iter().min_by_key(|(_, order)| order.used);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 self.orders.remove(&oldest);
             }
         }
         let group = key.group.clone().unwrap_or_default();
-        let mut order = Order::new(key.chain.clone(), group, self.salt);
+        let mut order = Order::new(key.chain.clone(), group, key.needs, self.salt);
         for (slot, candidate) in self.slots.iter().enumerate() {
-            order.change(slot as Slot, None, candidate.as_ref());
+            order.change(slot as Slot, candidate.as_ref());
         }
         order.used = self.turn;
         self.orders.insert(key.clone(), order);
     }
-}
-
-/// Whether an instance stands in orders at all. Tasks on the others count all the same.
-pub(crate) fn is_ordered(candidate: &Candidate) -> bool {
-    candidate.eligibility == Eligibility::Eligible
 }
 
 fn order_key(request: &Request<'_>) -> OrderKey {
@@ -224,5 +223,9 @@ fn order_key(request: &Request<'_>) -> OrderKey {
         .iter()
         .any(counts)
         .then(|| request.demand.group.clone());
-    OrderKey { chain, group }
+    OrderKey {
+        chain,
+        group,
+        needs: request.demand.needs,
+    }
 }

@@ -1,23 +1,24 @@
-//! Container instances in the order of one chain of strategies.
+//! Container instances in the order of one chain of strategies, for tasks of one size and group.
 //!
 //! One level a strategy: the instances stand under their key of the first, there under their key of
 //! the second, and so on; what is equal in all of them stands together in the last level. A spread
 //! over an attribute is keyed by the value, and the values are ordered by their counts when somebody
 //! asks, because a task on one instance moves all those that share its value.
+//!
+//! What always holds: only instances stand here that take tasks and have room for one of this size,
+//! so nobody who looks for one passes by those that are full.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::candidate::{Candidate, Capacity};
-use crate::index::is_ordered;
+use crate::candidate::{Candidate, Capacity, Eligibility};
 use crate::strategy::{Resource, Strategy, mix};
 
 /// An instance's number in its index.
 pub(crate) type Slot = u32;
 
-/// What is looked for.
+/// What is looked for, besides room.
 pub(crate) struct Search<'a> {
-    pub needs: Capacity,
     pub fits: &'a dyn Fn(Slot) -> bool,
     pub busy: &'a dyn Fn(Slot) -> bool,
     /// Decides where nothing else does.
@@ -32,80 +33,115 @@ const DRAWS_MAX: u64 = 32;
 pub(crate) struct Order {
     chain: Vec<Strategy>,
     group: String,
+    needs: Capacity,
     salt: u64,
     root: Level,
-    /// For each level that spreads over an attribute: the tasks of the group by value, counted on
-    /// all instances, also on those that take no more tasks.
-    counts: Vec<BTreeMap<Option<String>, i64>>,
-    /// Where each slot stands in the list of a `Random` level.
-    positions: Vec<u32>,
+    /// For each level that spreads over an attribute: its values, by number.
+    values: Vec<Values>,
+    /// Where each slot stands.
+    standing: Vec<Standing>,
+    /// Made and unmade with each change; kept for its memory.
+    scratch: Standing,
     pub used: u64,
+}
+
+/// The values of an attribute. Number 0 is for instances that have none.
+#[derive(Debug, Default)]
+struct Values {
+    numbers: BTreeMap<String, i64>,
+    /// The tasks of the group by value, counted on all instances, also on those that take no more.
+    counts: BTreeMap<i64, i64>,
+}
+
+/// Where an instance stands: its key at each level.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Standing {
+    known: bool,
+    ordered: bool,
+    path: Vec<i64>,
+    tasks: i64,
+    /// How many tasks of the size have room, at the last level.
+    room: i64,
+    /// In the list of a `Random` level.
+    position: u32,
 }
 
 #[derive(Debug)]
 enum Level {
-    Values(BTreeMap<Option<String>, Level>),
-    Tasks(BTreeMap<u32, Level>),
-    Free(Resource, BTreeMap<i64, Level>),
+    /// Sorted by the counts of their values when somebody asks.
+    Values(BTreeMap<i64, Level>),
+    /// The least first.
+    Keys(BTreeMap<i64, Level>),
     Random(Vec<Slot>),
-    Equal(Equal),
-}
-
-/// Instances that are equally good, by what is left on them, the most first: of those that are
-/// looked for in vain, none comes before one that would do.
-#[derive(Debug, Default)]
-struct Equal {
-    by_cpu: BTreeSet<(Reverse<i64>, u64, Slot)>,
-    by_memory: BTreeSet<(Reverse<i64>, u64, Slot)>,
-}
-
-/// What an instance stands under, level by level.
-enum StandsUnder {
-    Value(Option<String>),
-    Tasks(u32),
-    Free(i64),
-    Random,
+    /// Equally good ones: those with room for the most tasks first, so that no single one fills
+    /// up, and then in an order that is nobody's favourite.
+    Equal(BTreeSet<(Reverse<i64>, u64, Slot)>),
 }
 
 impl Order {
-    pub(crate) fn new(chain: Vec<Strategy>, group: String, salt: u64) -> Self {
-        let counts = chain.iter().map(|_| BTreeMap::new()).collect();
+    pub(crate) fn new(chain: Vec<Strategy>, group: String, needs: Capacity, salt: u64) -> Self {
+        let values = chain.iter().map(|_| Values::default()).collect();
         let root = Level::of(&chain);
         Self {
             chain,
             group,
+            needs,
             salt,
             root,
-            counts,
-            positions: Vec::new(),
+            values,
+            standing: Vec::new(),
+            scratch: Standing::default(),
             used: 0,
         }
     }
 
-    /// Moves an instance from where it was to where it is now.
-    pub(crate) fn change(&mut self, slot: Slot, was: Option<&Candidate>, is: Option<&Candidate>) {
-        if let Some(was) = was {
-            self.count(was, -1);
+    /// Moves an instance to where it is now. An instance that is gone stands nowhere.
+    pub(crate) fn change(&mut self, slot: Slot, is: Option<&Candidate>) {
+        let at = slot as usize;
+        if self.standing.len() <= at {
+            self.standing.resize(at + 1, Standing::default());
         }
-        if let Some(was) = was.filter(|it| is_ordered(it)) {
-            let path = self.path(was);
-            let leaf = Leaf::of(slot, was, self.salt);
-            take_out(&mut self.root, &path, &leaf, &mut self.positions);
+        let mut now = std::mem::take(&mut self.scratch);
+        self.stand(&mut now, is);
+        let Some(before) = self.standing.get_mut(at) else {
+            return;
+        };
+        now.position = before.position;
+        if now == *before {
+            self.scratch = now;
+            return;
         }
-        if let Some(is) = is {
-            self.count(is, 1);
+        let before = std::mem::replace(before, now);
+        let Some(now) = self.standing.get(at) else {
+            return;
+        };
+        count(&self.chain, &mut self.values, &before, -1);
+        count(&self.chain, &mut self.values, now, 1);
+        let moved =
+            (before.ordered, &before.path, before.room) != (now.ordered, &now.path, now.room);
+        if moved {
+            let chance = mix(self.salt ^ mix(u64::from(slot)));
+            let (ordered, path, room) = (now.ordered, now.path.clone(), now.room);
+            if before.ordered {
+                let leaf = Leaf {
+                    slot,
+                    room: before.room,
+                    chance,
+                };
+                take_out(&mut self.root, &before.path, &leaf, &mut self.standing);
+            }
+            if ordered {
+                let leaf = Leaf { slot, room, chance };
+                put_in(
+                    &mut self.root,
+                    &path,
+                    &leaf,
+                    &self.chain,
+                    &mut self.standing,
+                );
+            }
         }
-        if let Some(is) = is.filter(|it| is_ordered(it)) {
-            let path = self.path(is);
-            let leaf = Leaf::of(slot, is, self.salt);
-            put_in(
-                &mut self.root,
-                &path,
-                &leaf,
-                &self.chain,
-                &mut self.positions,
-            );
-        }
+        self.scratch = before;
     }
 
     /// The best instance that fits.
@@ -113,63 +149,77 @@ impl Order {
         self.first_in(&self.root, 0, search)
     }
 
-    fn count(&mut self, candidate: &Candidate, sign: i64) {
-        let tasks = i64::from(candidate.tasks_of(&self.group));
-        if tasks == 0 {
-            return;
+    fn stand(&mut self, now: &mut Standing, is: Option<&Candidate>) {
+        now.path.clear();
+        now.known = is.is_some();
+        (now.ordered, now.tasks, now.room) = (false, 0, 0);
+        let Some(is) = is else { return };
+        now.tasks = i64::from(is.tasks_of(&self.group));
+        now.room = room(&is.free, &self.needs);
+        now.ordered = is.eligibility == Eligibility::Eligible && now.room > 0;
+        for (strategy, values) in self.chain.iter().zip(&mut self.values) {
+            now.path.push(match strategy {
+                Strategy::SpreadByAttribute(name) => values.number(is.attribute(name)),
+                Strategy::SpreadByInstance => now.tasks,
+                Strategy::Binpack(Resource::Cpu) => is.free.cpu,
+                Strategy::Binpack(Resource::Memory) => is.free.memory,
+                Strategy::Random => 0,
+            });
         }
-        for (strategy, counts) in self.chain.iter().zip(&mut self.counts) {
-            if let Strategy::SpreadByAttribute(name) = strategy {
-                let value = candidate.attribute(name).map(str::to_owned);
-                let count = counts.entry(value.clone()).or_default();
-                *count += sign * tasks;
-                if *count == 0 {
-                    counts.remove(&value);
-                }
-            }
-        }
-    }
-
-    fn path(&self, candidate: &Candidate) -> Vec<StandsUnder> {
-        let key = |strategy: &Strategy| match strategy {
-            Strategy::SpreadByAttribute(name) => {
-                StandsUnder::Value(candidate.attribute(name).map(str::to_owned))
-            }
-            Strategy::SpreadByInstance => StandsUnder::Tasks(candidate.tasks_of(&self.group)),
-            Strategy::Binpack(resource) => StandsUnder::Free(resource.free_on(candidate)),
-            Strategy::Random => StandsUnder::Random,
-        };
-        self.chain.iter().map(key).collect()
     }
 
     fn first_in(&self, level: &Level, depth: usize, search: &Search<'_>) -> Option<Slot> {
         let below = |level: &Level| self.first_in(level, depth + 1, search);
         match level {
-            Level::Values(values) => {
-                let counts = self.counts.get(depth);
-                let count = |value: &Option<String>| {
-                    counts.and_then(|c| c.get(value)).copied().unwrap_or(0)
-                };
-                let mut ordered: Vec<_> = values
+            Level::Values(levels) => {
+                let counts = self.values.get(depth).map(|values| &values.counts);
+                let count = |number: &i64| counts.and_then(|c| c.get(number)).copied().unwrap_or(0);
+                let mut ordered: Vec<_> = levels
                     .iter()
-                    .map(|(value, level)| (count(value), level))
+                    .map(|(number, level)| (count(number), level))
                     .collect();
                 // Stable: values with equal counts stay in their order.
                 ordered.sort_by_key(|(count, _)| *count);
                 ordered.into_iter().find_map(|(_, level)| below(level))
             }
-            Level::Tasks(counts) => counts.values().find_map(below),
-            Level::Free(resource, amounts) => {
-                let needed = match resource {
-                    Resource::Cpu => search.needs.cpu,
-                    Resource::Memory => search.needs.memory,
-                };
-                // What needs nothing of it fits also where it is used up.
-                let least = if needed > 0 { needed } else { i64::MIN };
-                amounts.range(least..).find_map(|(_, level)| below(level))
-            }
+            Level::Keys(levels) => levels.values().find_map(below),
             Level::Random(slots) => drawn(slots, search),
-            Level::Equal(equal) => equal.first(search),
+            Level::Equal(equal) => first_of(equal, search),
+        }
+    }
+}
+
+/// How many tasks of a size have room.
+fn room(free: &Capacity, needs: &Capacity) -> i64 {
+    // What needs nothing of a resource has room also where that is used up.
+    let of = |free: i64, needs: i64| match needs {
+        ..=0 => i64::MAX,
+        needs => free.max(0) / needs,
+    };
+    of(free.cpu, needs.cpu).min(of(free.memory, needs.memory))
+}
+
+fn count(chain: &[Strategy], values: &mut [Values], standing: &Standing, sign: i64) {
+    if !standing.known || standing.tasks == 0 {
+        return;
+    }
+    for ((strategy, values), number) in chain.iter().zip(values).zip(&standing.path) {
+        if matches!(strategy, Strategy::SpreadByAttribute(_)) {
+            *values.counts.entry(*number).or_default() += sign * standing.tasks;
+        }
+    }
+}
+
+impl Values {
+    fn number(&mut self, value: Option<&str>) -> i64 {
+        let Some(value) = value else { return 0 };
+        match self.numbers.get(value) {
+            Some(number) => *number,
+            None => {
+                let number = self.numbers.len() as i64 + 1;
+                self.numbers.insert(value.to_owned(), number);
+                number
+            }
         }
     }
 }
@@ -178,20 +228,17 @@ impl Level {
     fn of(chain: &[Strategy]) -> Self {
         match chain.first() {
             Some(Strategy::SpreadByAttribute(_)) => Self::Values(BTreeMap::new()),
-            Some(Strategy::SpreadByInstance) => Self::Tasks(BTreeMap::new()),
-            Some(Strategy::Binpack(resource)) => Self::Free(*resource, BTreeMap::new()),
+            Some(Strategy::SpreadByInstance | Strategy::Binpack(_)) => Self::Keys(BTreeMap::new()),
             Some(Strategy::Random) => Self::Random(Vec::new()),
-            None => Self::Equal(Equal::default()),
+            None => Self::Equal(BTreeSet::new()),
         }
     }
 
     fn is_empty(&self) -> bool {
         match self {
-            Self::Values(values) => values.is_empty(),
-            Self::Tasks(counts) => counts.is_empty(),
-            Self::Free(_, amounts) => amounts.is_empty(),
+            Self::Values(levels) | Self::Keys(levels) => levels.is_empty(),
             Self::Random(slots) => slots.is_empty(),
-            Self::Equal(equal) => equal.by_cpu.is_empty(),
+            Self::Equal(equal) => equal.is_empty(),
         }
     }
 }
@@ -199,93 +246,55 @@ impl Level {
 /// An instance in the last level.
 struct Leaf {
     slot: Slot,
-    free: Capacity,
-    /// Puts instances with equally much left in an order that is nobody's favourite.
+    room: i64,
     chance: u64,
-}
-
-impl Leaf {
-    fn of(slot: Slot, candidate: &Candidate, salt: u64) -> Self {
-        Self {
-            slot,
-            free: candidate.free,
-            chance: mix(salt ^ mix(u64::from(slot))),
-        }
-    }
 }
 
 fn put_in(
     level: &mut Level,
-    path: &[StandsUnder],
+    path: &[i64],
     leaf: &Leaf,
     chain: &[Strategy],
-    positions: &mut Vec<u32>,
+    standing: &mut [Standing],
 ) {
-    let rest = path.get(1..).unwrap_or_default();
     let chain = chain.get(1..).unwrap_or_default();
-    let next = match (level, path.first()) {
-        (Level::Values(values), Some(StandsUnder::Value(value))) => values
-            .entry(value.clone())
-            .or_insert_with(|| Level::of(chain)),
-        (Level::Tasks(counts), Some(StandsUnder::Tasks(count))) => {
-            counts.entry(*count).or_insert_with(|| Level::of(chain))
+    match level {
+        Level::Values(levels) | Level::Keys(levels) => {
+            // A path is made of the same chain as the levels are.
+            let Some((key, rest)) = path.split_first() else {
+                return;
+            };
+            let next = levels.entry(*key).or_insert_with(|| Level::of(chain));
+            put_in(next, rest, leaf, chain, standing);
         }
-        (Level::Free(_, amounts), Some(StandsUnder::Free(amount))) => {
-            amounts.entry(*amount).or_insert_with(|| Level::of(chain))
-        }
-        (Level::Random(slots), _) => {
-            let at = leaf.slot as usize;
-            if positions.len() <= at {
-                positions.resize(at + 1, 0);
-            }
-            if let Some(position) = positions.get_mut(at) {
-                *position = slots.len() as u32;
+        Level::Random(slots) => {
+            if let Some(standing) = standing.get_mut(leaf.slot as usize) {
+                standing.position = slots.len() as u32;
             }
             slots.push(leaf.slot);
-            return;
         }
-        (Level::Equal(equal), _) => {
-            let (free, chance, slot) = (leaf.free, leaf.chance, leaf.slot);
-            equal.by_cpu.insert((Reverse(free.cpu), chance, slot));
-            equal.by_memory.insert((Reverse(free.memory), chance, slot));
-            return;
+        Level::Equal(equal) => {
+            equal.insert((Reverse(leaf.room), leaf.chance, leaf.slot));
         }
-        // A path is made of the same chain as the levels are.
-        _ => return,
-    };
-    put_in(next, rest, leaf, chain, positions);
+    }
 }
 
 /// Takes an instance out, and every level above it that it leaves empty.
-fn take_out(level: &mut Level, path: &[StandsUnder], leaf: &Leaf, positions: &mut [u32]) {
-    let rest = path.get(1..).unwrap_or_default();
-    match (level, path.first()) {
-        (Level::Values(values), Some(StandsUnder::Value(value))) => {
-            if let Some(next) = values.get_mut(value) {
-                take_out(next, rest, leaf, positions);
+fn take_out(level: &mut Level, path: &[i64], leaf: &Leaf, standing: &mut [Standing]) {
+    match level {
+        Level::Values(levels) | Level::Keys(levels) => {
+            let Some((key, rest)) = path.split_first() else {
+                return;
+            };
+            if let Some(next) = levels.get_mut(key) {
+                take_out(next, rest, leaf, standing);
                 if next.is_empty() {
-                    values.remove(value);
+                    levels.remove(key);
                 }
             }
         }
-        (Level::Tasks(counts), Some(StandsUnder::Tasks(count))) => {
-            if let Some(next) = counts.get_mut(count) {
-                take_out(next, rest, leaf, positions);
-                if next.is_empty() {
-                    counts.remove(count);
-                }
-            }
-        }
-        (Level::Free(_, amounts), Some(StandsUnder::Free(amount))) => {
-            if let Some(next) = amounts.get_mut(amount) {
-                take_out(next, rest, leaf, positions);
-                if next.is_empty() {
-                    amounts.remove(amount);
-                }
-            }
-        }
-        (Level::Random(slots), _) => {
-            let Some(position) = positions.get(leaf.slot as usize).copied() else {
+        Level::Random(slots) => {
+            let Some(position) = standing.get(leaf.slot as usize).map(|it| it.position) else {
                 return;
             };
             if slots.get(position as usize) != Some(&leaf.slot) {
@@ -294,60 +303,30 @@ fn take_out(level: &mut Level, path: &[StandsUnder], leaf: &Leaf, positions: &mu
             slots.swap_remove(position as usize);
             // The last one has moved into the gap.
             if let Some(moved) = slots.get(position as usize)
-                && let Some(place) = positions.get_mut(*moved as usize)
+                && let Some(standing) = standing.get_mut(*moved as usize)
             {
-                *place = position;
+                standing.position = position;
             }
         }
-        (Level::Equal(equal), _) => {
-            let (free, chance, slot) = (leaf.free, leaf.chance, leaf.slot);
-            equal.by_cpu.remove(&(Reverse(free.cpu), chance, slot));
-            equal
-                .by_memory
-                .remove(&(Reverse(free.memory), chance, slot));
+        Level::Equal(equal) => {
+            equal.remove(&(Reverse(leaf.room), leaf.chance, leaf.slot));
         }
-        _ => {}
     }
 }
 
-impl Equal {
-    /// The one with the most left that fits; a busy one only where no other does.
-    fn first(&self, search: &Search<'_>) -> Option<Slot> {
-        let enough = |needed: i64| move |free: i64| needed <= 0 || free >= needed;
-        let (cpu, memory) = (enough(search.needs.cpu), enough(search.needs.memory));
-        let mut by_cpu = self.by_cpu.iter().take_while(|(free, ..)| cpu(free.0));
-        let mut by_memory = self
-            .by_memory
-            .iter()
-            .take_while(|(free, ..)| memory(free.0));
-        let mut only_busy = None;
-        // In turns from both ends of the question: as soon as one of them has shown all that has
-        // enough of its resource, there is nothing else that has enough of both.
-        loop {
-            let mut look = |slot: Slot| {
-                if !(search.fits)(slot) {
-                    return false;
-                }
-                let busy = (search.busy)(slot);
-                if busy {
-                    only_busy.get_or_insert(slot);
-                }
-                !busy
-            };
-            let Some((_, _, slot)) = by_cpu.next() else {
-                return only_busy;
-            };
-            if look(*slot) {
-                return Some(*slot);
-            }
-            let Some((_, _, slot)) = by_memory.next() else {
-                return only_busy;
-            };
-            if look(*slot) {
-                return Some(*slot);
-            }
+/// The first that fits; a busy one only where no other does.
+fn first_of(equal: &BTreeSet<(Reverse<i64>, u64, Slot)>, search: &Search<'_>) -> Option<Slot> {
+    let mut only_busy = None;
+    for (_, _, slot) in equal {
+        if !(search.fits)(*slot) {
+            continue;
         }
+        if !(search.busy)(*slot) {
+            return Some(*slot);
+        }
+        only_busy.get_or_insert(*slot);
     }
+    only_busy
 }
 
 /// One that fits, each with the same chance. An instance that is busy is as good as another here:

@@ -1,10 +1,8 @@
 //! Strategies: which of the instances that fit is the best.
 //!
 //! A chain of strategies is a chain of keys: the first decides, each next one breaks its ties. What is
-//! still equal after the last goes to the instance with the most left, so that no single one fills
+//! still equal after the last goes to the instance with room for the most, so that no single one fills
 //! up, and among those to the one that a seed puts first.
-
-use crate::candidate::Candidate;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
@@ -21,15 +19,6 @@ pub enum Strategy {
     /// On the instance that has the least left of the resource.
     Binpack(Resource),
     Random,
-}
-
-impl Resource {
-    pub(crate) fn free_on(self, candidate: &Candidate) -> i64 {
-        match self {
-            Self::Cpu => candidate.free.cpu,
-            Self::Memory => candidate.free.memory,
-        }
-    }
 }
 
 /// What counts where a request names no strategy.
