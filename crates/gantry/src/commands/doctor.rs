@@ -9,15 +9,17 @@ use anyhow::bail;
 )]
 pub fn run() -> anyhow::Result<()> {
     let mut lacking = 0;
-    for requirement in gantry_runtime::requirements() {
-        if requirement.is_met {
-            println!("ok       {}", requirement.what);
+    let runtime = gantry_runtime::requirements().into_iter();
+    let network = gantry_network::requirements().into_iter();
+    let all = runtime
+        .map(|need| (need.what, need.is_met, need.how_to_get_it))
+        .chain(network.map(|need| (need.what, need.is_met, need.how_to_get_it)));
+    for (what, is_met, how_to_get_it) in all {
+        if is_met {
+            println!("ok       {what}");
         } else {
             lacking += 1;
-            println!(
-                "lacking  {}: {}",
-                requirement.what, requirement.how_to_get_it
-            );
+            println!("lacking  {what}: {how_to_get_it}");
         }
     }
     if lacking > 0 {

@@ -36,11 +36,17 @@ pub fn run(options: &DownOptions) -> anyhow::Result<()> {
         .parse()
         .context("the installation id")?;
     let removed = gantry_runtime::cleanup(&dir.node(), &installation, &env)?;
+    // Only then the network, since whoever still ran in it could not be told whose it was.
+    let network = gantry_network::cleanup(
+        &dir.installation_id().parse()?,
+        &gantry_agent::shell::network_dir(&dir.node()),
+    )?;
     say(&format!(
-        "removed {} tasks, {} shims and {} processes of {}",
+        "removed {} tasks, {} shims, {} processes and {} network namespaces of {}",
         removed.tasks,
         removed.shims,
         removed.processes,
+        network.namespaces,
         dir.path().display()
     ));
     if options.purge {

@@ -5,7 +5,7 @@
 //! What it leaves to others: the kernel (`gantry_network`), joining the namespace (`gantry_runtime`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gantry_arn::TaskId;
@@ -26,6 +26,11 @@ const PORT_PATIENCE: Duration = Duration::from_secs(10);
 const PORT_RETRY: Duration = Duration::from_millis(20);
 /// How often a port is tried again that somebody took while no agent ran.
 const LOST_PORT_RETRY: Duration = Duration::from_secs(5);
+
+/// Where what the kernel was told is written down, in the agent's data directory.
+pub fn network_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("network")
+}
 
 /// Cloning shares it.
 #[derive(Clone)]
@@ -55,7 +60,7 @@ impl Networks {
                     what: "the installation's id".to_owned(),
                     cause: std::io::Error::other(error),
                 })?;
-        let network = Network::open(Options::new(installation, data_dir.join("network")))?;
+        let network = Network::open(Options::new(installation, network_dir(data_dir)))?;
         Ok(Self { network, env })
     }
 
