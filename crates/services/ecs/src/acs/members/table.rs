@@ -28,7 +28,7 @@ pub(super) const REFUSED: &[Refused] = &[
         at_run_task: false,
     },
     Refused {
-        member: "containerDefinitions.logConfiguration.logDriver | json-file, syslog, journald, gelf, fluentd, splunk, awsfirelens",
+        member: "containerDefinitions.logConfiguration.logDriver | journald, splunk, awsfirelens",
         reason: "ResourceInitializationError: container definition member 'logConfiguration.logDriver={value}' of container '{container}' is not built yet",
         sample: "{\"containerDefinitions\": [{\"logConfiguration\": {\"logDriver\": \"splunk\"}}]}",
         at_run_task: false,
