@@ -308,34 +308,39 @@ impl ControlPlane {
             return Vec::new();
         };
         let snapshot = self.store.snapshot();
-        let mut by_instance: BTreeMap<&ContainerInstanceId, Vec<ConnectionId>> = BTreeMap::new();
-        for (connection, session) in &living.sessions {
-            by_instance
-                .entry(&session.assignments.container_instance)
-                .or_default()
-                .push(*connection);
-        }
         let mut inputs = Vec::new();
         let mut tasks: BTreeSet<(String, TaskId)> = BTreeSet::new();
         for row in rows {
             match row.key.kind() {
                 "task" | "task-desired" | "task-report" => tasks.extend(Assignments::task_of(row)),
                 "acs-session" => {
-                    for (connection, session) in &living.sessions {
+                    let named = living
+                        .sessions
+                        .iter()
+                        .filter(|(_, session)| session.row_name == row.key.name());
+                    for (connection, session) in named {
                         let latest = snapshot.read::<AcsSessionRow>(
                             &self.account,
                             &self.region,
                             &session.row_name,
                         );
-                        if session.row_name == row.key.name()
-                            && latest.is_none_or(|l| l.session > session.number)
-                        {
+                        if latest.is_none_or(|l| l.session > session.number) {
                             inputs.push((*connection, Input::Superseded));
                         }
                     }
                 }
                 _ => {}
             }
+        }
+        if tasks.is_empty() {
+            return inputs;
+        }
+        let mut by_instance: BTreeMap<&ContainerInstanceId, Vec<ConnectionId>> = BTreeMap::new();
+        for (connection, session) in &living.sessions {
+            by_instance
+                .entry(&session.assignments.container_instance)
+                .or_default()
+                .push(*connection);
         }
         for (name, task) in tasks {
             let row = snapshot.read::<TaskRow>(&self.account, &self.region, &name);

@@ -12,15 +12,19 @@ pub fn cluster_arn(control: &ControlPlane) -> String {
     Arn::cluster(region, account, &cluster).to_string()
 }
 
-/// The cluster `default`; `work:1` of one container, `work:2` of two of which one may end before.
-pub fn cluster_and_definitions(control: &ControlPlane) {
+/// The cluster `default`; `work:1` of one container, `work:2` of two of which one may end before, and
+/// `work:3` of four that wait for one another, are checked, and start again.
+/// What these ask of a container instance is given back.
+pub fn cluster_and_definitions(control: &ControlPlane) -> Vec<ecs::Attribute> {
     let request = ecs::CreateClusterRequest::default();
     expect(control.call(|ecs, ctx| async move { ecs.create_cluster(&ctx, request).await }));
     let main = container("main", true);
     let definitions = [
         (ecs::NetworkMode::Host, vec![main.clone()]),
         (ecs::NetworkMode::None, vec![main, container("side", false)]),
+        (ecs::NetworkMode::None, chain()),
     ];
+    let mut required = Vec::new();
     for (network_mode, container_definitions) in definitions {
         let request = ecs::RegisterTaskDefinitionRequest {
             family: "work".to_owned(),
@@ -28,11 +32,18 @@ pub fn cluster_and_definitions(control: &ControlPlane) {
             container_definitions,
             ..Default::default()
         };
-        expect(
+        let answer = expect(
             control
                 .call(|ecs, ctx| async move { ecs.register_task_definition(&ctx, request).await }),
         );
+        let definition = answer.task_definition.expect("a task definition");
+        for attribute in definition.requires_attributes.into_iter().flatten() {
+            if !required.contains(&attribute) {
+                required.push(attribute);
+            }
+        }
     }
+    required
 }
 
 fn container(name: &str, essential: bool) -> ecs::ContainerDefinition {
@@ -46,9 +57,60 @@ fn container(name: &str, essential: bool) -> ecs::ContainerDefinition {
     }
 }
 
+/// `init` → `db`, once it has succeeded → `app`, once that is healthy → `side`, once that has started.
+fn chain() -> Vec<ecs::ContainerDefinition> {
+    let after = |name: &str, condition| {
+        Some(vec![ecs::ContainerDependency {
+            container_name: name.to_owned(),
+            condition,
+        }])
+    };
+    let check = ecs::HealthCheck {
+        command: vec!["CMD".to_owned(), "/healthy".to_owned()],
+        interval: Some(5),
+        timeout: Some(2),
+        retries: Some(2),
+        start_period: Some(10),
+        ..Default::default()
+    };
+    let again = ecs::ContainerRestartPolicy {
+        enabled: true,
+        ignored_exit_codes: Some(vec![3]),
+        restart_attempt_period: Some(60),
+        ..Default::default()
+    };
+    let small = |name, essential| ecs::ContainerDefinition {
+        cpu: Some(100),
+        memory: Some(150),
+        ..container(name, essential)
+    };
+    vec![
+        ecs::ContainerDefinition {
+            depends_on: after("app", ecs::ContainerCondition::Start),
+            health_check: Some(check.clone()),
+            restart_policy: Some(again.clone()),
+            ..small("side", false)
+        },
+        ecs::ContainerDefinition {
+            depends_on: after("db", ecs::ContainerCondition::Healthy),
+            stop_timeout: Some(5),
+            ..small("app", true)
+        },
+        ecs::ContainerDefinition {
+            depends_on: after("init", ecs::ContainerCondition::Success),
+            health_check: Some(check),
+            restart_policy: Some(again),
+            start_timeout: Some(60),
+            ..small("db", true)
+        },
+        small("init", false),
+    ]
+}
+
 /// A machine from too small for any task to large enough for five.
 pub fn container_instance(
     control: &ControlPlane,
+    required: &[ecs::Attribute],
     number: usize,
     chance: &mut Chance,
 ) -> ecs::ContainerInstance {
@@ -62,11 +124,17 @@ pub fn container_instance(
     };
     let request = ecs::RegisterContainerInstanceRequest {
         total_resources: Some(vec![resource("CPU", cpu), resource("MEMORY", memory)]),
-        attributes: Some(vec![ecs::Attribute {
-            name: "machine".to_owned(),
-            value: Some(number.to_string()),
-            ..Default::default()
-        }]),
+        attributes: Some(
+            required
+                .iter()
+                .cloned()
+                .chain([ecs::Attribute {
+                    name: "machine".to_owned(),
+                    value: Some(number.to_string()),
+                    ..Default::default()
+                }])
+                .collect(),
+        ),
         ..Default::default()
     };
     let answer = expect(

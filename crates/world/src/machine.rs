@@ -16,6 +16,9 @@ use gantry_env::Timestamp;
 use crate::chance::Chance;
 use crate::runtime::{MachineEvent, SimulatedRuntime};
 
+/// One that has left, one that says RUNNING and one that says STOPPED.
+const REPORTS_MAX: usize = 3;
+
 /// Which start of an agent something belongs to: what belongs to an earlier one is void.
 pub type Incarnation = u64;
 
@@ -108,6 +111,11 @@ impl Machine {
         self.input(now, loaded, chance)
     }
 
+    /// See [`SimulatedRuntime::calm_down`].
+    pub fn calm_down(&mut self) {
+        self.runtime.calm_down();
+    }
+
     /// `kill -9` of the agent.
     pub fn kill_agent(&mut self, chance: &mut Chance) {
         if let Some(agent) = self.agent.take() {
@@ -140,6 +148,7 @@ impl Machine {
             return Vec::new();
         };
         for record in records.iter().filter(|_| !disk_lies) {
+            check_bounded(record);
             self.disk.apply(record);
         }
         self.input(now, Input::Persisted(id), chance)
@@ -222,10 +231,24 @@ impl Machine {
                     agent.writing.push_back((id, records));
                     wishes.push(Wish::Persist);
                 }
-                Output::Credentials { .. } | Output::Health { .. } => {}
+                Output::Health { task, containers } => {
+                    self.runtime.check_claims(task, &containers);
+                }
+                Output::Credentials { .. } => {}
             }
         }
         wishes
+    }
+}
+
+/// Whatever happens, and however long nobody listens, a task's record does not grow.
+fn check_bounded(record: &JournalRecord) {
+    if let JournalRecord::Progress { task_id, state } = record {
+        assert!(
+            state.reports.len() <= REPORTS_MAX,
+            "{task_id} keeps {} reports",
+            state.reports.len()
+        );
     }
 }
 

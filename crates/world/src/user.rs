@@ -147,12 +147,12 @@ impl Users {
     }
 
     fn run(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) {
-        let definitions = ["work:1", "work:2"];
+        let definitions = ["work:1", "work:2", "work:3"];
         let made_up = || {
             (
                 chance.token(),
                 1 + chance.below(4) as i32,
-                definitions[chance.below(2)],
+                definitions[chance.below(definitions.len())],
             )
         };
         let (token, count, definition) = self.pending.get_or_insert_with(made_up).clone();

@@ -68,6 +68,10 @@ pub struct Report {
     pub ran: usize,
     /// Tasks that found no place.
     pub unplaced: usize,
+    /// How often a container was started again.
+    pub restarts: usize,
+    /// How often the health of one was checked.
+    pub checks: usize,
     /// From the last fault to rest.
     pub converged_after: Duration,
     /// Of every line of the trace: the same for the same seed.
@@ -134,9 +138,10 @@ impl World {
 
     fn begin(&mut self) {
         self.control.start();
-        founding::cluster_and_definitions(&self.control);
+        let required = founding::cluster_and_definitions(&self.control);
         for number in 0..self.settings.machines {
-            let instance = founding::container_instance(&self.control, number, &mut self.chance);
+            let instance =
+                founding::container_instance(&self.control, &required, number, &mut self.chance);
             let arn = instance.container_instance_arn.expect("an ARN");
             let identity = Identity {
                 cluster_arn: founding::cluster_arn(&self.control),

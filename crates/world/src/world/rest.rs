@@ -19,6 +19,7 @@ impl World {
         }
         for machine in 0..self.nodes.len() {
             self.nodes[machine].is_cut_off = false;
+            self.nodes[machine].machine.calm_down();
             self.start_agent(machine);
         }
         self.users.finish(&self.control, &mut self.chance);
@@ -50,6 +51,16 @@ impl World {
             .iter()
             .flat_map(|node| node.machine.runtime().begun())
             .collect();
+        let sum = |of: fn(&crate::runtime::SimulatedRuntime) -> usize| {
+            self.nodes
+                .iter()
+                .map(|node| of(node.machine.runtime()))
+                .sum()
+        };
+        let (restarts, checks) = (
+            sum(|runtime| runtime.restarted),
+            sum(|runtime| runtime.checked),
+        );
         self.trace.is_over = true;
         Report {
             seed: self.trace.seed(),
@@ -58,6 +69,8 @@ impl World {
             tasks: self.users.tasks().len(),
             ran: begun.len(),
             unplaced: self.users.unplaced,
+            restarts,
+            checks,
             converged_after: self.monotonic() - healed_at,
             digest: self.trace.digest(),
         }
