@@ -20,6 +20,7 @@ use crate::data_dir;
                   eval \"$(gantry env)\"                # in another terminal: point the AWS tools at it\n  \
                   aws ecs list-clusters\n  \
                   gantry explain task ID              # why a task waits, or why it stopped\n  \
+                  gantry explain placement            # why tasks found no place\n  \
                   sudo gantry down                    # stop everything and leave the machine clean",
     after_help = "Log detail is chosen with GANTRY_LOG (error, warn, info, debug; info by default).",
     max_term_width = 100
@@ -97,7 +98,12 @@ pub struct AgentOptions {
     #[arg(long, value_name = "URL")]
     pub endpoint: String,
     /// What `gantry token` printed. Needed once for each data directory.
-    #[arg(long, value_name = "TOKEN", env = "GANTRY_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "GANTRY_TOKEN",
+        hide_env_values = true
+    )]
     pub token: Option<String>,
     /// Where this agent keeps its key, its journal, its images and its tasks.
     #[arg(long, value_name = "DIR")]
@@ -180,6 +186,25 @@ pub enum Explain {
     Task {
         /// The task's id or ARN.
         id: String,
+        #[command(flatten)]
+        data_dir: DataDirOption,
+    },
+    /// Why tasks that were asked for found no place: the latest refusals of a cluster.
+    ///
+    /// A task that found no place was never made, so it has no id to ask for.
+    Placement {
+        /// The cluster's name or ARN.
+        #[arg(long, default_value = "default")]
+        cluster: String,
+        /// Only of this family, or family:revision.
+        #[arg(long)]
+        task_definition: Option<String>,
+        /// Only what was asked for with this startedBy.
+        #[arg(long)]
+        started_by: Option<String>,
+        /// Only what was asked for with this group.
+        #[arg(long)]
+        group: Option<String>,
         #[command(flatten)]
         data_dir: DataDirOption,
     },

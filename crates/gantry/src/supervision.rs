@@ -42,7 +42,11 @@ impl AgentHealth {
     /// What `/_gantry/health` says of it.
     pub fn members(&self) -> Map<String, Value> {
         let state = self.lock();
-        let status = if state.running { "running" } else { "restarting" };
+        let status = if state.running {
+            "running"
+        } else {
+            "restarting"
+        };
         let mut agent = Map::from_iter([
             ("status".to_owned(), json!(status)),
             ("restarts".to_owned(), json!(state.restarts)),
@@ -101,7 +105,11 @@ pub fn keep_running(
             attempt += 1;
             let (first, last) = BACK_OFF;
             let wait = gantry_api::client::backoff(attempt, first, last, env.entropy.u64());
-            tracing::error!(error, ?wait, "the agent ended; tasks run on, and it is started again");
+            tracing::error!(
+                error,
+                ?wait,
+                "the agent ended; tasks run on, and it is started again"
+            );
             tokio::select! {
                 () = env.sleep(wait) => {}
                 _ = shutdown.wait_for(|asked| *asked != Shutdown::No) => return,

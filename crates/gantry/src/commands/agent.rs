@@ -281,7 +281,9 @@ fn resources(options: &AgentOptions) -> anyhow::Result<MachineResources> {
         memory_mib: options.memory.unwrap_or(machine.memory_mib),
     };
     if given.cpu_units < 1 || given.memory_mib < 1 {
-        bail!("an agent needs some --cpu (1024 a core) and some --memory (in MiB) to give to tasks");
+        bail!(
+            "an agent needs some --cpu (1024 a core) and some --memory (in MiB) to give to tasks"
+        );
     }
     Ok(given)
 }

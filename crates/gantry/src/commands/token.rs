@@ -62,7 +62,10 @@ pub fn run(options: &TokenOptions) -> anyhow::Result<()> {
             let with_nodes = with_nodes.to_string();
             let query = [("action", "revoke"), ("id", id), ("nodes", &with_nodes)];
             if let TokensAnswer::Revoked { nodes: ended } = ask(data_dir, &query)? {
-                println!("revoked {id} and the keys of {}", nodes(u32::try_from(ended)?));
+                println!(
+                    "revoked {id} and the keys of {}",
+                    nodes(u32::try_from(ended)?)
+                );
             }
         }
     }
@@ -132,7 +135,17 @@ mod tests {
         assert_eq!(lifetime("90s").unwrap(), Duration::from_secs(90));
         assert_eq!(lifetime("1h").unwrap(), Duration::from_secs(3600));
         assert_eq!(lifetime("30d").unwrap(), Duration::from_secs(30 * 86_400));
-        for bad in ["", "1", "h", "1y", "0s", "31d", "-1h", "1é", "99999999999999999d"] {
+        for bad in [
+            "",
+            "1",
+            "h",
+            "1y",
+            "0s",
+            "31d",
+            "-1h",
+            "1é",
+            "99999999999999999d",
+        ] {
             assert!(lifetime(bad).is_err(), "{bad}");
         }
     }

@@ -113,7 +113,10 @@ impl ControlPlane {
                 "/acs/ws",
                 Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)),
             )
-            .websocket("/tcs/ws", Arc::new(TcsRoute::new(store.clone(), env.clone(), telemetry)))
+            .websocket(
+                "/tcs/ws",
+                Arc::new(TcsRoute::new(store.clone(), env.clone(), telemetry)),
+            )
             .websocket(EXPLAIN_PATH, Arc::new(ExplainRoute::new(store.clone())))
             .tls(authority.server_config(&names, env.now())?)
             .build();

@@ -1,4 +1,4 @@
-//! Why a task is as it is, for `gantry explain`: a signed WebSocket that says it in one message.
+//! Why a task is as it is, or was refused a place, for `gantry explain`: a signed WebSocket that says it in one message.
 //!
 //! It is a WebSocket because those are verified by SigV4 like every API call, and an explanation tells as much
 //! as DescribeTasks does.
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::SinkExt;
 use gantry_api::server::{ServerSocket, UpgradeQuery, WebSocketRoute};
 use gantry_api::{ApiError, RequestContext};
-use gantry_ecs::explain;
+use gantry_ecs::explain::{self, PlacementFilter};
 use gantry_ecs::model::reference::Scope;
 use gantry_store::Store;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,14 +26,41 @@ impl ExplainRoute {
         ExplainRoute { store }
     }
 
+    /// What there is to say, or why there is nothing.
     fn explanation(
         &self,
         context: &RequestContext,
         query: &UpgradeQuery,
-    ) -> Option<explain::Explanation> {
+    ) -> Result<String, &'static str> {
         let scope = Scope::of(context);
-        let task = query.get("task")?;
-        explain::task(&self.store.snapshot(), &scope, task, context.now)
+        let snapshot = self.store.snapshot();
+        let text = match (query.get("task"), query.get("placement")) {
+            (Some(task), _) => {
+                let explanation = explain::task(&snapshot, &scope, task, context.now).ok_or(
+                    "There is no such task here: it may be of another region, or it stopped more than an hour ago.",
+                )?;
+                serde_json::to_string(&explanation)
+            }
+            (None, Some(cluster)) => {
+                let cluster = scope
+                    .cluster(Some(cluster))
+                    .map_err(|_| "That is not the name of a cluster.")?;
+                let filter = PlacementFilter {
+                    task_definition: query.get("taskDefinition").cloned(),
+                    started_by: query.get("startedBy").cloned(),
+                    group: query.get("group").cloned(),
+                };
+                serde_json::to_string(&explain::placements(
+                    &snapshot,
+                    &scope,
+                    cluster.as_str(),
+                    &filter,
+                    context.now,
+                ))
+            }
+            (None, None) => return Err("Name a task, or the cluster of a placement."),
+        };
+        text.map_err(|_| "It cannot be written down.")
     }
 }
 
@@ -45,19 +72,13 @@ impl WebSocketRoute for ExplainRoute {
 
     async fn admit(&self, context: &RequestContext, query: &UpgradeQuery) -> Result<(), ApiError> {
         match self.explanation(context, query) {
-            Some(_) => Ok(()),
-            None => Err(ApiError::sender(
-                "InvalidParameterException",
-                "There is no such task here: it may be of another region, or it stopped more than an hour ago.",
-            )),
+            Ok(_) => Ok(()),
+            Err(why) => Err(ApiError::sender("InvalidParameterException", why)),
         }
     }
 
     async fn serve(&self, context: RequestContext, query: UpgradeQuery, mut socket: ServerSocket) {
-        let text = self
-            .explanation(&context, &query)
-            .and_then(|explanation| serde_json::to_string(&explanation).ok())
-            .unwrap_or_default();
+        let text = self.explanation(&context, &query).unwrap_or_default();
         // A caller that is gone wants no explanation any more.
         let _ = socket.send(Message::text(text)).await;
         let _ = socket.close(None).await;

@@ -31,7 +31,11 @@ impl RoleCredentials for IamRoleCredentials {
         let task = task_arn.rsplit('/').next().unwrap_or(task_arn);
         // The address where containers get their credentials is made of this id and stays the same for as
         // long as they run, so it does when the credentials are renewed.
-        let id = match self.nodes.unguessable(&format!("{role:?} {task_arn}")).await {
+        let id = match self
+            .nodes
+            .unguessable(&format!("{role:?} {task_arn}"))
+            .await
+        {
             Ok(id) => id,
             Err(error) => {
                 tracing::warn!(%error, "the credentials of a role could not be issued");

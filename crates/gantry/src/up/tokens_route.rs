@@ -79,7 +79,8 @@ impl TokensRoute {
                 context.region
             ));
         }
-        let lifetime = number("lifetime_s").map_or(gantry_iam::nodes::TOKEN_LIFETIME, Duration::from_secs);
+        let lifetime =
+            number("lifetime_s").map_or(gantry_iam::nodes::TOKEN_LIFETIME, Duration::from_secs);
         let uses = number("uses")
             .and_then(|uses| u32::try_from(uses).ok())
             .unwrap_or(1)
@@ -94,7 +95,9 @@ impl TokensRoute {
         let revoked = self.nodes.revoke(id, with_nodes).await;
         match revoked.map_err(|error| error.to_string())? {
             Some(nodes) => Ok(TokensAnswer::Revoked { nodes }),
-            None => Err(format!("there is no token {id}; `gantry token list` shows those there are")),
+            None => Err(format!(
+                "there is no token {id}; `gantry token list` shows those there are"
+            )),
         }
     }
 }

@@ -17,6 +17,7 @@ mod faults;
 mod first_light;
 mod image;
 mod installation;
+mod log_drivers;
 mod members_kernel;
 mod members_names;
 mod members_order;

@@ -213,7 +213,7 @@ fn total_resources(resources: MachineResources) -> Vec<ecs::Resource> {
 /// and whoever ran it reads only ATTRIBUTE. So the names of what is not built are here as well: such a
 /// task comes, and fails with a reason that says which member of which container it is.
 fn attributes() -> Vec<ecs::Attribute> {
-    const BUILT: [&str; 15] = [
+    const BUILT: [&str; 19] = [
         "com.amazonaws.ecs.capability.ecr-auth",
         "com.amazonaws.ecs.capability.logging-driver.awslogs",
         "com.amazonaws.ecs.capability.logging-driver.fluentd",
@@ -222,30 +222,30 @@ fn attributes() -> Vec<ecs::Attribute> {
         "com.amazonaws.ecs.capability.logging-driver.loki",
         "com.amazonaws.ecs.capability.logging-driver.none",
         "com.amazonaws.ecs.capability.logging-driver.syslog",
+        "com.amazonaws.ecs.capability.privileged-container",
         "com.amazonaws.ecs.capability.task-iam-role",
         "com.amazonaws.ecs.capability.task-iam-role-network-host",
+        "ecs.capability.container-health-check",
         "ecs.capability.container-ordering",
+        "ecs.capability.container-restart-policy",
         "ecs.capability.execution-role-awslogs",
         "ecs.capability.execution-role-ecr-pull",
         "ecs.capability.logging-driver.awslogs-create-group",
+        "ecs.capability.pid-ipc-namespace-sharing",
         "ecs.capability.task-cpu-mem-limit",
     ];
-    const REFUSED_BY_NAME: [&str; 16] = [
+    const REFUSED_BY_NAME: [&str; 12] = [
         "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
         "com.amazonaws.ecs.capability.logging-driver.journald",
         "com.amazonaws.ecs.capability.logging-driver.logentries",
         "com.amazonaws.ecs.capability.logging-driver.splunk",
-        "com.amazonaws.ecs.capability.privileged-container",
-        "ecs.capability.container-health-check",
-        "ecs.capability.container-restart-policy",
         "ecs.capability.efs",
         "ecs.capability.env-files.s3",
         "ecs.capability.firelens.fluentbit",
         "ecs.capability.firelens.fluentd",
-        "ecs.capability.pid-ipc-namespace-sharing",
         "ecs.capability.private-registry-authentication.secretsmanager",
-        "ecs.capability.secrets.asm.environment-variables",
         "ecs.capability.secrets.asm.bootstrap.log-driver",
+        "ecs.capability.secrets.asm.environment-variables",
         "ecs.capability.secrets.ssm.environment-variables",
     ];
     let architecture = match std::env::consts::ARCH {
