@@ -4,6 +4,7 @@
 //! itself, so the state on disk may be lost or half written; a second run finds nothing to do.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::conntrack;
 use crate::error::{Doing, NetworkError};
@@ -14,6 +15,10 @@ use crate::namespace;
 use crate::netlink::Routes;
 use crate::records::Records;
 use crate::routing;
+
+/// How long interfaces have to go by themselves.
+const LOOKS: u32 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What was found and removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,15 +34,30 @@ pub struct Removed {
 pub fn cleanup(installation: &Installation, state_dir: &Path) -> Result<Removed, NetworkError> {
     let mut removed = Removed::default();
     let routes = Routes::open().doing(|| "opening a netlink socket".to_owned())?;
-    let prefix = installation.link_prefix();
-    let links = routing::links(&routes).doing(|| "listing interfaces".to_owned())?;
-    for link in links.iter().filter(|name| name.starts_with(&prefix)) {
-        routing::remove_link(&routes, link).doing(|| format!("removing the interface {link}"))?;
-        removed.links += 1;
-    }
+    let links = || -> Result<Vec<String>, NetworkError> {
+        let all = routing::links(&routes).doing(|| "listing interfaces".to_owned())?;
+        let prefix = installation.link_prefix();
+        Ok(all
+            .into_iter()
+            .filter(|name| name.starts_with(&prefix))
+            .collect())
+    };
+    removed.links = links()?.len();
     for path in namespace::all_of(installation) {
         namespace::remove(&path).doing(|| format!("removing the namespace {}", path.display()))?;
         removed.namespaces += 1;
+    }
+    // The kernel removes the interfaces of namespaces that nobody is in any more, many at a time.
+    let mut left = links()?;
+    for _ in 0..LOOKS {
+        if left.is_empty() {
+            break;
+        }
+        gantry_env::pause_thread(LOOK_EVERY);
+        left = links()?;
+    }
+    for link in &left {
+        routing::remove_link(&routes, link).doing(|| format!("removing the interface {link}"))?;
     }
     let had_table =
         firewall::unload(installation).doing(|| "removing the nftables table".to_owned())?;

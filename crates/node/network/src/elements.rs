@@ -98,8 +98,15 @@ pub(crate) fn add(table: &str, elements: &[Element]) -> io::Result<()> {
 
 /// Removes them. What is not there is no error.
 pub(crate) fn remove(table: &str, elements: &[Element]) -> io::Result<()> {
-    for element in elements {
-        match transact(&[message(DELETE_ELEMENT, REQUEST | ACK, table, element)]) {
+    let delete = |element| message(DELETE_ELEMENT, REQUEST | ACK, table, element);
+    let messages: Vec<Vec<u8>> = elements.iter().map(delete).collect();
+    // The kernel waits for every packet under way, once a call: one call for all, unless one is missing.
+    match transact(&messages) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    for message in messages {
+        match transact(&[message]) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result?,
         }

@@ -133,18 +133,26 @@ impl Network {
             .filter(|record| !known.contains(&record.task))
             .map(|record| (record.task, record.container.clone()))
             .collect();
-        for key in unknown {
-            info!(task = %key.0, container = key.1, "the network of a container that is gone is removed");
-            self.detach_one(&mut state, &key)?;
+        for (task, container) in &unknown {
+            info!(%task, container, "the network of a container that is gone is removed");
         }
-        let State {
-            records, kernel, ..
-        } = &mut *state;
-        let Some(kernel) = kernel else {
+        self.detach_all(&mut state, &unknown)?;
+        self.sweep_in(&state)
+    }
+
+    /// Removes interfaces and namespaces that belong to no container, such as those of a detached one
+    /// whose namespace somebody else still holds.
+    pub fn sweep(&self) -> Result<(), NetworkError> {
+        self.sweep_in(&self.lock())
+    }
+
+    fn sweep_in(&self, state: &State) -> Result<(), NetworkError> {
+        let Some(kernel) = &state.kernel else {
             return Ok(());
         };
         let installation = &self.0.options.installation;
-        let (links, namespaces): (Vec<_>, Vec<_>) = records
+        let (links, namespaces): (BTreeSet<_>, BTreeSet<_>) = state
+            .records
             .all()
             .map(|record| {
                 (
@@ -181,7 +189,7 @@ impl Network {
         match self.make(&state, &record) {
             Ok(()) => self.describe(&mut state, &record),
             Err(error) => {
-                if let Err(error) = self.detach_one(&mut state, &key) {
+                if let Err(error) = self.detach_all(&mut state, &[key]) {
                     warn!(%task, container, %error, "what was made of a container's network could not be removed");
                 }
                 Err(error)
@@ -197,17 +205,16 @@ impl Network {
         self.describe(&mut state, &record).ok()
     }
 
-    /// Takes a container's network away. Gone already is what is wanted.
+    /// Takes a container's network away. Gone already is what is wanted. Its ports are free and nothing
+    /// reaches it when this returns; its interface goes moments later, with its last process.
     pub fn detach(&self, task: TaskId, container: &str) -> Result<(), NetworkError> {
-        self.detach_one(&mut self.lock(), &(task, container.to_owned()))
+        self.detach_all(&mut self.lock(), &[(task, container.to_owned())])
     }
 
     pub fn detach_task(&self, task: TaskId) -> Result<(), NetworkError> {
         let mut state = self.lock();
-        for key in state.records.keys_of(task) {
-            self.detach_one(&mut state, &key)?;
-        }
-        Ok(())
+        let keys = state.records.keys_of(task);
+        self.detach_all(&mut state, &keys)
     }
 
     /// Whose address this is. A container cannot send with another's.
@@ -274,7 +281,7 @@ impl Network {
         }
         // It asks for something else than it did: what it had is in the way of that.
         if known.as_ref().is_some_and(|known| known.request.is_some()) {
-            self.detach_one(state, key)?;
+            self.detach_all(state, std::slice::from_ref(key))?;
         }
         for link in &request.links {
             let of = (key.0, link.container.clone());
@@ -416,34 +423,40 @@ impl Network {
         })
     }
 
-    fn detach_one(&self, state: &mut State, key: &Key) -> Result<(), NetworkError> {
-        let Some(record) = state.records.get(key).cloned() else {
-            return Ok(());
-        };
-        if let Some(kernel) = &state.kernel {
-            let installation = &self.0.options.installation;
-            elements::remove(
-                &installation.table(),
-                &self.elements_of(kernel.pool, &record),
-            )
-            .doing(|| "removing a container from the nftables table".to_owned())?;
+    fn detach_all(&self, state: &mut State, keys: &[Key]) -> Result<(), NetworkError> {
+        let records: Vec<Record> = keys
+            .iter()
+            .filter_map(|key| state.records.get(key).cloned())
+            .collect();
+        let installation = &self.0.options.installation;
+        if let Some(kernel) = state.kernel.as_ref().filter(|_| !records.is_empty()) {
+            let elements: Vec<Element> = records
+                .iter()
+                .flat_map(|record| self.elements_of(kernel.pool, record))
+                .collect();
+            elements::remove(&installation.table(), &elements)
+                .doing(|| "removing a container from the nftables table".to_owned())?;
             self.step();
-            remove_link(kernel, &installation.link(record.slot))?;
-            self.step();
-            remove_namespace(&installation.namespace(record.slot))?;
-            self.step();
-            if let Err(error) = conntrack::forget_answers_of(kernel.pool.address(record.slot)) {
-                warn!(%error, "the kernel does not forget a container's connections before their time");
-            }
         }
-        state
-            .records
-            .remove(key)
-            .doing(|| "forgetting a container's network".to_owned())?;
-        state.ports.release(&record.bindings);
-        state
-            .lost
-            .retain(|binding| !record.bindings.contains(binding));
+        for record in &records {
+            if let Some(kernel) = &state.kernel {
+                // The kernel removes the interfaces with the namespace, many at a time and in its own time;
+                // one by one would keep whoever starts a container waiting.
+                remove_namespace(&installation.namespace(record.slot))?;
+                self.step();
+                if let Err(error) = conntrack::forget_answers_of(kernel.pool.address(record.slot)) {
+                    warn!(%error, "the kernel does not forget a container's connections before their time");
+                }
+            }
+            state
+                .records
+                .remove(&(record.task, record.container.clone()))
+                .doing(|| "forgetting a container's network".to_owned())?;
+            state.ports.release(&record.bindings);
+            state
+                .lost
+                .retain(|binding| !record.bindings.contains(binding));
+        }
         Ok(())
     }
 

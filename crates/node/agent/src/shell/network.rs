@@ -26,6 +26,8 @@ const PORT_PATIENCE: Duration = Duration::from_secs(10);
 const PORT_RETRY: Duration = Duration::from_millis(20);
 /// How often a port is tried again that somebody took while no agent ran.
 const LOST_PORT_RETRY: Duration = Duration::from_secs(5);
+/// When a namespace that is still there is held by somebody who should not.
+const SWEEP_AFTER: Duration = Duration::from_secs(2);
 
 /// Where what the kernel was told is written down, in the agent's data directory.
 pub fn network_dir(data_dir: &Path) -> PathBuf {
@@ -129,6 +131,14 @@ impl Networks {
         if let Err(reason) = blocking(move || network.detach_task(task)).await {
             warn!(%task, reason, "a task's network could not be removed");
         }
+        let networks = self.clone();
+        tokio::spawn(async move {
+            networks.env.sleep(SWEEP_AFTER).await;
+            let network = networks.network.clone();
+            if let Err(reason) = blocking(move || network.sweep()).await {
+                warn!(reason, "what is left of a network could not be removed");
+            }
+        });
     }
 }
 
