@@ -23,7 +23,7 @@ pub(crate) fn hierarchies() -> Vec<PathBuf> {
 }
 
 /// The folders of a cgroup that exist, one a hierarchy.
-fn folders(cgroup: &str) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn folders(cgroup: &str) -> impl Iterator<Item = PathBuf> {
     let below = cgroup.trim_start_matches('/').to_owned();
     let ours = below.starts_with("gantry-") && !below.split('/').any(|part| part == "..");
     hierarchies()

@@ -22,6 +22,7 @@ mod cleanup;
 mod container;
 mod error;
 mod event;
+mod found;
 mod image;
 pub mod image_builder;
 mod logs;

@@ -8,9 +8,11 @@ use gantry_env::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Exit;
-use crate::spec::{ContainerName, LogSpec};
+use crate::spec::{ContainerName, ExecSpec, LogSpec};
+use crate::state::FailedFile;
 
-pub(crate) const PROTOCOL: u32 = 1;
+/// 1: the first. 2: `State`, `Restart`, `Exec`, runs; an unknown verb is answered.
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Longer frames are no frames of ours.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -53,6 +55,50 @@ pub(crate) enum Verb {
     Close,
     /// Kill everything and go.
     Kill,
+    /// What became of every container that it was ever told of.
+    State,
+    /// The same container once more, after its end: its writable layer, its spool.
+    Restart { container: ContainerName },
+    /// Run a program beside the container's own.
+    Exec {
+        container: ContainerName,
+        exec: ExecSpec,
+    },
+}
+
+impl Verb {
+    /// The first protocol that knows it: an older shim would not.
+    pub fn since(&self) -> u32 {
+        match self {
+            Verb::Hello
+            | Verb::Start { .. }
+            | Verb::Signal { .. }
+            | Verb::Stop { .. }
+            | Verb::Trim { .. }
+            | Verb::WatchLog { .. }
+            | Verb::Close
+            | Verb::Kill => 1,
+            Verb::State | Verb::Restart { .. } | Verb::Exec { .. } => 2,
+        }
+    }
+}
+
+/// What a request that this build does not know still tells.
+#[derive(Debug, Deserialize)]
+pub(crate) struct UnknownRequest {
+    pub id: u64,
+    verb: serde_json::Value,
+}
+
+impl UnknownRequest {
+    /// The verb's name, as far as it has one.
+    pub fn name(&self) -> &str {
+        match &self.verb {
+            serde_json::Value::String(name) => name,
+            serde_json::Value::Object(members) => members.keys().next().map_or("", String::as_str),
+            _ => "",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,8 +110,40 @@ pub(crate) enum Message {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Done,
-    Started { pid: i32, at: Timestamp },
-    Failed { kind: String, message: String },
+    Started {
+        pid: i32,
+        at: Timestamp,
+        #[serde(default)]
+        run: u32,
+    },
+    Failed {
+        kind: String,
+        message: String,
+    },
+    State {
+        containers: Vec<ContainerState>,
+    },
+    Executed {
+        exit_code: i32,
+        /// In base64: it need not be text.
+        output: String,
+        timed_out: bool,
+    },
+}
+
+/// One container as its shim knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerState {
+    pub name: ContainerName,
+    /// How often it was started again.
+    pub run: u32,
+    /// It is being made: neither started nor failed yet.
+    pub is_being_made: bool,
+    pub pid: Option<i32>,
+    pub started_at: Option<Timestamp>,
+    /// Of this run.
+    pub exit: Option<Exit>,
+    pub failed: Option<FailedFile>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,6 +153,8 @@ pub(crate) enum Event {
     Exited {
         container: ContainerName,
         exit: Exit,
+        #[serde(default)]
+        run: u32,
     },
     Log {
         container: ContainerName,

@@ -10,6 +10,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use gantry_arn::TaskId;
 use gantry_env::{Env, Timestamp};
 use tokio::net::UnixStream;
@@ -18,15 +20,17 @@ use tokio::sync::mpsc;
 use crate::cgroup::{self, layout::Layout};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::event::{Exit, RuntimeEvent};
+use crate::found::OnDisk;
 use crate::image::{ImageReference, ImageStore, PulledImage, RegistryAccess};
 use crate::logs::LogReader;
-use crate::protocol::{Answer, Verb};
-use crate::spec::{ContainerName, ContainerSpec, InstallationId, LogSpec, TaskSpec};
+use crate::protocol::{Answer, ContainerState, Verb};
+use crate::spec::{
+    ContainerName, ContainerSpec, ExecResult, ExecSpec, InstallationId, LogSpec, TaskSpec,
+};
 use crate::state::{
-    CONTAINER_FILE, CONTAINERS, ContainerFile, Durability, EXIT_FILE, FAILED_FILE, FORMAT,
-    FailedFile, SHIM_FILE, SHIM_LOG, SHIM_SOCKET, SPOOL, STARTED_FILE, ShimFile, StartedFile,
-    TASK_FILE, TaskFile, container_dir, is_alive, read_json, task_cgroup, task_dir, tasks_dir,
-    write_json,
+    CONTAINER_FILE, CONTAINERS, ContainerFile, Durability, FORMAT, FailedFile, SHIM_FILE, SHIM_LOG,
+    SHIM_SOCKET, SPOOL, ShimFile, TASK_FILE, TaskFile, container_dir, is_alive, read_json,
+    task_cgroup, task_dir, tasks_dir, write_json,
 };
 use crate::stats::ContainerStats;
 use crate::task::TaskConnection;
@@ -67,6 +71,8 @@ pub struct AdoptedContainer {
     pub exit: Option<Exit>,
     /// Why it could not be started.
     pub failed: Option<RuntimeError>,
+    /// How often it was started again.
+    pub restarts: u32,
 }
 
 /// A container that has started.
@@ -178,7 +184,7 @@ impl Runtime {
             return Err(error);
         }
         let stream = self.start_shim(&dir).map_err(failed)?;
-        let connection = self.connect(&spec, dir, stream);
+        let connection = self.connect(&spec, dir, stream, false);
         Ok(self.keep(spec, connection))
     }
 
@@ -226,7 +232,11 @@ impl Runtime {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let log = std::fs::File::create(dir.join(SHIM_LOG))?;
         let shim = &self.0.options.shim;
-        let mut child = tokio::process::Command::new(&shim.exe)
+        // A container that finds the program which made it finds it read-only.
+        let program = crate::container::sealed_program(&shim.exe)?;
+        let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+        let mut child = tokio::process::Command::new(path)
+            .arg0(&shim.exe)
             .args(&shim.args)
             .arg(dir)
             .env_clear()
@@ -249,6 +259,7 @@ impl Runtime {
         spec: &TaskSpec,
         dir: PathBuf,
         stream: std::os::unix::net::UnixStream,
+        is_adopted: bool,
     ) -> TaskConnection {
         let stream = stream
             .set_nonblocking(true)
@@ -259,6 +270,7 @@ impl Runtime {
                 self.installation(),
                 dir,
                 stream,
+                is_adopted,
                 self.0.options.env.clone(),
                 self.0.events_in.clone(),
             ),
@@ -282,7 +294,7 @@ impl Runtime {
             .is_some_and(|shim| is_alive(shim.pid, shim.start_ticks));
         let stream = if alive { connect_in(&dir).ok() } else { None };
         let connection = match stream {
-            Some(stream) => self.connect(&spec, dir.clone(), stream),
+            Some(stream) => self.connect(&spec, dir.clone(), stream, true),
             None => TaskConnection::without_shim(spec.id, self.installation(), dir.clone()),
         };
         let shim_alive = !connection.is_gone() && connection.ask(Verb::Hello).await.is_ok();
@@ -291,8 +303,8 @@ impl Runtime {
                 self.0.options.env.clone(),
                 task_cgroup(self.installation(), &spec.id),
             );
-            // One that ended as it should has told the fate of every container, and left no process.
-            let unsettled = !dir.join(SHIM_FILE).exists() || has_unsettled(&dir);
+            // One that went as it should took its socket along, and left no process.
+            let unsettled = !dir.join(SHIM_FILE).exists() || dir.join(SHIM_SOCKET).exists();
             let folder = dir.clone();
             blocking(move || {
                 if unsettled {
@@ -302,10 +314,14 @@ impl Runtime {
             })
             .await?;
         }
-        if shim_alive {
-            self.wait_until_made(&dir).await;
-        }
+        // Read only now that nothing goes on unseen: either the shim tells, or nobody writes any more.
+        let told = if shim_alive {
+            self.wait_until_made(&connection, &dir).await
+        } else {
+            Vec::new()
+        };
         let mut containers = Vec::new();
+        let mut known = Vec::new();
         for entry in std::fs::read_dir(dir.join(CONTAINERS))
             .into_iter()
             .flatten()
@@ -314,18 +330,16 @@ impl Runtime {
             let Some(file) = read_json::<ContainerFile>(&entry.path().join(CONTAINER_FILE)) else {
                 continue;
             };
-            let started = read_json::<StartedFile>(&entry.path().join(STARTED_FILE));
-            let failed = read_json::<FailedFile>(&entry.path().join(FAILED_FILE));
-            containers.push(AdoptedContainer {
-                spec: file.spec,
-                pid: started.as_ref().map(|started| started.pid),
-                started_at: started.map(|started| started.at),
-                exit: read_json(&entry.path().join(EXIT_FILE)),
-                failed: failed.map(|failed| {
-                    RuntimeError::new(ErrorKind::from_name(&failed.kind), failed.message)
-                }),
-            });
+            let container = match told.iter().find(|told| told.name == file.spec.name) {
+                Some(told) => adopted_as_told(file.spec, told),
+                None => adopted_as_found(file.spec, OnDisk::of(&entry.path())),
+            };
+            if container.exit.is_some() {
+                known.push((container.spec.name.clone(), container.restarts));
+            }
+            containers.push(container);
         }
+        connection.adopted(&known, &self.0.events_in);
         let handle = self.keep(spec.clone(), connection);
         Ok(AdoptedTask {
             spec,
@@ -337,13 +351,56 @@ impl Runtime {
 
     /// The last owner may have died while a container was being made: what becomes of it is known in a
     /// moment, and would otherwise look as if it had never been asked for.
-    async fn wait_until_made(&self, dir: &Path) {
+    async fn wait_until_made(
+        &self,
+        connection: &TaskConnection,
+        dir: &Path,
+    ) -> Vec<ContainerState> {
         let env = &self.0.options.env;
         let deadline = env.monotonic() + MAKING_PATIENCE;
-        while has_unsettled(dir) && env.monotonic() < deadline {
+        loop {
+            let told = match connection.ask(Verb::State).await {
+                Ok(Answer::State { containers }) => Some(containers),
+                // A shim of the first protocol, which leaves it to its files.
+                _ => None,
+            };
+            let is_making = match &told {
+                Some(containers) => containers.iter().any(|container| container.is_being_made),
+                None => has_unsettled(dir),
+            };
+            if !is_making || env.monotonic() >= deadline {
+                return told.unwrap_or_default();
+            }
             env.sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// A container that a living shim knows: what it could not write on a full disk counts as well.
+fn adopted_as_told(spec: ContainerSpec, told: &ContainerState) -> AdoptedContainer {
+    AdoptedContainer {
+        spec,
+        pid: told.pid,
+        started_at: told.started_at,
+        exit: told.exit.clone(),
+        failed: told.failed.as_ref().map(failure),
+        restarts: told.run,
+    }
+}
+
+fn adopted_as_found(spec: ContainerSpec, found: OnDisk) -> AdoptedContainer {
+    AdoptedContainer {
+        spec,
+        restarts: found.run(),
+        pid: found.started.as_ref().map(|started| started.pid),
+        started_at: found.started.map(|started| started.at),
+        exit: found.exit,
+        failed: found.failed.as_ref().map(failure),
+    }
+}
+
+fn failure(failed: &FailedFile) -> RuntimeError {
+    RuntimeError::new(ErrorKind::from_name(&failed.kind), failed.message.clone())
 }
 
 impl TaskHandle {
@@ -392,20 +449,53 @@ impl TaskHandle {
         };
         write_json(&dir.join(CONTAINER_FILE), &file, Durability::Process).map_err(failed)?;
         let (container, logs) = (file.spec.name, file.spec.logs);
-        match self
+        let answer = self
             .connection
             .ask(Verb::Start {
                 container: container.clone(),
                 logs,
             })
-            .await?
-        {
-            Answer::Started { pid, at } => Ok(StartedContainer {
-                pid,
-                started_at: at,
+            .await?;
+        started(answer)
+    }
+
+    /// Starts a container again that has ended: its writable layer, cgroup, network and spool are the same.
+    /// It runs its own program when this returns, and `RuntimeEvent::ContainerStarted` is told again.
+    pub async fn restart_container(
+        &self,
+        container: &ContainerName,
+    ) -> Result<StartedContainer, RuntimeError> {
+        let verb = Verb::Restart {
+            container: container.clone(),
+        };
+        started(self.connection.ask(verb).await?)
+    }
+
+    /// Runs a program beside a running container's own and waits for its end. It is killed, with all that it
+    /// started, at its time-out and when the container ends.
+    pub async fn exec(
+        &self,
+        container: &ContainerName,
+        exec: ExecSpec,
+    ) -> Result<ExecResult, RuntimeError> {
+        let verb = Verb::Exec {
+            container: container.clone(),
+            exec,
+        };
+        match self.connection.ask(verb).await? {
+            Answer::Executed {
+                exit_code,
+                output,
+                timed_out,
+            } => Ok(ExecResult {
+                exit_code,
+                output: STANDARD.decode(output).map_err(|error| {
+                    RuntimeError::runtime(format!("the output of a program: {error}"))
+                })?,
+                timed_out,
             }),
             other => Err(RuntimeError::runtime(format!(
-                "the shim answered {other:?} to a start"
+                "the shim answered {other:?} to a program"
             ))),
         }
     }
@@ -535,23 +625,34 @@ impl TaskHandle {
     }
 }
 
+fn started(answer: Answer) -> Result<StartedContainer, RuntimeError> {
+    match answer {
+        Answer::Started { pid, at, .. } => Ok(StartedContainer {
+            pid,
+            started_at: at,
+        }),
+        other => Err(RuntimeError::runtime(format!(
+            "the shim answered {other:?} to a start"
+        ))),
+    }
+}
+
 /// Whether a container was asked for of which nothing is known yet.
 fn has_unsettled(task_dir: &Path) -> bool {
-    let told = [STARTED_FILE, FAILED_FILE, EXIT_FILE];
     let folders = std::fs::read_dir(task_dir.join(CONTAINERS));
     folders.into_iter().flatten().flatten().any(|entry| {
         let folder = entry.path();
-        folder.join(CONTAINER_FILE).exists() && !told.iter().any(|file| folder.join(file).exists())
+        folder.join(CONTAINER_FILE).exists() && !OnDisk::of(&folder).is_settled()
     })
 }
 
 /// How long adoption waits for a container that is being made.
-const MAKING_PATIENCE: Duration = Duration::from_secs(1);
+const MAKING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed task's shim may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects to the shim of a task's folder, whatever the length of its path.
-fn connect_in(dir: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
+pub(crate) fn connect_in(dir: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
     let folder = std::fs::File::open(dir)?;
     std::os::unix::net::UnixStream::connect(format!(
         "/proc/self/fd/{}/{SHIM_SOCKET}",

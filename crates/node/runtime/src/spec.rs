@@ -245,6 +245,9 @@ pub struct ContainerSpec {
     /// A pinned network namespace to join, with `NetworkMode::Namespaces`.
     #[serde(default)]
     pub network_namespace: Option<PathBuf>,
+    /// Nothing but a loopback interface, whatever the task's network is.
+    #[serde(default)]
+    pub network_disabled: bool,
     /// The whole of `/etc/hosts`; `None` is what the network mode gives.
     #[serde(default)]
     pub hosts: Option<String>,
@@ -307,6 +310,7 @@ impl ContainerSpec {
             capabilities_drop: Vec::new(),
             logs: LogSpec::None,
             network_namespace: None,
+            network_disabled: false,
             hosts: None,
             resolv_conf: None,
             mounts: Vec::new(),

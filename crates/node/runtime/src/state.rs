@@ -15,6 +15,7 @@ use gantry_env::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Exit;
 use crate::image::ImageConfig;
 use crate::spec::{ContainerName, ContainerSpec, InstallationId, TaskSpec};
 
@@ -28,6 +29,7 @@ pub(crate) const SHIM_LOG: &str = "shim.log";
 /// A task's containers, each in a folder by its name.
 pub(crate) const CONTAINERS: &str = "c";
 pub(crate) const CONTAINER_FILE: &str = "container.json";
+pub(crate) const STARTING_FILE: &str = "starting.json";
 pub(crate) const STARTED_FILE: &str = "started.json";
 pub(crate) const FAILED_FILE: &str = "failed.json";
 pub(crate) const EXIT_FILE: &str = "exit.json";
@@ -56,13 +58,26 @@ pub(crate) struct ContainerFile {
     pub spool_id: String,
 }
 
-/// `started.json`.
+/// `starting.json`, written before a container's program may run, and `started.json`, after it does. So a
+/// container without the first has certainly not run, whatever was killed, and may be started anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StartedFile {
     pub pid: i32,
     /// Clock ticks after boot, as in `/proc/PID/stat`: with the pid, it names one process for ever.
     pub start_ticks: u64,
     pub at: Timestamp,
+    /// How often the container was started again before.
+    #[serde(default)]
+    pub run: u32,
+}
+
+/// `exit.json`. It counts only for the latest run that was begun.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExitFile {
+    #[serde(flatten)]
+    pub exit: Exit,
+    #[serde(default)]
+    pub run: u32,
 }
 
 /// `failed.json`.
@@ -70,6 +85,8 @@ pub(crate) struct StartedFile {
 pub(crate) struct FailedFile {
     pub kind: String,
     pub message: String,
+    #[serde(default)]
+    pub run: u32,
 }
 
 /// `shim.json`.

@@ -1,7 +1,9 @@
 //! One task's shim, as this process is connected to it.
 //!
-//! What always holds: an end of the connection without the shim's good-bye is its death; the task's cgroup is then
-//! killed before anybody is told. Requests that were under way fail with a reason.
+//! What always holds: the end of a run is told once, by an event or by the answer of an adoption, whatever becomes of
+//! the connection. A shim that is dead takes its containers along: the task's cgroup is killed before anybody
+//! is told, and requests that were under way fail with a reason.
+//! What it leaves to others: what goes over the socket (`pump`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,16 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_arn::TaskId;
 use gantry_env::Env;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cgroup;
 use crate::error::{ErrorKind, RuntimeError};
-use crate::event::RuntimeEvent;
-use crate::protocol::{Answer, Event, Message, Request, Verb, encode, take_frame};
+use crate::event::{Exit, RuntimeEvent};
+use crate::found;
+use crate::protocol::{Answer, Event, Verb};
 use crate::spec::{ContainerName, InstallationId};
-use crate::state::{CONTAINERS, EXIT_FILE, STARTED_FILE, task_cgroup};
+use crate::state::{CONTAINERS, task_cgroup};
+
+mod pump;
 
 /// Cloning shares it.
 #[derive(Debug, Clone)]
@@ -32,6 +35,9 @@ struct Inner {
     /// None once the shim is gone.
     requests: Mutex<Option<mpsc::UnboundedSender<Asked>>>,
     gone: watch::Sender<bool>,
+    /// What the shim speaks, once it has said so.
+    protocol: watch::Sender<Option<u32>>,
+    told: Mutex<Told>,
     logs: Mutex<BTreeMap<ContainerName, watch::Sender<LogEnd>>>,
 }
 
@@ -39,6 +45,14 @@ struct Inner {
 struct Asked {
     verb: Verb,
     answer: oneshot::Sender<Answer>,
+}
+
+/// Which ends of runs are known to whoever uses this.
+#[derive(Debug, Default)]
+struct Told {
+    last_runs: BTreeMap<ContainerName, u32>,
+    /// While a task is being adopted: what came meanwhile, which may be in the adoption's answer as well.
+    held: Option<Vec<(ContainerName, u32, Exit)>>,
 }
 
 /// How far a spool is known to go.
@@ -51,19 +65,58 @@ struct LogEnd {
 pub(crate) type Events = mpsc::UnboundedSender<RuntimeEvent>;
 
 impl TaskConnection {
-    /// A task whose shim is at the other end of `stream`.
+    /// A task whose shim is at the other end of `stream`. Where it is adopted, ends are kept back until
+    /// `adopted` says which ones are known.
     pub fn new(
         task: TaskId,
         installation: &InstallationId,
         dir: PathBuf,
         stream: UnixStream,
+        is_adopted: bool,
         env: Env,
         events: Events,
     ) -> TaskConnection {
         let (requests, asked) = mpsc::unbounded_channel();
         let connection = TaskConnection::of(task, installation, dir, Some(requests));
-        tokio::spawn(pump(connection.clone(), stream, asked, env, events));
+        lock(&connection.0.told).held = is_adopted.then(Vec::new);
+        tokio::spawn(pump::run(connection.clone(), stream, asked, env, events));
         connection
+    }
+
+    /// Adoption has answered with the ends of these runs; what came meanwhile and is not among them is told.
+    pub fn adopted(&self, known: &[(ContainerName, u32)], events: &Events) {
+        let held = {
+            let mut told = lock(&self.0.told);
+            told.last_runs.extend(known.iter().cloned());
+            told.held.take()
+        };
+        for (container, run, exit) in held.into_iter().flatten() {
+            self.tell_end(container, run, exit, events);
+        }
+    }
+
+    /// Tells the end of a run, unless it is known already.
+    fn tell_end(&self, container: ContainerName, run: u32, exit: Exit, events: &Events) {
+        let mut told = lock(&self.0.told);
+        if let Some(held) = &mut told.held {
+            held.push((container, run, exit));
+            return;
+        }
+        if told
+            .last_runs
+            .get(&container)
+            .is_some_and(|last| *last >= run)
+        {
+            return;
+        }
+        told.last_runs.insert(container.clone(), run);
+        let event = RuntimeEvent::ContainerExited {
+            task: self.0.task,
+            container,
+            exit,
+        };
+        // Nobody listens only while the process ends.
+        let _ = events.send(event);
     }
 
     /// A task whose shim is gone.
@@ -84,6 +137,8 @@ impl TaskConnection {
         TaskConnection(Arc::new(Inner {
             cgroup: task_cgroup(installation, &task),
             gone: watch::Sender::new(requests.is_none()),
+            protocol: watch::Sender::new(None),
+            told: Mutex::default(),
             task,
             dir,
             requests: Mutex::new(requests),
@@ -103,8 +158,29 @@ impl TaskConnection {
         *self.0.gone.borrow()
     }
 
-    /// Asks the shim; an error where it is gone or refuses.
+    /// What the shim speaks; `None` where it is gone.
+    pub async fn protocol(&self) -> Option<u32> {
+        let (mut protocol, mut gone) = (self.0.protocol.subscribe(), self.0.gone.subscribe());
+        tokio::select! {
+            known = protocol.wait_for(Option::is_some) => known.ok().and_then(|known| *known),
+            _ = gone.wait_for(|gone| *gone) => None,
+        }
+    }
+
+    /// Asks the shim; an error where it is gone, refuses, or is too old to know what is meant.
     pub async fn ask(&self, verb: Verb) -> Result<Answer, RuntimeError> {
+        // The first shims leave unanswered what they do not know.
+        if verb.since() > 1
+            && let Some(spoken) = self.protocol().await
+            && spoken < verb.since()
+        {
+            return Err(RuntimeError::runtime(format!(
+                "the shim of task {} was started by an older agent and cannot do this: it speaks \
+                 protocol {spoken}, and this takes {}",
+                self.0.task,
+                verb.since()
+            )));
+        }
         let (answer, answered) = oneshot::channel();
         let asked = lock(&self.0.requests)
             .as_ref()
@@ -177,18 +253,21 @@ impl TaskConnection {
             .clone()
     }
 
+    /// The container's spool goes on.
+    fn log_goes_on(&self, container: &ContainerName) {
+        self.log(container).send_modify(|log| log.ended = false);
+    }
+
     fn happened(&self, event: Event, events: &Events) -> Next {
         match event {
-            Event::Ready { .. } => {}
-            Event::Exited { container, exit } => {
-                let event = RuntimeEvent::ContainerExited {
-                    task: self.0.task,
-                    container,
-                    exit,
-                };
-                // Nobody listens only while the process ends.
-                let _ = events.send(event);
+            Event::Ready { protocol } => {
+                self.0.protocol.send_replace(Some(protocol));
             }
+            Event::Exited {
+                container,
+                exit,
+                run,
+            } => self.tell_end(container, run, exit, events),
             Event::Log {
                 container,
                 end,
@@ -210,9 +289,7 @@ impl TaskConnection {
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| {
-                entry.path().join(STARTED_FILE).exists() && !entry.path().join(EXIT_FILE).exists()
-            })
+            .filter(|entry| found::OnDisk::of(&entry.path()).was_running())
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect()
     }
@@ -223,88 +300,6 @@ enum Next {
     GoOn,
     /// The shim went as it was told.
     Over,
-}
-
-async fn pump(
-    connection: TaskConnection,
-    stream: UnixStream,
-    mut asked: mpsc::UnboundedReceiver<Asked>,
-    env: Env,
-    events: Events,
-) {
-    let (mut read, mut write) = stream.into_split();
-    let mut open: BTreeMap<u64, (Option<ContainerName>, oneshot::Sender<Answer>)> = BTreeMap::new();
-    let mut next_id = 0;
-    let mut incoming = Vec::new();
-    let mut over = false;
-    'serve: loop {
-        tokio::select! {
-            request = asked.recv() => {
-                let Some(Asked { verb, answer }) = request else { break };
-                next_id += 1;
-                let starts = match &verb {
-                    Verb::Start { container, .. } => Some(container.clone()),
-                    _ => None,
-                };
-                open.insert(next_id, (starts, answer));
-                // What cannot be written is noticed by the reading half.
-                let _ = write.write_all(&encode(&Request { id: next_id, verb })).await;
-            }
-            came = read.read_buf(&mut incoming) => {
-                if !came.is_ok_and(|bytes| bytes > 0) {
-                    break;
-                }
-                loop {
-                    let frame = match take_frame(&mut incoming) {
-                        Ok(Some(frame)) => frame,
-                        Ok(None) => break,
-                        Err(_) => break 'serve,
-                    };
-                    match serde_json::from_slice::<Message>(&frame) {
-                        Ok(Message::Reply { id, answer }) => {
-                            if let Some((starts, waiting)) = open.remove(&id) {
-                                // Told from here, so that it comes before the end that may follow at once.
-                                if let (Some(container), Answer::Started { pid, at }) = (starts, &answer) {
-                                    let (task, pid, at) = (connection.0.task, *pid, *at);
-                                    let _ = events.send(RuntimeEvent::ContainerStarted { task, container, pid, at });
-                                }
-                                let _ = waiting.send(answer);
-                            }
-                        }
-                        Ok(Message::Event(event)) => over |= connection.happened(event, &events) == Next::Over,
-                        // An event of a newer shim.
-                        Err(error) => tracing::debug!(%error, "a shim said something unknown"),
-                    }
-                }
-            }
-        }
-    }
-    lock(&connection.0.requests).take();
-    drop(open);
-    if !over {
-        died(&connection, &env, &events).await;
-    }
-    connection.0.gone.send_replace(true);
-}
-
-/// The shim is dead: so shall be everything it held.
-async fn died(connection: &TaskConnection, env: &Env, events: &Events) {
-    let containers = connection.without_exit();
-    let (cgroup_name, clock) = (connection.0.cgroup.clone(), env.clone());
-    let dir = connection.0.dir.clone();
-    let killed = tokio::task::spawn_blocking(move || {
-        crate::cleanup::end_shim_of(&dir, &clock)?;
-        cgroup::destroy(&clock, &cgroup_name)
-    })
-    .await;
-    if !matches!(killed, Ok(Ok(()))) {
-        tracing::error!(task = %connection.0.task, ?killed, "what a dead shim left could not be killed");
-    }
-    let _ = events.send(RuntimeEvent::ShimDied {
-        task: connection.0.task,
-        containers,
-        at: env.now(),
-    });
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,8 +7,11 @@
 
 mod capabilities;
 mod confinement;
+mod copy_up;
 mod device_filter;
 mod devices;
+pub(crate) mod exec;
+mod executor;
 mod first_process;
 mod holder;
 mod layers;
@@ -18,23 +21,26 @@ mod mounts;
 mod oci;
 mod program;
 mod root;
+mod sealed;
 mod seccomp;
 mod sysctls;
-mod unsupported;
+mod terminal;
 mod user;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::default::get_executor;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
 use self::confinement::Confinement;
 use self::devices::Devices;
+use self::executor::ExecOrSay;
+use self::root::Target;
+pub(crate) use self::sealed::sealed_program;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::spec::NetworkMode;
 use crate::state::ContainerFile;
@@ -44,6 +50,8 @@ pub(crate) struct Stdio {
     pub stdin: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    /// Where the other end of a terminal goes. The three above are then replaced by that.
+    pub terminal: Option<UnixStream>,
 }
 
 /// The folder below a container's own that libcontainer keeps its state in.
@@ -51,9 +59,20 @@ const LIBCONTAINER_STATE: &str = "state";
 /// libcontainer's name of the container; its state folder is ours alone, so one name serves all.
 const LIBCONTAINER_ID: &str = "c";
 
-/// Makes and starts the container of `dir`; gives the id of its first process.
-pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i32, RuntimeError> {
-    unsupported::refuse(&file.spec)?;
+/// Makes and starts the container of `dir`; gives the id of its first process, which `before_start` is told
+/// of while it waits. What an earlier run of the container wrote into its root stays.
+pub(crate) fn create(
+    file: &ContainerFile,
+    dir: &Path,
+    stdio: Stdio,
+    before_start: impl FnOnce(i32) -> Result<(), RuntimeError>,
+) -> Result<i32, RuntimeError> {
+    match std::fs::remove_dir_all(dir.join(LIBCONTAINER_STATE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(cannot_create("the state of an earlier run", error));
+        }
+        _ => {}
+    }
     root::own_mount_namespace()?;
     let shared = holder::shared(file, dir)?;
     let rootfs = layers::mount(file, dir)?;
@@ -61,8 +80,10 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         .map_err(|error| cannot_create("opening the root file system", error))?;
     let user = user::resolve(&root, file.spec.user.as_deref().unwrap_or(&file.image.user))?;
     let process = program::of(file, &user);
-    root::make_working_directory(&root, &process.cwd)?;
+    root::make_target(&root, &process.cwd, Target::Folder)?;
+    mounts::make_targets(&root, &file.spec)?;
     program::check(&root, &process)?;
+    copy_up::fill(&root, &file.spec)?;
     root::write_network_files(file, dir)?;
     if user.uid != 0 {
         give_output_to(user.uid, &stdio)?;
@@ -89,8 +110,9 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         reason: std::rc::Rc::new(reason),
         confinement,
         selinux_label: lsm::selinux_label(&file.spec)?.map(str::to_owned),
-        own_network: file.task.network == NetworkMode::None,
+        own_network: file.task.network == NetworkMode::None || file.spec.network_disabled,
         init_process: file.spec.init_process,
+        terminal: stdio.terminal.map(std::rc::Rc::new),
     };
     let mut container = ContainerBuilder::new(LIBCONTAINER_ID.to_owned(), SyscallType::default())
         .with_root_path(dir.join(LIBCONTAINER_STATE))
@@ -105,6 +127,13 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
         .build()
         .map_err(failed)?;
     bound_devices(&file.cgroup, &devices)?;
+    let first = container.pid().map(|pid| pid.as_raw()).ok_or_else(|| {
+        RuntimeError::new(
+            ErrorKind::CannotStartContainer,
+            "the container has no first process",
+        )
+    })?;
+    before_start(first)?;
     container.start().map_err(failed)?;
     // Ends when the program runs, because the pipe closes on exec, or with the reason why it does not.
     let mut why = String::new();
@@ -112,12 +141,7 @@ pub(crate) fn create(file: &ContainerFile, dir: &Path, stdio: Stdio) -> Result<i
     if !why.is_empty() {
         return Err(RuntimeError::new(ErrorKind::CannotStartContainer, why));
     }
-    container.pid().map(|pid| pid.as_raw()).ok_or_else(|| {
-        RuntimeError::new(
-            ErrorKind::CannotStartContainer,
-            "the container has no first process",
-        )
-    })
+    Ok(first)
 }
 
 /// The cgroup's rules of devices, as far as libcontainer does not make them. The program does not run yet.
@@ -155,109 +179,6 @@ fn give_output_to(uid: u32, stdio: &Stdio) -> Result<(), RuntimeError> {
             .map_err(|error| cannot_create("giving the output to the user", error))?;
     }
     Ok(())
-}
-
-/// Executes the program as libcontainer does, and says in Docker's words where the kernel refuses:
-/// only then is it known that a program is for another kind of machine, or lacks its interpreter.
-#[derive(Clone)]
-struct ExecOrSay {
-    reason: std::rc::Rc<std::io::PipeWriter>,
-    confinement: Confinement,
-    selinux_label: Option<String>,
-    /// A network with nothing in it but a loopback interface, which is down.
-    own_network: bool,
-    init_process: bool,
-}
-
-impl ExecOrSay {
-    /// The last steps before the program, inside the container.
-    fn prepare(&self) -> Result<(), String> {
-        if self.own_network {
-            root::bring_loopback_up()
-                .map_err(|error| format!("bringing up the loopback interface: {error}"))?;
-        }
-        if let Some(label) = &self.selinux_label {
-            std::fs::write("/proc/thread-self/attr/exec", label)
-                .map_err(|error| format!("SELinux label \"{label}\": {error}"))?;
-        }
-        self.confinement
-            .apply()
-            .map_err(|error| format!("confining the container: {error}"))?;
-        if self.init_process {
-            first_process::stay_behind()
-                .map_err(|error| format!("the container's init process: {error}"))?;
-        }
-        Ok(())
-    }
-}
-
-impl Executor for ExecOrSay {
-    fn exec(&self, spec: &oci_spec::runtime::Spec) -> Result<(), ExecutorError> {
-        let process = spec.process().as_ref();
-        let args = process
-            .and_then(|process| process.args().clone())
-            .unwrap_or_default();
-        let env = process
-            .and_then(|process| process.env().clone())
-            .unwrap_or_default();
-        if let Err(text) = self.prepare() {
-            let _ = self.reason.as_ref().write_all(text.as_bytes());
-            return Err(ExecutorError::Other(text));
-        }
-        let why = match execute(&args, &env).raw_os_error() {
-            Some(libc::ENOEXEC) => "exec format error".to_owned(),
-            Some(libc::EACCES) => "permission denied".to_owned(),
-            Some(libc::ENOENT) => "no such file or directory".to_owned(),
-            error => format!("error {}", error.unwrap_or_default()),
-        };
-        let program = args.first().map_or("", String::as_str);
-        let text = format!("exec {program}: {why}: unknown");
-        // Without anybody to tell, the exit code says it.
-        let _ = self.reason.as_ref().write_all(text.as_bytes());
-        Err(ExecutorError::Other(text))
-    }
-
-    fn validate(&self, spec: &oci_spec::runtime::Spec) -> Result<(), ExecutorValidationError> {
-        get_executor().validate(spec)
-    }
-}
-
-/// Becomes the program; comes back only with the reason why not. Not execvp, which hands what the
-/// kernel does not know to a shell: a program for another kind of machine would then be a script.
-fn execute(args: &[String], env: &[String]) -> std::io::Error {
-    let c = |text: &str| std::ffi::CString::new(text).unwrap_or_default();
-    let Some(program) = args.first() else {
-        return std::io::Error::from_raw_os_error(libc::ENOENT);
-    };
-    let candidates: Vec<String> = if program.contains('/') {
-        vec![program.clone()]
-    } else {
-        let path = env
-            .iter()
-            .find_map(|variable| variable.strip_prefix("PATH="))
-            .unwrap_or_default();
-        path.split(':')
-            .map(|folder| format!("{folder}/{program}"))
-            .collect()
-    };
-    let words: Vec<_> = args.iter().map(|arg| c(arg)).collect();
-    let mut pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
-    pointers.push(std::ptr::null());
-    let mut worst = std::io::Error::from_raw_os_error(libc::ENOENT);
-    for candidate in candidates {
-        let path = c(&candidate);
-        // SAFETY: the path and the words end with a NUL and outlive the call; the array ends with a
-        // null pointer. Where it succeeds, nothing of this process goes on.
-        unsafe {
-            libc::execv(path.as_ptr(), pointers.as_ptr());
-        }
-        let error = std::io::Error::last_os_error();
-        // What is elsewhere in the path is looked for there; any other reason is worth telling.
-        if error.kind() != std::io::ErrorKind::NotFound {
-            worst = error;
-        }
-    }
-    worst
 }
 
 fn cannot_create(doing: &str, error: impl std::fmt::Display) -> RuntimeError {

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::root::NETWORK_FILES;
+use super::root::{NETWORK_FILES, Target, make_target};
 use super::{cannot_create, refused};
 use crate::error::RuntimeError;
 use crate::spec::{BindMount, ContainerSpec, IpcMode, Tmpfs};
@@ -67,6 +67,28 @@ pub(super) fn of(file: &ContainerFile, dir: &Path) -> Result<Vec<Value>, Runtime
     own.sort_by_key(|mount| mount.destination.components().count());
     mounts.extend(own);
     Ok(mounts.into_iter().map(|mount| mount.json).collect())
+}
+
+/// Makes what mounts lie on. Below another mount it is made there as well, by libcontainer.
+pub(super) fn make_targets(root: &fs::File, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    for name in NETWORK_FILES {
+        make_target(root, &format!("/etc/{name}"), Target::File)?;
+    }
+    for tmpfs in &spec.tmpfs {
+        make_target(
+            root,
+            &target(&tmpfs.path)?.to_string_lossy(),
+            Target::Folder,
+        )?;
+    }
+    for bind in &spec.mounts {
+        let kind = match bind.source.is_file() {
+            true => Target::File,
+            false => Target::Folder,
+        };
+        make_target(root, &target(&bind.target)?.to_string_lossy(), kind)?;
+    }
+    Ok(())
 }
 
 fn by_default(file: &ContainerFile, dir: &Path) -> Vec<Mount> {

@@ -142,6 +142,8 @@ fn namespaces(file: &ContainerFile, shared: &Shared) -> Result<Vec<Value>, Runti
         namespaces.push(one("uts", None));
     }
     match (file.task.network, &file.spec.network_namespace) {
+        // Also beside containers that have a network.
+        _ if file.spec.network_disabled => namespaces.push(one("network", None)),
         (NetworkMode::Host, _) => {}
         (NetworkMode::None, _) => namespaces.push(one("network", None)),
         (NetworkMode::Namespaces, Some(path)) => namespaces.push(one("network", Some(path))),
@@ -176,6 +178,8 @@ fn readonly_paths(privileged: bool) -> Vec<String> {
     let mut paths: Vec<String> = READONLY_PATHS.map(str::to_owned).into();
     if !limits::cgroup_is_v2() {
         // libcontainer mounts each of v1's hierarchies for writing, and a container could raise its own limits.
+        // The folder that holds them comes first, because it takes along what is below.
+        paths.push("/sys/fs/cgroup".to_owned());
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
         paths.extend(
             hierarchies

@@ -4,7 +4,7 @@
 //! leads out of it; every mount is in this process's own namespace.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
@@ -49,39 +49,66 @@ pub(super) fn bring_loopback_up() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Docker makes a working directory that the image lacks.
-pub(super) fn make_working_directory(root: &File, cwd: &str) -> Result<(), RuntimeError> {
-    let mut at = root
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| cannot_create("opening the root", error))?;
-    let mut path = String::new();
-    for part in cwd
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-    {
-        // The parent is opened inside the root, so the new folder is inside as well.
-        match mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => {
-                return Err(cannot_create(
-                    &format!("making the working directory {cwd}"),
-                    error,
-                ));
-            }
-        }
-        path.push_str(part);
-        at = openat2(
-            root,
-            path.as_str(),
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
-        .map_err(|error| cannot_create(&format!("making the working directory {cwd}"), error))?;
-        path.push('/');
+/// What is to be at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Folder,
+    File,
+}
+
+/// Links and folders together, before a path is given up.
+const STEPS_MAX: usize = 255;
+
+/// Makes what a path inside the root lacks, as Docker does for working directories and mounts. Links are followed
+/// inside the root, also those that lead to nothing yet: `/etc/resolv.conf` of many images does.
+pub(super) fn make_target(root: &File, path: &str, target: Target) -> Result<(), RuntimeError> {
+    make_inside(root, path.trim_matches('/'), target, STEPS_MAX)
+        .map_err(|error| cannot_create(&format!("making {path} in the root file system"), error))
+}
+
+fn make_inside(
+    root: &File,
+    path: &str,
+    target: Target,
+    steps_left: usize,
+) -> rustix::io::Result<()> {
+    let inside = |path: &str, flags: OFlags| {
+        let mode = Mode::from_raw_mode(if flags.contains(OFlags::CREATE) {
+            0o644
+        } else {
+            0
+        });
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let path = if path.is_empty() { "." } else { path };
+        openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve)
+    };
+    match inside(path, OFlags::PATH) {
+        Err(rustix::io::Errno::NOENT) if steps_left > 0 => {}
+        found => return found.map(drop),
     }
-    Ok(())
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if let Ok(link) = inside(path, OFlags::PATH | OFlags::NOFOLLOW) {
+        let leads_to = rustix::fs::readlinkat(&link, "", Vec::new())?;
+        let leads_to = leads_to.to_string_lossy();
+        let next = match leads_to.strip_prefix('/') {
+            Some(absolute) => absolute.to_owned(),
+            None => format!("{above}/{leads_to}"),
+        };
+        return make_inside(root, next.trim_matches('/'), target, steps_left - 1);
+    }
+    if matches!(name, "" | "." | "..") {
+        return make_inside(root, above, Target::Folder, steps_left - 1);
+    }
+    make_inside(root, above, Target::Folder, steps_left - 1)?;
+    // The folder above is opened inside the root, so what is made in it is inside as well.
+    let above = inside(above, OFlags::PATH | OFlags::DIRECTORY)?;
+    match target {
+        Target::Folder => match mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
+            Err(rustix::io::Errno::EXIST) => Ok(()),
+            made => made,
+        },
+        Target::File => inside(path, OFlags::CREATE | OFlags::WRONLY).map(drop),
+    }
 }
 
 /// The files below `/etc` that a container gets from its runtime.

@@ -1,15 +1,20 @@
 //! One agent that is connected: frames in, frames out, never waiting for it.
+//!
+//! What always holds: an agent that does not read is not read from either, until it has taken in what waits
+//! for it. So what is kept for it is bounded without ever being cut off, which it would take for this shim's death.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use crate::protocol::{Message, Request, encode, take_frame};
+use crate::protocol::{Message, Request, UnknownRequest, encode, take_frame};
 use crate::spec::ContainerName;
 
-/// An agent that reads so slowly is cut off; it finds everything on disk when it connects again.
-const OUT_BYTES_MAX: usize = 4 << 20;
+/// With so much to tell, nothing more is asked.
+const OUT_BYTES_HIGH: usize = 256 << 10;
+/// What is read at a time, so that one agent cannot keep the others waiting.
+const IN_BYTES_A_TURN: usize = 64 << 10;
 
 pub(super) struct Connection {
     stream: UnixStream,
@@ -18,6 +23,13 @@ pub(super) struct Connection {
     /// Whom it wants to hear of, once the spool is longer than this.
     pub watched_logs: BTreeMap<ContainerName, u64>,
     pub is_gone: bool,
+}
+
+/// What an agent asked for.
+pub(super) enum Asked {
+    Known(Request),
+    /// By a newer agent.
+    Unknown(UnknownRequest),
 }
 
 impl Connection {
@@ -36,20 +48,28 @@ impl Connection {
         self.stream.as_fd()
     }
 
+    pub fn wants_to_read(&self) -> bool {
+        self.outgoing.len() < OUT_BYTES_HIGH
+    }
+
     pub fn wants_to_write(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
     /// Takes in what is there; whole requests come out.
-    pub fn receive(&mut self) -> Vec<Request> {
+    pub fn receive(&mut self) -> Vec<Asked> {
         let mut piece = [0; 4096];
-        loop {
+        let mut taken = 0;
+        while self.wants_to_read() && taken < IN_BYTES_A_TURN {
             match self.stream.read(&mut piece) {
                 Ok(0) => {
                     self.is_gone = true;
                     break;
                 }
-                Ok(read) => self.incoming.extend_from_slice(&piece[..read]),
+                Ok(read) => {
+                    taken += read;
+                    self.incoming.extend_from_slice(&piece[..read]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
@@ -58,45 +78,51 @@ impl Connection {
                 }
             }
         }
-        let mut requests = Vec::new();
+        let mut asked = Vec::new();
         loop {
-            match take_frame(&mut self.incoming) {
-                Ok(Some(frame)) => match serde_json::from_slice(&frame) {
-                    Ok(request) => requests.push(request),
-                    // A verb of a newer agent: it gets no answer and must not count on one.
-                    Err(_) => continue,
-                },
+            let frame = match take_frame(&mut self.incoming) {
+                Ok(Some(frame)) => frame,
                 Ok(None) => break,
+                Err(_) => {
+                    self.is_gone = true;
+                    break;
+                }
+            };
+            if let Ok(request) = serde_json::from_slice(&frame) {
+                asked.push(Asked::Known(request));
+            } else if let Ok(unknown) = serde_json::from_slice(&frame) {
+                asked.push(Asked::Unknown(unknown));
+            } else {
+                // Without a number there is nothing to answer: whoever this is speaks something else.
+                self.is_gone = true;
+                break;
+            }
+        }
+        asked
+    }
+
+    pub fn send(&mut self, message: &Message) {
+        self.outgoing.extend(encode(message));
+        self.flush();
+    }
+
+    pub fn flush(&mut self) {
+        let mut written_bytes = 0;
+        while written_bytes < self.outgoing.len() {
+            match self.stream.write(&self.outgoing[written_bytes..]) {
+                Ok(written) => written_bytes += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.is_gone = true;
                     break;
                 }
             }
         }
-        requests
-    }
-
-    pub fn send(&mut self, message: &Message) {
-        self.outgoing.extend(encode(message));
-        if self.outgoing.len() > OUT_BYTES_MAX {
-            self.is_gone = true;
-        }
-        self.flush();
-    }
-
-    pub fn flush(&mut self) {
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
-                Ok(written) => {
-                    self.outgoing.drain(..written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.is_gone = true;
-                    return;
-                }
-            }
+        self.outgoing.drain(..written_bytes);
+        if self.outgoing.is_empty() {
+            // What one long answer took is not kept for ever.
+            self.outgoing.shrink_to(4096);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What always holds: nothing here blocks, so a container that writes without end or an agent that does
 //! not read delays nobody else.
+//! What it leaves to others: what an agent asks for (`requests`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,41 +17,44 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::clock::ShimClock;
 use super::connection::Connection;
 use super::container::{Container, State};
+use super::exec::{Exec, Part};
 use super::maker::Outcome;
 use crate::cgroup;
-use crate::protocol::{Answer, Event, Message, PROTOCOL, Request, Verb};
+use crate::protocol::{Answer, Event, Message, PROTOCOL};
 use crate::spec::ContainerName;
 use crate::state::{
-    Durability, SHIM_FILE, SHIM_SOCKET, ShimFile, TASK_FILE, TaskFile, container_dir, read_json,
-    start_ticks, task_cgroup, write_json,
+    Durability, SHIM_FILE, SHIM_SOCKET, ShimFile, TASK_FILE, TaskFile, read_json, start_ticks,
+    task_cgroup, write_json,
 };
 
 /// How soon output that a full disk refused is offered again.
 const DISK_RETRY: Duration = Duration::from_millis(500);
 
 /// A request to start a container that is being made: whom to answer, and under which number.
-struct Asked {
-    connection: u64,
-    request: u64,
+pub(super) struct Asked {
+    pub connection: u64,
+    pub request: u64,
 }
 
-struct Shim {
-    clock: ShimClock,
-    task: TaskFile,
-    task_dir: std::path::PathBuf,
+pub(super) struct Shim {
+    pub clock: ShimClock,
+    pub task: TaskFile,
+    pub task_dir: std::path::PathBuf,
     listener: UnixListener,
     signals: OwnedFd,
-    connections: BTreeMap<u64, Connection>,
+    pub connections: BTreeMap<u64, Connection>,
     next_connection: u64,
-    containers: BTreeMap<ContainerName, Container>,
-    making: BTreeMap<ContainerName, Asked>,
+    pub containers: BTreeMap<ContainerName, Container>,
+    pub making: BTreeMap<ContainerName, Asked>,
+    pub execs: BTreeMap<u64, Exec>,
+    pub next_exec: u64,
     /// First processes that ended before their maker told who they are.
     early: BTreeMap<i32, i32>,
-    ending: Ending,
+    pub ending: Ending,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     No,
     /// When nothing runs any more and all output is taken in.
     WhenEmpty,
@@ -66,6 +70,7 @@ enum Ready {
     Connection(u64),
     Output(ContainerName, usize),
     Outcome(ContainerName),
+    Exec(u64, Part),
 }
 
 /// Serves the task of this folder until it is over. The agent that started this is on the standard input.
@@ -96,6 +101,8 @@ pub(super) fn run(folder: &Path) -> io::Result<()> {
         next_connection: 0,
         containers: BTreeMap::new(),
         making: BTreeMap::new(),
+        execs: BTreeMap::new(),
+        next_exec: 0,
         early: BTreeMap::new(),
         ending: Ending::No,
     };
@@ -120,10 +127,16 @@ impl Shim {
                 Ready::Connection(id) => self.serve(id)?,
                 Ready::Output(name, index) => self.pump(&name, index)?,
                 Ready::Outcome(name) => self.made(&name)?,
+                Ready::Exec(number, part) => {
+                    if let Some(exec) = self.execs.get_mut(&number) {
+                        exec.ready(part);
+                    }
+                }
             }
         }
         self.kill_what_is_due()?;
         self.connections.retain(|_, connection| !connection.is_gone);
+        self.end_execs();
         Ok(())
     }
 
@@ -134,7 +147,10 @@ impl Shim {
             PollFd::new(&self.listener, PollFlags::IN),
         ];
         for (id, connection) in &self.connections {
-            let mut flags = PollFlags::IN;
+            let mut flags = PollFlags::empty();
+            if connection.wants_to_read() {
+                flags |= PollFlags::IN;
+            }
             if connection.wants_to_write() {
                 flags |= PollFlags::OUT;
             }
@@ -151,6 +167,12 @@ impl Shim {
             }
             for (index, fd) in container.readable() {
                 what.push(Ready::Output(name.clone(), index));
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+        }
+        for (number, exec) in &self.execs {
+            for (part, fd) in exec.waits_for() {
+                what.push(Ready::Exec(*number, part));
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
         }
@@ -179,9 +201,11 @@ impl Shim {
             .values()
             .filter_map(|container| container.kill_at)
             .min();
+        let now = self.clock.monotonic();
         let stalled = self.containers.values().any(Container::is_stalled);
-        let retry = stalled.then(|| self.clock.monotonic() + DISK_RETRY);
-        kill.into_iter().chain(retry).min()
+        let retry = stalled.then(|| now + DISK_RETRY);
+        let exec = self.execs.values().map(|exec| exec.deadline(now)).min();
+        kill.into_iter().chain(retry).chain(exec).min()
     }
 
     fn kill_what_is_due(&mut self) -> io::Result<()> {
@@ -198,14 +222,37 @@ impl Shim {
         Ok(())
     }
 
-    /// Nothing runs or is being made, its output is taken in, and either it was told to go or nobody is there.
+    /// Programs beside containers end with whoever asked for them; their answers are given when they have.
+    fn end_execs(&mut self) {
+        let now = self.clock.monotonic();
+        let mut over = Vec::new();
+        for (number, exec) in &mut self.execs {
+            let has_ended = self
+                .containers
+                .get(&exec.container)
+                .is_none_or(Container::is_ended);
+            if has_ended || !self.connections.contains_key(&exec.connection) {
+                exec.abandon();
+            }
+            if let Some(answer) = exec.turn(now) {
+                over.push((*number, answer));
+            }
+        }
+        for (number, answer) in over {
+            if let Some(exec) = self.execs.remove(&number) {
+                self.reply(exec.connection, exec.request, answer);
+            }
+        }
+    }
+
+    /// It was told to go, and nothing runs or is being made any more. A task that is open keeps its shim,
+    /// also when nobody is connected: the next agent may start more in it.
     fn is_over(&self) -> bool {
-        let at_rest = self.containers.values().all(Container::is_ended);
-        let written = self.containers.values().all(Container::log_ended);
+        let at_rest = self.containers.values().all(Container::is_ended) && self.execs.is_empty();
         match self.ending {
             Ending::Killed => at_rest,
-            Ending::WhenEmpty => at_rest && written,
-            Ending::No => at_rest && written && self.connections.is_empty(),
+            Ending::WhenEmpty => at_rest && self.containers.values().all(Container::is_settled),
+            Ending::No => false,
         }
     }
 
@@ -225,112 +272,6 @@ impl Shim {
         Ok(())
     }
 
-    fn serve(&mut self, id: u64) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return Ok(());
-        };
-        connection.flush();
-        for request in connection.receive() {
-            if let Some(answer) = self.answer(id, &request) {
-                self.reply(id, request.id, answer);
-            }
-        }
-        Ok(())
-    }
-
-    /// Carries out a request; none where the answer comes later.
-    fn answer(&mut self, connection: u64, request: &Request) -> Option<Answer> {
-        let result = match &request.verb {
-            Verb::Hello => Ok(()),
-            Verb::Start { container, logs } => {
-                if self.containers.contains_key(container) {
-                    Err(io::Error::other(format!(
-                        "the container {container} was started before"
-                    )))
-                } else {
-                    let dir = container_dir(&self.task_dir, container);
-                    match Container::make(container.clone(), &dir, logs) {
-                        Ok(made) => {
-                            self.containers.insert(container.clone(), made);
-                            let asked = Asked {
-                                connection,
-                                request: request.id,
-                            };
-                            self.making.insert(container.clone(), asked);
-                            return None;
-                        }
-                        Err(error) => Err(error),
-                    }
-                }
-            }
-            Verb::Signal { container, signal } => self
-                .containers
-                .get(container)
-                .map_or(Ok(()), |c| c.signal(*signal)),
-            Verb::Stop {
-                container,
-                signal,
-                grace_ms,
-            } => {
-                let at = self.clock.monotonic() + Duration::from_millis(*grace_ms);
-                match self.containers.get_mut(container) {
-                    Some(container) if !container.is_ended() => {
-                        container.kill_at =
-                            Some(container.kill_at.map_or(at, |before| before.min(at)));
-                        container.signal(*signal)
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Verb::Trim { container, offset } => {
-                if let Some(container) = self.containers.get_mut(container) {
-                    container.trim(*offset);
-                }
-                Ok(())
-            }
-            Verb::WatchLog { container, offset } => {
-                self.watch_log(connection, container, *offset);
-                Ok(())
-            }
-            Verb::Close => {
-                self.ending = Ending::WhenEmpty;
-                Ok(())
-            }
-            Verb::Kill => {
-                self.ending = Ending::Killed;
-                cgroup::kill_once(&task_cgroup(&self.task.installation, &self.task.spec.id));
-                Ok(())
-            }
-        };
-        Some(match result {
-            Ok(()) => Answer::Done,
-            Err(error) => Answer::Failed {
-                kind: "ContainerRuntimeError".to_owned(),
-                message: error.to_string(),
-            },
-        })
-    }
-
-    /// Tells at once where there is something to tell, and later otherwise.
-    fn watch_log(&mut self, connection: u64, name: &ContainerName, offset: u64) {
-        let (end, ended) = self
-            .containers
-            .get(name)
-            .map_or((0, true), |c| (c.log_end(), c.log_ended()));
-        let Some(connection) = self.connections.get_mut(&connection) else {
-            return;
-        };
-        if end > offset || ended {
-            connection.send(&Message::Event(Event::Log {
-                container: name.clone(),
-                end,
-                ended,
-            }));
-        } else {
-            connection.watched_logs.insert(name.clone(), offset);
-        }
-    }
-
     fn pump(&mut self, name: &ContainerName, index: usize) -> io::Result<()> {
         let now = self.clock.now();
         let Some(container) = self.containers.get_mut(name) else {
@@ -341,7 +282,7 @@ impl Shim {
         Ok(())
     }
 
-    fn tell_log(&mut self, name: &ContainerName) {
+    pub fn tell_log(&mut self, name: &ContainerName) {
         let Some(container) = self.containers.get(name) else {
             return;
         };
@@ -373,11 +314,13 @@ impl Shim {
         let mut bytes = Vec::new();
         // The outcome is small and its writer is done or gone, so this ends at once.
         File::from(maker.outcome.try_clone()?).read_to_end(&mut bytes)?;
-        let now = self.clock.now();
-        let answer = match container.made(serde_json::from_slice::<Outcome>(&bytes).ok(), now) {
+        let (now, since_boot) = (self.clock.now(), self.clock.since_boot());
+        let outcome = serde_json::from_slice::<Outcome>(&bytes).ok();
+        let answer = match container.made(outcome, now, since_boot) {
             Ok(started) => Answer::Started {
                 pid: started.pid,
                 at: started.at,
+                run: started.run,
             },
             Err(failed) => Answer::Failed {
                 kind: failed.kind,
@@ -388,6 +331,10 @@ impl Shim {
             self.reply(asked.connection, asked.request, answer);
         }
         self.tell_log(name);
+        if self.ending == Ending::Killed {
+            // It was not there to be killed when everything was.
+            self.kill_task();
+        }
         if let Some(State::Running { pid }) = self.containers.get(name).map(|c| &c.state)
             && let Some(status) = self.early.remove(&{ *pid })
         {
@@ -432,9 +379,11 @@ impl Shim {
         let now = self.clock.now();
         if let Some(container) = self.containers.get_mut(&name) {
             let exit = container.ended(status, now);
+            let run = container.run;
             self.tell(&Event::Exited {
                 container: name.clone(),
                 exit,
+                run,
             });
             self.tell_log(&name);
         }
@@ -444,13 +393,17 @@ impl Shim {
         Ok(())
     }
 
+    pub fn kill_task(&self) {
+        cgroup::kill_once(&task_cgroup(&self.task.installation, &self.task.spec.id));
+    }
+
     fn tell(&mut self, event: &Event) {
         for connection in self.connections.values_mut() {
             connection.send(&Message::Event(event.clone()));
         }
     }
 
-    fn reply(&mut self, connection: u64, id: u64, answer: Answer) {
+    pub fn reply(&mut self, connection: u64, id: u64, answer: Answer) {
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.send(&Message::Reply { id, answer });
         }

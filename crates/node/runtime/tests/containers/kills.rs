@@ -61,23 +61,36 @@ async fn a_task_outlives_its_owner_and_is_adopted() {
 async fn an_end_that_nobody_saw_is_found_with_its_output() {
     let fixture = Fixture::new().await;
     start_and_kill_an_owner(&fixture, "echo last words; exit 9");
-    eventually("the shim goes by itself", || fixture.processes().is_empty()).await;
+    eventually("the container ends", || !ends(&fixture).is_empty()).await;
     let runtime = open(&fixture.data_dir, &fixture.installation).await;
     let adopted = runtime.adopt().await.unwrap().remove(0);
-    assert!(!adopted.shim_alive);
+    // It stays for as long as the task is open, and goes with it.
+    assert!(adopted.shim_alive);
     assert_eq!(adopted.containers[0].exit.as_ref().unwrap().exit_code, 9);
     assert_eq!(lines(&adopted.handle).await, ["last words"]);
+    adopted.handle.close().await.unwrap();
+    eventually("the shim goes", || fixture.processes().is_empty()).await;
     adopted.handle.remove().await.unwrap();
     fixture.assert_nothing_left().await;
 }
 
-fn shim_pid(task_dir: &Path) -> i32 {
+/// The ends of containers that are on disk.
+fn ends(fixture: &Fixture) -> Vec<std::path::PathBuf> {
+    let tasks = std::fs::read_dir(fixture.data_dir.join("tasks")).unwrap();
+    tasks
+        .flatten()
+        .map(|task| task.path().join("c/app/exit.json"))
+        .filter(|file| file.exists())
+        .collect()
+}
+
+pub fn shim_pid(task_dir: &Path) -> i32 {
     let text = std::fs::read_to_string(task_dir.join("shim.json")).unwrap();
     let shim: serde_json::Value = serde_json::from_str(&text).unwrap();
     shim["pid"].as_i64().unwrap() as i32
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(pid).unwrap(),
         rustix::process::Signal::KILL,

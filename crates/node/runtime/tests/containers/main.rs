@@ -3,16 +3,23 @@
 //! runs at once; a guard process cleans up even when the test is killed.
 
 mod ends;
+mod escapes;
+mod faults;
+mod intruders;
 mod kills;
 #[allow(dead_code, reason = "shared with the tests of images")]
 #[path = "../images/layers.rs"]
 mod layers;
 mod limits;
 mod output;
+mod privileges;
+mod programs;
 #[allow(dead_code, reason = "shared with the tests of images")]
 #[path = "../images/registry.rs"]
 mod registry;
+mod sharing;
 mod surroundings;
+mod volumes;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -48,7 +55,7 @@ fn busybox() -> ImageBuilder {
     );
     for name in [
         "sh", "cat", "id", "env", "pwd", "grep", "sleep", "tail", "unshare", "true", "touch",
-        "mount", "hostname", "head", "tty", "stty", "kill", "ps",
+        "mount", "hostname", "head", "test", "yes", "readlink", "tty", "stty", "kill", "ps",
     ] {
         image.symlink(&format!("bin/{name}"), "busybox");
     }
@@ -76,10 +83,19 @@ impl Fixture {
     }
 
     async fn with_image(image: &ImageBuilder) -> Self {
+        Self::with(image, &std::env::temp_dir()).await
+    }
+
+    /// With its data somewhere else.
+    async fn in_folder(parent: &std::path::Path) -> Self {
+        Self::with(&busybox(), parent).await
+    }
+
+    async fn with(image: &ImageBuilder, parent: &std::path::Path) -> Self {
         let env = Env::real();
         let data_dir = tempfile::Builder::new()
             .prefix("gantry-runtime-")
-            .tempdir()
+            .tempdir_in(parent)
             .unwrap()
             .keep();
         let [a, b, c, d, ..] = env.entropy.bytes16();
@@ -245,7 +261,11 @@ async fn exit(runtime: &Runtime) -> Exit {
 
 /// All that the container `app` wrote.
 async fn lines(task: &TaskHandle) -> Vec<String> {
-    let mut reader = task.logs(&name("app"), 0).unwrap();
+    lines_of(task, "app").await
+}
+
+async fn lines_of(task: &TaskHandle, container: &str) -> Vec<String> {
+    let mut reader = task.logs(&name(container), 0).unwrap();
     let mut lines = Vec::new();
     loop {
         let batch = tokio::time::timeout(PATIENCE, reader.next_batch(100))
