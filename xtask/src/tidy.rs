@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["arn", "env", "api", "store", "archive", "reconcile"],
     ),
     ("gantry-runtime", &["arn", "env"]),
-    ("gantry-network", &["arn"]),
+    ("gantry-network", &["arn", "env"]),
     ("gantry-agent", &["arn", "env", "api", "runtime", "network"]),
     (
         "gantry-world",
