@@ -126,6 +126,13 @@ impl LogsService {
                     return Ok((next, true));
                 }
                 Err(ArchiveError::CursorMoved { .. }) => {}
+                // The disk is full or gone: nothing was taken in, and the client tries again.
+                Err(error @ ArchiveError::Io { .. }) => {
+                    tracing::error!(%error, "log events cannot be stored");
+                    return Err(LogsError::service_unavailable_exception(
+                        "The service cannot complete the request.",
+                    ));
+                }
                 Err(error) => return Err(internal(error)),
             }
         }
