@@ -45,6 +45,24 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Explain {
             what: Explain::Task { id, data_dir },
         } => commands::explain::task(&id, &data_dir),
+        Command::Explain {
+            what:
+                Explain::Placement {
+                    cluster,
+                    task_definition,
+                    started_by,
+                    group,
+                    data_dir,
+                },
+        } => commands::explain::placement(
+            &commands::explain::Refused {
+                cluster,
+                task_definition,
+                started_by,
+                group,
+            },
+            &data_dir,
+        ),
         Command::Sample(options) => commands::sample::run(&options),
         Command::Version => {
             commands::version::run();

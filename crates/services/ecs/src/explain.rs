@@ -10,7 +10,8 @@ use crate::model::last_status::LastStatus;
 use crate::model::reference::Scope;
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    ClusterRow, ContainerInstanceStatus, DesiredPhase, PlacementRejectionsRow, StopCode,
+    ClusterRow, ContainerInstanceStatus, DesiredPhase, PlacementRejection, PlacementRejectionsRow,
+    StopCode,
 };
 
 /// What there is to say about one task.
@@ -51,24 +52,75 @@ pub fn task(
     })
 }
 
-/// The latest placements in a cluster that found no place, newest first.
+/// Which refused placements are asked for: those that match every member that is named.
+#[derive(Debug, Clone, Default)]
+pub struct PlacementFilter {
+    /// A family, or a family and its revision.
+    pub task_definition: Option<String>,
+    pub started_by: Option<String>,
+    pub group: Option<String>,
+}
+
+impl PlacementFilter {
+    fn matches(&self, rejection: &PlacementRejection) -> bool {
+        let definition = &rejection.task_definition;
+        let family = definition.rsplit_once(':').map(|(family, _)| family);
+        let same = |asked: &Option<String>, is: &Option<String>| asked.is_none() || asked == is;
+        self.task_definition
+            .as_deref()
+            .is_none_or(|asked| asked == definition || Some(asked) == family)
+            && same(&self.started_by, &rejection.started_by)
+            && same(&self.group, &rejection.group)
+    }
+}
+
+/// The latest placements in a cluster that found no place, newest first, and what spoke against
+/// each container instance. Empty: none was refused, as far as they are kept.
 pub fn placements(
     snapshot: &Snapshot,
     scope: &Scope,
     cluster: &str,
+    filter: &PlacementFilter,
     now: Timestamp,
 ) -> Vec<String> {
     let row = Rows::new(snapshot, scope).read::<PlacementRejectionsRow>(cluster);
-    let mut sentences = Vec::new();
-    for rejection in row.iter().flat_map(|row| &row.rejections) {
+    let rejections = row.iter().flat_map(|row| &row.rejections);
+    rejections
+        .filter(|rejection| filter.matches(rejection))
+        .flat_map(|rejection| why_refused(rejection, now))
+        .collect()
+}
+
+fn why_refused(rejection: &PlacementRejection, now: Timestamp) -> Vec<String> {
+    let by = rejection.started_by.as_deref();
+    let mut sentences = vec![format!(
+        "{} ago, {} of {} tasks of {}{} found no place.",
+        ago(rejection.at, now),
+        rejection.unplaced,
+        rejection.asked,
+        rejection.task_definition,
+        by.map(|by| format!(", started by {by},"))
+            .unwrap_or_default()
+    )];
+    if rejection.instances > 1 {
+        let counts: Vec<String> = rejection
+            .counts
+            .iter()
+            .map(|(reason, count)| format!("{} on {count}", reason.trim_end_matches('.')))
+            .collect();
         sentences.push(format!(
-            "{} ago, {} of {} tasks of {} found no place.",
-            ago(rejection.at, now),
-            rejection.unplaced,
-            rejection.asked,
-            rejection.task_definition
+            "{} container instances were looked at: {}.",
+            rejection.instances,
+            counts.join(", ")
         ));
-        sentences.extend(rejection.reasons.iter().cloned());
+    }
+    sentences.extend(rejection.reasons.iter().cloned());
+    let kept = u32::try_from(rejection.reasons.len()).unwrap_or(u32::MAX);
+    match rejection.instances.saturating_sub(kept) {
+        0 => {}
+        more => sentences.push(format!(
+            "The reasons against {more} more container instances are only counted."
+        )),
     }
     sentences
 }

@@ -14,7 +14,7 @@ use gantry_arn::ContainerInstanceId;
 
 use crate::candidate::{Candidate, Capacity, Demand};
 use crate::fit::{Rejection, Unfit, fits, unfit};
-use crate::order::{Order, Search, Slot};
+use crate::order::{LEVELS_MAX, Order, Search, Slot};
 use crate::plan::{Constraint, Plan, Request};
 use crate::strategy::{Strategy, default_chain, mix};
 
@@ -213,6 +213,7 @@ fn order_key(request: &Request<'_>) -> OrderKey {
     if request.constraints.contains(&Constraint::DistinctInstance) {
         chain.insert(0, Strategy::SpreadByInstance);
     }
+    chain.truncate(LEVELS_MAX);
     let counts = |strategy: &Strategy| {
         matches!(
             strategy,

@@ -10,6 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::candidate::{Candidate, Capacity, Eligibility};
 use crate::strategy::{Resource, Strategy, mix};
@@ -40,8 +41,6 @@ pub(crate) struct Order {
     values: Vec<Values>,
     /// Where each slot stands.
     standing: Vec<Standing>,
-    /// Made and unmade with each change; kept for its memory.
-    scratch: Standing,
     pub used: u64,
 }
 
@@ -53,12 +52,16 @@ struct Values {
     counts: BTreeMap<i64, i64>,
 }
 
-/// Where an instance stands: its key at each level.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// AWS takes five strategies, and a constraint may put one more before them.
+pub(crate) const LEVELS_MAX: usize = 6;
+
+/// Where an instance stands: its key at each level. In one piece, because there are many.
+#[derive(Debug, Clone, Default)]
 struct Standing {
-    known: bool,
+    /// Those that the keys were made from: looking a value up costs more than all the rest.
+    attributes: Option<Arc<BTreeMap<String, Option<String>>>>,
     ordered: bool,
-    path: Vec<i64>,
+    path: [i64; LEVELS_MAX],
     tasks: i64,
     /// How many tasks of the size have room, at the last level.
     room: i64,
@@ -74,8 +77,8 @@ enum Level {
     Keys(BTreeMap<i64, Level>),
     Random(Vec<Slot>),
     /// Equally good ones: those with room for the most tasks first, so that no single one fills
-    /// up, and then in an order that is nobody's favourite.
-    Equal(BTreeSet<(Reverse<i64>, u64, Slot)>),
+    /// up, and then in the order of their slots, from another one on in each index.
+    Equal(BTreeSet<(Reverse<i64>, u32, Slot)>),
 }
 
 impl Order {
@@ -90,7 +93,6 @@ impl Order {
             root,
             values,
             standing: Vec::new(),
-            scratch: Standing::default(),
             used: 0,
         }
     }
@@ -101,92 +103,124 @@ impl Order {
         if self.standing.len() <= at {
             self.standing.resize(at + 1, Standing::default());
         }
-        let mut now = std::mem::take(&mut self.scratch);
-        self.stand(&mut now, is);
-        let Some(before) = self.standing.get_mut(at) else {
+        let Some(before) = self.standing.get_mut(at).map(std::mem::take) else {
             return;
         };
-        now.position = before.position;
-        if now == *before {
-            self.scratch = now;
-            return;
+        let now = self.stand(&before, is);
+        if (before.tasks, &before.path) != (now.tasks, &now.path) {
+            count(&self.chain, &mut self.values, &before, -1);
+            count(&self.chain, &mut self.values, &now, 1);
         }
-        let before = std::mem::replace(before, now);
-        let Some(now) = self.standing.get(at) else {
-            return;
-        };
-        count(&self.chain, &mut self.values, &before, -1);
-        count(&self.chain, &mut self.values, now, 1);
         let moved =
             (before.ordered, &before.path, before.room) != (now.ordered, &now.path, now.room);
-        if moved {
-            let chance = mix(self.salt ^ mix(u64::from(slot)));
-            let (ordered, path, room) = (now.ordered, now.path.clone(), now.room);
-            if before.ordered {
-                let leaf = Leaf {
-                    slot,
-                    room: before.room,
-                    chance,
-                };
-                take_out(&mut self.root, &before.path, &leaf, &mut self.standing);
-            }
-            if ordered {
-                let leaf = Leaf { slot, room, chance };
-                put_in(
-                    &mut self.root,
-                    &path,
-                    &leaf,
-                    &self.chain,
-                    &mut self.standing,
-                );
-            }
+        let path = now.path;
+        let (ordered, room) = (now.ordered, now.room);
+        if let Some(place) = self.standing.get_mut(at) {
+            *place = now;
         }
-        self.scratch = before;
+        if !moved {
+            return;
+        }
+        // Neighbours in memory stand next to each other, which is where the next placement looks;
+        // and where the row of them begins is another place in each index.
+        let chance = slot.wrapping_add(self.salt as u32);
+        let levels = self.chain.len().min(LEVELS_MAX);
+        if before.ordered {
+            let leaf = Leaf {
+                slot,
+                room: before.room,
+                chance,
+            };
+            let path = before.path.get(..levels).unwrap_or_default();
+            take_out(&mut self.root, path, &leaf, &mut self.standing);
+        }
+        if ordered {
+            let leaf = Leaf { slot, room, chance };
+            let path = path.get(..levels).unwrap_or_default();
+            put_in(&mut self.root, path, &leaf, &self.chain, &mut self.standing);
+        }
     }
 
     /// The best instance that fits.
     pub(crate) fn first(&self, search: &Search<'_>) -> Option<Slot> {
-        self.first_in(&self.root, 0, search)
+        self.first_in(&self.root, 0, search).map(|found| found.slot)
     }
 
-    fn stand(&mut self, now: &mut Standing, is: Option<&Candidate>) {
-        now.path.clear();
-        now.known = is.is_some();
-        (now.ordered, now.tasks, now.room) = (false, 0, 0);
-        let Some(is) = is else { return };
-        now.tasks = i64::from(is.tasks_of(&self.group));
-        now.room = room(&is.free, &self.needs);
-        now.ordered = is.eligibility == Eligibility::Eligible && now.room > 0;
-        for (strategy, values) in self.chain.iter().zip(&mut self.values) {
-            now.path.push(match strategy {
+    fn stand(&mut self, before: &Standing, is: Option<&Candidate>) -> Standing {
+        let Some(is) = is else {
+            return Standing::default();
+        };
+        let tasks = i64::from(is.tasks_of(&self.group));
+        let room = room(&is.free, &self.needs);
+        let same_attributes = before
+            .attributes
+            .as_ref()
+            .is_some_and(|attributes| Arc::ptr_eq(attributes, &is.attributes));
+        let mut path = before.path;
+        let levels = self.chain.iter().zip(&mut self.values).zip(&mut path);
+        for ((strategy, values), key) in levels {
+            *key = match strategy {
+                Strategy::SpreadByAttribute(_) if same_attributes => *key,
                 Strategy::SpreadByAttribute(name) => values.number(is.attribute(name)),
-                Strategy::SpreadByInstance => now.tasks,
+                Strategy::SpreadByInstance => tasks,
                 Strategy::Binpack(Resource::Cpu) => is.free.cpu,
                 Strategy::Binpack(Resource::Memory) => is.free.memory,
                 Strategy::Random => 0,
-            });
+            };
+        }
+        Standing {
+            attributes: Some(is.attributes.clone()),
+            ordered: is.eligibility == Eligibility::Eligible && room > 0,
+            path,
+            tasks,
+            room,
+            position: before.position,
         }
     }
 
-    fn first_in(&self, level: &Level, depth: usize, search: &Search<'_>) -> Option<Slot> {
+    fn first_in(&self, level: &Level, depth: usize, search: &Search<'_>) -> Option<Found> {
         let below = |level: &Level| self.first_in(level, depth + 1, search);
         match level {
             Level::Values(levels) => {
                 let counts = self.values.get(depth).map(|values| &values.counts);
                 let count = |number: &i64| counts.and_then(|c| c.get(number)).copied().unwrap_or(0);
-                let mut ordered: Vec<_> = levels
+                let mut ordered: Vec<(i64, &Level)> = levels
                     .iter()
                     .map(|(number, level)| (count(number), level))
                     .collect();
-                // Stable: values with equal counts stay in their order.
                 ordered.sort_by_key(|(count, _)| *count);
-                ordered.into_iter().find_map(|(_, level)| below(level))
+                // Values with the same count are equally good: what comes after decides among
+                // the best of each.
+                let mut equally_good = ordered.chunk_by(|a, b| a.0 == b.0);
+                equally_good.find_map(|equal| {
+                    let best = equal.iter().filter_map(|(_, level)| below(level));
+                    best.min()
+                })
             }
-            Level::Keys(levels) => levels.values().find_map(below),
+            Level::Keys(levels) => levels.iter().find_map(|(key, level)| {
+                below(level).map(|mut found| {
+                    // Levels are left from the last to the first.
+                    if let Some(place) = found.rank.get_mut(depth) {
+                        *place = *key;
+                    }
+                    found
+                })
+            }),
             Level::Random(slots) => drawn(slots, search),
             Level::Equal(equal) => first_of(equal, search),
         }
     }
+}
+
+/// An instance that fits, and how good it is: less is better, and the earliest level counts first.
+/// A level whose key is not in the rank was the same for all that are compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    rank: [i64; LEVELS_MAX],
+    busy: bool,
+    room: Reverse<i64>,
+    chance: u64,
+    slot: Slot,
 }
 
 /// How many tasks of a size have room.
@@ -200,7 +234,7 @@ fn room(free: &Capacity, needs: &Capacity) -> i64 {
 }
 
 fn count(chain: &[Strategy], values: &mut [Values], standing: &Standing, sign: i64) {
-    if !standing.known || standing.tasks == 0 {
+    if standing.tasks == 0 {
         return;
     }
     for ((strategy, values), number) in chain.iter().zip(values).zip(&standing.path) {
@@ -247,7 +281,7 @@ impl Level {
 struct Leaf {
     slot: Slot,
     room: i64,
-    chance: u64,
+    chance: u32,
 }
 
 fn put_in(
@@ -315,32 +349,46 @@ fn take_out(level: &mut Level, path: &[i64], leaf: &Leaf, standing: &mut [Standi
 }
 
 /// The first that fits; a busy one only where no other does.
-fn first_of(equal: &BTreeSet<(Reverse<i64>, u64, Slot)>, search: &Search<'_>) -> Option<Slot> {
+fn first_of(equal: &BTreeSet<(Reverse<i64>, u32, Slot)>, search: &Search<'_>) -> Option<Found> {
     let mut only_busy = None;
-    for (_, _, slot) in equal {
+    for (room, chance, slot) in equal {
         if !(search.fits)(*slot) {
             continue;
         }
-        if !(search.busy)(*slot) {
-            return Some(*slot);
+        let found = Found {
+            rank: [0; LEVELS_MAX],
+            busy: (search.busy)(*slot),
+            room: *room,
+            chance: u64::from(*chance),
+            slot: *slot,
+        };
+        if !found.busy {
+            return Some(found);
         }
-        only_busy.get_or_insert(*slot);
+        only_busy.get_or_insert(found);
     }
     only_busy
 }
 
 /// One that fits, each with the same chance. An instance that is busy is as good as another here:
 /// to avoid it would not be random.
-fn drawn(slots: &[Slot], search: &Search<'_>) -> Option<Slot> {
+fn drawn(slots: &[Slot], search: &Search<'_>) -> Option<Found> {
     let pick = |seed: u64, of: usize| {
         // The high half of the product: as even as the seed, without a division.
         let at = (u128::from(seed) * of as u128) >> 64;
         usize::try_from(at).unwrap_or_default()
     };
+    let found = |slot: Slot| Found {
+        rank: [0; LEVELS_MAX],
+        busy: false,
+        room: Reverse(0),
+        chance: mix(search.seed ^ u64::from(slot)),
+        slot,
+    };
     for n in 0..DRAWS_MAX.min(slots.len() as u64 * 2) {
         let slot = slots.get(pick(mix(search.seed.wrapping_add(n)), slots.len()))?;
         if (search.fits)(*slot) {
-            return Some(*slot);
+            return Some(found(*slot));
         }
     }
     let fit: Vec<Slot> = slots
@@ -348,5 +396,7 @@ fn drawn(slots: &[Slot], search: &Search<'_>) -> Option<Slot> {
         .copied()
         .filter(|s| (search.fits)(*s))
         .collect();
-    fit.get(pick(mix(search.seed), fit.len())).copied()
+    fit.get(pick(mix(search.seed), fit.len()))
+        .copied()
+        .map(found)
 }

@@ -9,17 +9,19 @@ use gantry_api::ecs::{
     RegisterContainerInstanceResponse,
 };
 use gantry_arn::{ClusterName, ContainerInstanceId};
+use gantry_placement::query;
 use gantry_store::{Transaction, Versioned};
 
 use super::identity::sha256;
 use super::lookup::Rows;
+use super::placing::candidate;
 use crate::acs::health_status;
 use crate::model::absent::items;
 use crate::model::attributes::registered_again;
 use crate::model::last_status::LastStatus;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
-use crate::model::refusal::{invalid, not_built};
+use crate::model::refusal::invalid;
 use crate::model::{resources, tags};
 use crate::service::EcsService;
 use crate::tables::{
@@ -309,13 +311,12 @@ pub(super) async fn list_container_instances(
 ) -> Result<ListContainerInstancesResponse, EcsError> {
     let scope = Scope::of(ctx);
     let cluster = scope.cluster(input.cluster.as_deref())?;
-    if input
-        .filter
-        .as_ref()
-        .is_some_and(|filter| !filter.is_empty())
-    {
-        return Err(not_built("The cluster query language of `filter`"));
-    }
+    let filter = input.filter.as_deref().filter(|it| !it.trim().is_empty());
+    let expression = match filter.map(query::parse) {
+        None => None,
+        Some(Ok(expression)) => Some(expression),
+        Some(Err(error)) => return Err(invalid(error.to_string())),
+    };
     let snapshot = service.snapshot();
     let rows = Rows::new(&snapshot, &scope);
     rows.active_cluster(&cluster)?;
@@ -330,7 +331,7 @@ pub(super) async fn list_container_instances(
     let (arns, next_token) = page(
         &service.page_key,
         &format!(
-            "instances {} {} {cluster} {status:?}",
+            "instances {} {} {cluster} {status:?} {filter:?}",
             scope.account, scope.region
         ),
         PageRequest {
@@ -341,6 +342,12 @@ pub(super) async fn list_container_instances(
         rows.container_instances(&cluster)
             .into_iter()
             .filter(|row| shown(row))
+            .filter(|row| {
+                let meant = |expression: &query::Expression| {
+                    expression.holds(&candidate(&rows, &cluster, row.clone()))
+                };
+                expression.as_ref().is_none_or(meant)
+            })
             .map(|row| {
                 (
                     row.id.to_string(),

@@ -331,17 +331,9 @@ impl Cluster {
         row: Versioned<ContainerInstanceRow>,
     ) {
         let id = row.id;
-        let allocation = rows.allocation(cluster, &id);
-        let mut known = Known::of(row);
-        known.connected = rows.session(cluster, &id).is_some_and(|s| s.connected);
-        known.over = allocation.over.iter().copied().collect();
-        for task in &allocation.tasks {
-            self.tasks.insert(task.spec.id, id);
-            if task.last_status() == LastStatus::Running {
-                known.running.insert(task.spec.id);
-            }
-        }
-        known.allocation = allocation.row;
+        let known = Known::load(rows, cluster, row);
+        let tasks = known.allocation.iter().flat_map(|row| row.row.tasks.keys());
+        self.tasks.extend(tasks.map(|task| (*task, id)));
         self.instances.insert(id, known);
     }
 
@@ -498,7 +490,32 @@ impl Cluster {
     }
 }
 
+/// An instance as an expression sees it, as the rows are.
+pub(super) fn candidate(
+    rows: &Rows<'_>,
+    cluster: &ClusterName,
+    row: Versioned<ContainerInstanceRow>,
+) -> Candidate {
+    Known::load(rows, cluster, row).candidate()
+}
+
 impl Known {
+    /// Everything that the rows say of an instance.
+    fn load(rows: &Rows<'_>, cluster: &ClusterName, row: Versioned<ContainerInstanceRow>) -> Self {
+        let allocation = rows.allocation(cluster, &row.id);
+        let session = rows.session(cluster, &row.id);
+        let mut known = Self::of(row);
+        known.connected = session.is_some_and(|session| session.connected);
+        known.over = allocation.over.iter().copied().collect();
+        let running = allocation
+            .tasks
+            .iter()
+            .filter(|task| task.last_status() == LastStatus::Running);
+        known.running = running.map(|task| task.spec.id).collect();
+        known.allocation = allocation.row;
+        known
+    }
+
     fn of(row: Versioned<ContainerInstanceRow>) -> Self {
         Self {
             template: Self::template(&row),

@@ -322,6 +322,7 @@ fn what_finds_no_place_comes_back_as_failures_with_the_instance() {
         &harness.store.snapshot(),
         &harness.scope(),
         "default",
+        &gantry_ecs::explain::PlacementFilter::default(),
         harness.env.now(),
     );
     assert_eq!(said[0], "0 s ago, 1 of 3 tasks of web:1 found no place.");
