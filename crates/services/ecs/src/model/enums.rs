@@ -20,7 +20,8 @@ pub fn validate(input: &dyn Structure) -> Result<(), EcsError> {
     };
     // Loki's driver is a plug-in of Docker's, which Gantry's agent has of its own and AWS's does not.
     let is_ours = |error: &validate::ValidationError| {
-        error.path.ends_with("logConfiguration.logDriver") && error.value.as_deref() == Some("loki")
+        error.path.ends_with("logConfiguration.logDriver")
+            && error.value.as_deref() == Some("'loki'")
     };
     let errors: Vec<_> = found
         .errors
