@@ -90,6 +90,19 @@ const BENCH: &[Package] = &[
         name: "iptables",
         proof: "/usr/sbin/iptables",
     },
+    Package {
+        name: "docker-registry",
+        proof: "/usr/bin/docker-registry",
+    },
+    Package {
+        name: "curl",
+        proof: "/usr/bin/curl",
+    },
+    // For moto[server] in an environment of its own.
+    Package {
+        name: "python3-venv",
+        proof: "/usr/share/doc/python3-venv",
+    },
 ];
 
 const GUEST: &[Package] = &[

@@ -39,6 +39,7 @@ mod records;
 mod requirements;
 mod resolvers;
 mod routing;
+mod setup;
 
 pub use attachment::{AttachRequest, Attachment, Link, PortBinding, PortRequest, Protocol};
 pub use cleanup::{Removed, cleanup};

@@ -17,16 +17,14 @@ use crate::conntrack;
 use crate::elements::{self, Element};
 use crate::error::{Doing, NetworkError};
 use crate::files;
-use crate::firewall::{self, Terms};
-use crate::forwarding::{self, Turn};
 use crate::installation::Installation;
 use crate::namespace;
-use crate::netlink::Routes;
 use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::records::{Key, Record, Records};
 use crate::resolvers::HostResolvers;
 use crate::routing;
+use crate::setup::Kernel;
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -53,30 +51,22 @@ impl Options {
 
 /// Cloning shares it.
 #[derive(Clone)]
-pub struct Network(Arc<Inner>);
+pub struct Network(pub(crate) Arc<Inner>);
 
-struct Inner {
-    options: Options,
+pub(crate) struct Inner {
+    pub options: Options,
     steps_left: AtomicU32,
     state: Mutex<State>,
 }
 
-struct State {
-    records: Records,
+pub(crate) struct State {
+    pub records: Records,
     ports: Ports,
     /// Ports that an earlier process held, which somebody took before this one could.
     lost: Vec<PortBinding>,
-    listener: Option<TcpListener>,
+    pub listener: Option<TcpListener>,
     /// From the first container on.
-    kernel: Option<Kernel>,
-}
-
-/// What was set up once for all containers.
-struct Kernel {
-    routes: Routes,
-    pool: Pool,
-    mtu: u32,
-    terms: Terms,
+    pub kernel: Option<Kernel>,
 }
 
 impl std::fmt::Debug for Network {
@@ -460,7 +450,7 @@ impl Network {
         Ok(())
     }
 
-    fn elements_of(&self, pool: Pool, record: &Record) -> Vec<Element> {
+    pub(crate) fn elements_of(&self, pool: Pool, record: &Record) -> Vec<Element> {
         let address = pool.address(record.slot);
         let ports = record.bindings.iter().map(|binding| Element::Port {
             protocol: binding.protocol,
@@ -478,106 +468,8 @@ impl Network {
         own.into_iter().chain(ports).collect()
     }
 
-    /// Makes what all containers share, and again where what it depends on has changed.
-    fn set_up(&self, state: &mut State) -> Result<(), NetworkError> {
-        let installation = &self.0.options.installation;
-        let endpoint_port = match &state.listener {
-            Some(listener) => {
-                let address = listener.local_addr();
-                Some(
-                    address
-                        .doing(|| "the endpoint for tasks".to_owned())?
-                        .port(),
-                )
-            }
-            None => None,
-        };
-        let loopback_resolver = HostResolvers::read().loopback;
-        let terms = |pool| Terms {
-            pool,
-            endpoint_port,
-            loopback_resolver,
-        };
-        if let Some(kernel) = &mut state.kernel {
-            let wanted = terms(kernel.pool);
-            if kernel.terms != wanted {
-                let elements = all_elements(self, &state.records, wanted.pool);
-                firewall::load(installation, &wanted, &elements)?;
-                kernel.terms = wanted;
-            }
-            return Ok(());
-        }
-        let routes = Routes::open().doing(|| "opening a netlink socket".to_owned())?;
-        let mtu =
-            routing::mtu_of_the_way_out(&routes).doing(|| "looking for the way out".to_owned())?;
-        let turn = Turn::wait()?;
-        let pool = self.choose_pool(&mut state.records, &routes)?;
-        routing::reserve(&routes, installation, pool)
-            .doing(|| format!("reserving the range {pool}"))?;
-        self.step();
-        let wanted = terms(pool);
-        firewall::load(
-            installation,
-            &wanted,
-            &all_elements(self, &state.records, pool),
-        )?;
-        self.step();
-        forwarding::require(&turn, installation, &routes)?;
-        self.step();
-        drop(turn);
-        if forwarding::is_dropped_by_iptables() {
-            warn!(
-                "iptables drops forwarded packets (policy DROP of FORWARD, as Docker sets it): tasks in bridge mode reach nobody outside until `iptables -I DOCKER-USER -i gv+ -j ACCEPT` and `iptables -I DOCKER-USER -o gv+ -j ACCEPT`, or the same in FORWARD"
-            );
-        }
-        state.kernel = Some(Kernel {
-            routes,
-            pool,
-            mtu,
-            terms: wanted,
-        });
-        Ok(())
-    }
-
-    /// The range from before, unless it collides and no container has an address of it yet.
-    fn choose_pool(&self, records: &mut Records, routes: &Routes) -> Result<Pool, NetworkError> {
-        let Options {
-            installation, pool, ..
-        } = &self.0.options;
-        let known = records.pool;
-        if let Some(known) = known.filter(|_| !records.is_empty()) {
-            return Ok(known);
-        }
-        let taken =
-            routing::taken_networks(routes, installation).doing(|| "listing routes".to_owned())?;
-        let collides = |pool: &Pool| taken.iter().copied().find(|route| pool.overlaps(*route));
-        let chosen = match *pool {
-            Some(named) => match collides(&named) {
-                None => named,
-                Some(route) => {
-                    return Err(NetworkError::RangeTaken {
-                        pool: named.to_string(),
-                        route: route.to_string(),
-                    });
-                }
-            },
-            None => known
-                .filter(|known| collides(known).is_none())
-                .or_else(|| Pool::choose(&taken, installation.number()))
-                .ok_or(NetworkError::NoFreeRange)?,
-        };
-        if known != Some(chosen) {
-            // A range that was reserved before is no longer ours.
-            routing::release(routes, installation).doing(|| "removing routes".to_owned())?;
-            records
-                .set_pool(chosen)
-                .doing(|| "writing down the range of addresses".to_owned())?;
-        }
-        Ok(chosen)
-    }
-
     /// One step in the kernel is done.
-    fn step(&self) {
+    pub(crate) fn step(&self) {
         if self.0.options.steps_until_killed.is_some()
             && self.0.steps_left.fetch_sub(1, Ordering::Relaxed) <= 1
         {
@@ -586,13 +478,6 @@ impl Network {
             let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
         }
     }
-}
-
-fn all_elements(network: &Network, records: &Records, pool: Pool) -> Vec<Element> {
-    let attached = records.all().filter(|record| record.request.is_some());
-    attached
-        .flat_map(|record| network.elements_of(pool, record))
-        .collect()
 }
 
 fn kernel_of(state: &State) -> Result<&Kernel, NetworkError> {

@@ -1,8 +1,10 @@
 //! What installations share with one another and with everybody else on the machine.
 
-use gantry_network::AttachRequest;
+use std::net::Ipv4Addr;
 
-use crate::scene::{HOST, Place, Scene, attach, call, everything, serve, shell};
+use gantry_network::{AttachRequest, PortRequest, Protocol};
+
+use crate::scene::{HOST, OUTSIDER, Place, Scene, attach, call, everything, serve, shell};
 
 fn another(id: &str) -> Scene {
     Scene {
@@ -99,4 +101,33 @@ fn two_installations_have_different_ranges_also_when_they_look_at_the_same_place
     let a = attach(&scene.open(), 1, &AttachRequest::default());
     let b = attach(&other.open(), 1, &AttachRequest::default());
     assert_ne!(u32::from(a.address) >> 12, u32::from(b.address) >> 12);
+}
+
+/// As Docker leaves iptables: what it does not know is not forwarded.
+#[test]
+fn where_others_drop_what_is_forwarded_the_machine_itself_still_reaches_ports() {
+    let scene = Scene::new();
+    shell(
+        "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'",
+    );
+    let network = scene.open();
+    let request = AttachRequest::from(vec![PortRequest {
+        container_port: 80,
+        host_port: Some(8080),
+        protocol: Protocol::Tcp,
+    }]);
+    let a = attach(&network, 1, &request);
+    serve(&a, 80, "a");
+    serve(Place::Outside, 80, "outside");
+    assert!(call(Place::Host, Ipv4Addr::LOCALHOST, 8080).is_ok());
+    assert!(call(Place::Host, HOST, 8080).is_ok());
+    assert!(call(Place::Outside, HOST, 8080).is_err());
+    assert!(call(&a, OUTSIDER, 80).is_err());
+    for word in ["iifname", "oifname"] {
+        shell(&format!(
+            "nft insert rule ip filter FORWARD {word} 'gv*' accept"
+        ));
+    }
+    assert!(call(Place::Outside, HOST, 8080).is_ok());
+    assert!(call(&a, OUTSIDER, 80).is_ok());
 }
