@@ -166,8 +166,9 @@ fn hold(shim: &OwnedFd, confinement: &Confinement, shm_bytes: u64, ipc: bool, te
     let prepared = (|| {
         let pid = pid_outside()?;
         let blocked = first_process::block_all()?;
-        own_root(shm_bytes, ipc)?;
+        // While there is a /proc to ask.
         first_process::hide("pause");
+        own_root(shm_bytes, ipc)?;
         confinement.apply()?;
         Ok::<_, io::Error>((pid, blocked))
     })();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gantry_runtime::{LogMode, LogSpec, RuntimeEvent, TaskHandle};
 
 use crate::kills::{kill, shim_pid};
-use crate::{Fixture, event, eventually, exit, lines, name, open};
+use crate::{Fixture, eventually, exit, lines, name, open};
 
 const MIB: u64 = 1 << 20;
 
@@ -183,10 +183,6 @@ async fn an_end_at_the_moment_of_an_adoption_is_told_once() {
         }
         assert_eq!(told, 1, "in round {round}");
         adopted.handle.remove().await.unwrap();
-        drop(task);
-        while !matches!(event(&fixture.runtime).await, RuntimeEvent::ShimDied { .. }) {
-            break;
-        }
     }
     fixture.assert_nothing_left().await;
 }
@@ -319,30 +315,36 @@ async fn ten_thousand_lines_a_second_come_through_and_delay_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ran_is_known_when_agent_and_shim_die_together() {
     let fixture = Fixture::new().await;
+    let tasks = fixture.data_dir.join("tasks");
     let (mut ran, mut not) = (0, 0);
-    for round in 0..40u64 {
-        let task = fixture.task().await;
-        let (dir, id) = (fixture.task_dir(&task), *task.id());
-        let shim = shim_pid(&dir);
-        let starting = task.clone();
-        let spec = fixture.script("echo x > /ran; exec sleep 1000");
-        let start = tokio::spawn(async move { starting.start_container(spec).await });
-        fixture.env.sleep(Duration::from_micros(700 * round)).await;
-        kill(shim);
-        // As the agent would be: it hears nothing any more. The next one comes to what is there.
-        let _ = start.await;
+    for round in 0..60u64 {
+        let mut owner = std::process::Command::new(crate::SHIM)
+            .args(["owner", fixture.data_dir.to_str().unwrap()])
+            .args([fixture.installation.as_str(), &fixture.image])
+            .arg("echo x > /ran; exec sleep 1000")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let folder = || std::fs::read_dir(&tasks).unwrap().flatten().next();
+        eventually("its shim is there", || {
+            folder().is_some_and(|entry| entry.path().join("shim.json").exists())
+        })
+        .await;
+        let dir = folder().unwrap().path();
+        // From its first moment to well after its start.
+        fixture.env.sleep(Duration::from_micros(500 * round)).await;
+        kill(shim_pid(&dir));
+        owner.kill().unwrap();
+        owner.wait().unwrap();
         let runtime = open(&fixture.data_dir, &fixture.installation).await;
-        let adopted = runtime.adopt().await.unwrap();
-        let adopted = adopted.into_iter().find(|task| task.spec.id == id).unwrap();
+        let adopted = runtime.adopt().await.unwrap().remove(0);
+        assert!(!adopted.shim_alive);
         let has_run = dir.join("c/app/upper/ran").exists();
         let is_known = adopted
             .containers
             .iter()
             .any(|container| container.pid.is_some());
-        assert!(
-            is_known || !has_run,
-            "in round {round} something ran in secret"
-        );
+        assert!(is_known || !has_run, "in round {round} something ran in secret");
         *(if has_run { &mut ran } else { &mut not }) += 1;
         adopted.handle.remove().await.unwrap();
     }
