@@ -417,6 +417,9 @@ impl TaskHandle {
             .runtime
             .upgrade()
             .ok_or_else(|| RuntimeError::runtime("the runtime is gone"))?;
+        if !spec.is_of_the_first_protocol() {
+            self.connection.must_speak(2).await?;
+        }
         let image = runtime.images.image(&spec.image)?;
         let layers_dir = runtime.images.layers_dir();
         let lowers = runtime.images.lowers(&spec.image)?;
@@ -444,7 +447,10 @@ impl TaskHandle {
             layers_dir,
             layers,
             cgroup: format!("{}/{}", self.connection.cgroup(), spec.name),
-            spool_id: hex::encode(self.env.entropy.bytes16()),
+            // A start that is asked for once more, because the first asker died, is of the same container.
+            spool_id: read_json::<ContainerFile>(&dir.join(CONTAINER_FILE))
+                .map(|before| before.spool_id)
+                .unwrap_or_else(|| hex::encode(self.env.entropy.bytes16())),
             spec,
         };
         write_json(&dir.join(CONTAINER_FILE), &file, Durability::Process).map_err(failed)?;

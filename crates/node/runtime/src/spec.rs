@@ -331,6 +331,28 @@ impl ContainerSpec {
     }
 }
 
+impl ContainerSpec {
+    /// Whether a shim of the first protocol, which knows nothing of later members, starts just this.
+    pub(crate) fn is_of_the_first_protocol(&self) -> bool {
+        // Only what the first build knew is taken over, so whatever else is asked for makes a difference.
+        let mut known = ContainerSpec::new(self.name.clone(), self.image.clone());
+        known.entry_point.clone_from(&self.entry_point);
+        known.command.clone_from(&self.command);
+        known.environment.clone_from(&self.environment);
+        known.working_directory.clone_from(&self.working_directory);
+        known.user.clone_from(&self.user);
+        known.hostname.clone_from(&self.hostname);
+        known.readonly_root_filesystem = self.readonly_root_filesystem;
+        known.resources = self.resources.clone();
+        known.ulimits.clone_from(&self.ulimits);
+        known.tmpfs.clone_from(&self.tmpfs);
+        known.capabilities_add.clone_from(&self.capabilities_add);
+        known.capabilities_drop.clone_from(&self.capabilities_drop);
+        known.logs = self.logs.clone();
+        *self == known
+    }
+}
+
 /// A folder or file of the host that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
@@ -450,3 +472,29 @@ pub struct ExecResult {
 
 /// How long a container has after its stop signal until it is killed, where nobody says.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_build_wrote_is_read_with_defaults() {
+        let task = r#"{"id":"0123456789abcdef0123456789abcdef","network":"host"}"#;
+        let task: TaskSpec = serde_json::from_str(task).unwrap();
+        assert_eq!(task, TaskSpec::new(task.id, NetworkMode::Host));
+        let container = r#"{"name":"app","image":"sha256:1","logs":"none"}"#;
+        let container: ContainerSpec = serde_json::from_str(container).unwrap();
+        let new = ContainerSpec::new("app".parse().unwrap(), "sha256:1");
+        assert_eq!(container, new);
+    }
+
+    #[test]
+    fn an_older_shim_is_not_asked_for_what_it_would_leave_out() {
+        let mut spec = ContainerSpec::new("app".parse().unwrap(), "sha256:1");
+        spec.user = Some("app".to_owned());
+        spec.resources.memory_bytes = Some(1);
+        assert!(spec.is_of_the_first_protocol());
+        spec.no_new_privileges = true;
+        assert!(!spec.is_of_the_first_protocol());
+    }
+}

@@ -167,20 +167,25 @@ impl TaskConnection {
         }
     }
 
-    /// Asks the shim; an error where it is gone, refuses, or is too old to know what is meant.
-    pub async fn ask(&self, verb: Verb) -> Result<Answer, RuntimeError> {
-        // The first shims leave unanswered what they do not know.
-        if verb.since() > 1
+    /// An error where the shim is too old.
+    pub async fn must_speak(&self, needed: u32) -> Result<(), RuntimeError> {
+        if needed > 1
             && let Some(spoken) = self.protocol().await
-            && spoken < verb.since()
+            && spoken < needed
         {
             return Err(RuntimeError::runtime(format!(
                 "the shim of task {} was started by an older agent and cannot do this: it speaks \
-                 protocol {spoken}, and this takes {}",
-                self.0.task,
-                verb.since()
+                 protocol {spoken}, and this takes {needed}",
+                self.0.task
             )));
         }
+        Ok(())
+    }
+
+    /// Asks the shim; an error where it is gone, refuses, or is too old to know what is meant.
+    pub async fn ask(&self, verb: Verb) -> Result<Answer, RuntimeError> {
+        // The first shims leave unanswered what they do not know.
+        self.must_speak(verb.since()).await?;
         let (answer, answered) = oneshot::channel();
         let asked = lock(&self.0.requests)
             .as_ref()

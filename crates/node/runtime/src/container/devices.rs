@@ -171,14 +171,18 @@ impl Devices {
         rules
     }
 
-    /// Whether a rule allows any use of this character device.
-    pub(super) fn allows(&self, major: u32, minor: u32) -> bool {
-        self.all
-            || self.rules.iter().any(|rule| {
-                rule.kind == Kind::Character
-                    && rule.major == Some(major)
-                    && rule.minor.is_none_or(|any| any == minor)
-            })
+    /// What no rule allows with this one character device, of `r`, `w` and `m`.
+    pub(super) fn refused(&self, major: u32, minor: u32) -> String {
+        let given = |one: char| {
+            self.all
+                || self.rules.iter().any(|rule| {
+                    rule.kind == Kind::Character
+                        && rule.major == Some(major)
+                        && rule.minor.is_none_or(|any| any == minor)
+                        && rule.access.contains(one)
+                })
+        };
+        "rwm".chars().filter(|one| !given(*one)).collect()
     }
 }
 
@@ -288,7 +292,8 @@ mod tests {
         assert_eq!(devices.nodes.len(), 1);
         assert_eq!((devices.nodes[0].major, devices.nodes[0].minor), (1, 3));
         assert_eq!(devices.rules.last().unwrap().access, "r");
-        assert!(!devices.allows(10, 200));
+        assert_eq!(devices.refused(10, 200), "rwm");
+        assert_eq!(asked("/dev/null", "", "r").unwrap().refused(1, 3), "");
         let elsewhere = asked("/dev/null", "/opt/nothing", "rw").unwrap();
         assert_eq!((elsewhere.nodes.len(), elsewhere.mounts().count()), (0, 1));
     }

@@ -159,12 +159,13 @@ fn bound_devices(cgroup: &str, devices: &Devices) -> Result<(), RuntimeError> {
         return device_filter::attach(&folder(""), &devices.rules).map_err(failed);
     }
     // libcontainer lets everybody have the device that makes network interfaces; Docker's runtime no longer does.
-    if devices.allows(TUN.0, TUN.1) {
+    let refused = devices.refused(TUN.0, TUN.1);
+    if refused.is_empty() {
         return Ok(());
     }
     std::fs::write(
         folder("devices").join("devices.deny"),
-        format!("c {}:{} rwm", TUN.0, TUN.1),
+        format!("c {}:{} {refused}", TUN.0, TUN.1),
     )
     .map_err(failed)
 }

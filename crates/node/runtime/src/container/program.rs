@@ -45,6 +45,9 @@ pub(super) fn of(file: &ContainerFile, user: &User) -> Process {
     if let Some(hostname) = &spec.hostname {
         set(format!("HOSTNAME={hostname}"));
     }
+    if spec.terminal {
+        set("TERM=xterm".to_owned());
+    }
     set(format!("HOME={}", user.home));
     for variable in &image.env {
         set(variable.clone());

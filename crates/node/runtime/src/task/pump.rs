@@ -313,3 +313,149 @@ async fn died(connection: &TaskConnection, env: &Env, events: &Events) {
         at: env.now(),
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream as Blocking};
+
+    use gantry_arn::TaskId;
+    use gantry_env::Timestamp;
+
+    use super::*;
+    use crate::event::Exit;
+    use crate::protocol::{Event, PROTOCOL};
+    use crate::spec::{InstallationId, LogSpec};
+    use crate::state::{Durability, SHIM_SOCKET, start_ticks, write_json};
+
+    fn exit(exit_code: i32) -> Exit {
+        Exit {
+            exit_code,
+            signal: None,
+            out_of_memory: false,
+            at: Timestamp::from_millis(1),
+        }
+    }
+
+    fn say(stream: &mut Blocking, message: &Message) {
+        stream.write_all(&encode(message)).unwrap();
+    }
+
+    fn hear(stream: &mut Blocking) -> Request {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+        stream.read_exact(&mut frame).unwrap();
+        serde_json::from_slice(&frame).unwrap()
+    }
+
+    fn end(name: &str, run: u32, code: i32) -> Message {
+        Message::Event(Event::Exited {
+            container: name.parse().unwrap(),
+            exit: exit(code),
+            run,
+        })
+    }
+
+    /// A shim, as far as its socket: it loses the first connection in the middle of everything.
+    fn stand_in(listener: UnixListener, mut first: Blocking) {
+        say(
+            &mut first,
+            &Message::Event(Event::Ready { protocol: PROTOCOL }),
+        );
+        say(&mut first, &end("seen", 0, 1));
+        let start = hear(&mut first);
+        assert!(matches!(start.verb, Verb::Start { .. }));
+        drop(first);
+        let (mut second, _) = listener.accept().unwrap();
+        say(
+            &mut second,
+            &Message::Event(Event::Ready { protocol: PROTOCOL }),
+        );
+        let state = hear(&mut second);
+        assert!(matches!(state.verb, Verb::State));
+        let container = |name: &str, exit: Option<Exit>| ContainerState {
+            name: name.parse().unwrap(),
+            run: 0,
+            is_being_made: false,
+            pid: Some(7),
+            started_at: Some(Timestamp::from_millis(1)),
+            exit,
+            failed: None,
+        };
+        let containers = vec![
+            container("seen", Some(exit(1))),
+            container("missed", Some(exit(2))),
+            container("asked", None),
+        ];
+        let answer = Answer::State { containers };
+        say(
+            &mut second,
+            &Message::Reply {
+                id: state.id,
+                answer,
+            },
+        );
+        say(&mut second, &end("seen", 1, 3));
+        say(&mut second, &Message::Event(Event::Bye));
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_to_a_living_shim_is_no_death_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        // This process stands in for the shim, so it lives.
+        let pid = std::process::id() as i32;
+        let file = ShimFile {
+            pid,
+            start_ticks: start_ticks(pid).unwrap(),
+            protocol: PROTOCOL,
+        };
+        write_json(&dir.path().join(SHIM_FILE), &file, Durability::Process).unwrap();
+        let listener = UnixListener::bind(dir.path().join(SHIM_SOCKET)).unwrap();
+        let (ours, theirs) = Blocking::pair().unwrap();
+        let shim = std::thread::spawn(move || stand_in(listener, theirs));
+        ours.set_nonblocking(true).unwrap();
+        let (events_in, mut events) = mpsc::unbounded_channel();
+        let connection = TaskConnection::new(
+            TaskId::from_random([7; 16]),
+            &InstallationId::from_random([1, 2, 3, 4]),
+            dir.path().to_owned(),
+            UnixStream::from_std(ours).unwrap(),
+            false,
+            Env::real(),
+            events_in,
+        );
+        let start = Verb::Start {
+            container: "asked".parse().unwrap(),
+            logs: LogSpec::None,
+        };
+        let answer = connection.ask(start).await.unwrap();
+        assert!(
+            matches!(answer, Answer::Started { pid: 7, .. }),
+            "{answer:?}"
+        );
+        connection.gone().await;
+        shim.join().unwrap();
+        drop(connection);
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            told.push(match event {
+                RuntimeEvent::ContainerStarted { container, .. } => (container.to_string(), 0),
+                RuntimeEvent::ContainerExited {
+                    container, exit, ..
+                } => (container.to_string(), exit.exit_code),
+                RuntimeEvent::ShimDied { .. } => panic!("a living shim counts as dead"),
+            });
+        }
+        let of = |name: &str, code| (name.to_owned(), code);
+        assert_eq!(
+            told,
+            [
+                of("seen", 1),
+                of("asked", 0),
+                of("missed", 2),
+                of("seen", 3)
+            ]
+        );
+    }
+}

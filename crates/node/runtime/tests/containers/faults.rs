@@ -22,8 +22,10 @@ impl Fixture {
 struct Raw(UnixStream);
 
 impl Raw {
-    fn connect(task_dir: &Path) -> Raw {
-        Raw(UnixStream::connect(task_dir.join("shim.sock")).unwrap())
+    async fn connect(task_dir: &Path) -> Raw {
+        let socket = task_dir.join("shim.sock");
+        eventually("the shim listens", || UnixStream::connect(&socket).is_ok()).await;
+        Raw(UnixStream::connect(socket).unwrap())
     }
 
     fn frame(text: &str) -> Vec<u8> {
@@ -45,7 +47,7 @@ impl Raw {
 async fn a_verb_of_a_newer_agent_is_refused_by_name() {
     let fixture = Fixture::new().await;
     let task = fixture.task().await;
-    let mut shim = Raw::connect(&fixture.task_dir(&task));
+    let mut shim = Raw::connect(&fixture.task_dir(&task)).await;
     assert_eq!(shim.hear()["Event"]["Ready"]["protocol"], 2);
     for request in [
         r#"{"id":41,"verb":{"Dance":{"container":"app"}}}"#,
@@ -78,7 +80,7 @@ async fn an_agent_that_does_not_read_is_waited_for_and_never_cut_off() {
     let task = fixture.task().await;
     let dir = fixture.task_dir(&task);
     let requests = 200_000;
-    let mut slow = Raw::connect(&dir);
+    let mut slow = Raw::connect(&dir).await;
     let mut writer = slow.0.try_clone().unwrap();
     let asking = std::thread::spawn(move || {
         for id in 0..requests {
@@ -344,7 +346,10 @@ async fn what_ran_is_known_when_agent_and_shim_die_together() {
             .containers
             .iter()
             .any(|container| container.pid.is_some());
-        assert!(is_known || !has_run, "in round {round} something ran in secret");
+        assert!(
+            is_known || !has_run,
+            "in round {round} something ran in secret"
+        );
         *(if has_run { &mut ran } else { &mut not }) += 1;
         adopted.handle.remove().await.unwrap();
     }
