@@ -136,7 +136,7 @@ async fn a_device_is_there_with_its_permissions_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn set_user_id_programs_work_unless_new_privileges_are_refused() {
     let mut image = crate::intruders::image();
-    image.file("bin/rooted", 0o4755, std::fs::read("/bin/busybox").unwrap());
+    crate::intruders::add(&mut image, "rooted", 0o4755);
     let fixture = Fixture::with_image(&image).await;
     for (no_new_privileges, euid) in [(false, "0"), (true, "1000")] {
         let mut spec =
