@@ -6,6 +6,7 @@
 
 pub mod digest;
 pub mod immutability;
+pub mod lifecycle;
 pub mod manifest;
 pub mod page;
 pub mod range;

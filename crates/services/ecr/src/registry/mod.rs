@@ -94,7 +94,9 @@ impl Registry {
         let password = password.ok_or_else(|| unknown("the authorization is not Basic AWS:…"))?;
         match Grant::verify(&password, &self.service.token_key, now) {
             // A node pulls what it runs; what it runs is never its to change.
-            Ok(grant) if grant.is_a_nodes() && !matches!(parts.method, Method::GET | Method::HEAD) => {
+            Ok(grant)
+                if grant.is_a_nodes() && !matches!(parts.method, Method::GET | Method::HEAD) =>
+            {
                 Err(Refusal::new(
                     StatusCode::FORBIDDEN,
                     "DENIED",
