@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::calls::Clients;
 use super::container_spec::{container_spec, task_spec};
+use super::health::Starts;
 use super::log_drivers::{self, JsonFiles, LogPlace, SavedOffset};
 use super::network::Networks;
 use super::registry::Registries;
@@ -54,6 +55,9 @@ struct Inner {
     tasks: Mutex<BTreeMap<TaskId, Arc<OnceCell<TaskHandle>>>>,
     images: Mutex<BTreeMap<(TaskId, String), PulledImage>>,
     logs: Mutex<BTreeMap<(TaskId, String), JoinHandle<()>>>,
+    /// Of every container whose output is shipped, for when it starts again.
+    shipped: Mutex<BTreeMap<(TaskId, String), ShippedLog>>,
+    started: Starts,
 }
 
 impl Driver {
@@ -81,6 +85,8 @@ impl Driver {
             tasks: Mutex::default(),
             images: Mutex::default(),
             logs: Mutex::default(),
+            shipped: Mutex::default(),
+            started: Starts::default(),
         }))
     }
 
@@ -108,7 +114,11 @@ impl Driver {
             let mut containers = BTreeMap::new();
             for container in &task.containers {
                 let state = adopted_container(&id, container, task.shim_alive);
-                if matches!(state, AdoptedContainer::Starting { .. }) {
+                if container.started_at.is_some() {
+                    let name = container.spec.name.as_str();
+                    self.0.started.adopt(id, name, container.restarts);
+                }
+                if matches!(state, AdoptedContainer::Starting { restarts: 0 }) {
                     let (driver, handle) = (self.clone(), task.handle.clone());
                     let spec = container.spec.clone();
                     tokio::spawn(async move { driver.finish_start(id, handle, spec).await });
@@ -205,28 +215,16 @@ impl Driver {
                 self.stop(task, &container, grace).await;
             }
             RuntimeCommand::Restart {
-                task, container, ..
-            } => {
-                let reason = "ContainerRuntimeError: restarts are not built in this agent";
-                self.tell(RuntimeEvent::StartFailed {
-                    task,
-                    container,
-                    reason: reason.to_owned(),
-                });
-            }
+                task,
+                container,
+                restarts,
+            } => self.restart(task, container, restarts).await,
             RuntimeCommand::CheckHealth {
                 task,
                 container,
                 restarts,
-                ..
-            } => self.tell(RuntimeEvent::HealthChecked {
-                task,
-                container,
-                restarts,
-                healthy: false,
-                output: "health checks are not built in this agent".to_owned(),
-                at: self.0.env.now(),
-            }),
+                check,
+            } => self.check_health(task, container, restarts, check).await,
             RuntimeCommand::ResumeLog {
                 task,
                 container,
@@ -300,7 +298,7 @@ impl Driver {
             .acquire()
             .await
             .map_err(|error| error.to_string())?;
-        if task_plan.network_mode == NetworkMode::Bridge {
+        if task_plan.network_mode == NetworkMode::Bridge && !plan.network_disabled {
             let attached = self.0.networks.attach(task, plan).await?;
             if !attached.ports.is_empty() {
                 self.tell(RuntimeEvent::PortsBound {
@@ -366,18 +364,27 @@ impl Driver {
         else {
             return;
         };
-        let saved = SavedOffset::new(&self.0.offsets, task.as_str(), container);
-        let reader = match handle.logs(&name, saved.load()) {
-            Ok(reader) => reader,
-            Err(error) => {
-                warn!(%task, container, %error, "a container's log cannot be read");
-                return;
-            }
-        };
+        let key = (task, container.to_owned());
+        lock(&self.0.shipped).insert(key.clone(), log.clone());
         let client = self.log_client(task, &log);
         let place = self.log_place(task, container);
-        let forwarder = tokio::spawn(log_drivers::forward(client, reader, log, saved, place));
-        lock(&self.0.logs).insert((task, container.to_owned()), forwarder);
+        let mut logs = lock(&self.0.logs);
+        // One at a time: the forwarder of the run before may still have something to deliver.
+        let before = logs.remove(&key);
+        let saved = SavedOffset::new(&self.0.offsets, task.as_str(), container);
+        let forwarder = tokio::spawn(async move {
+            if let Some(before) = before {
+                // One that panicked has nothing more to deliver.
+                let _ = before.await;
+            }
+            match handle.logs(&name, saved.load()) {
+                Ok(reader) => log_drivers::forward(client, reader, log, saved, place).await,
+                Err(error) => {
+                    warn!(%task, container = %name, %error, "a container's log cannot be read");
+                }
+            }
+        });
+        logs.insert(key, forwarder);
     }
 
     async fn remove(&self, task: TaskId) {
@@ -418,6 +425,8 @@ impl Driver {
         }
         lock(&self.0.tasks).remove(&task);
         lock(&self.0.images).retain(|(of, _), _| *of != task);
+        lock(&self.0.shipped).retain(|(of, _), _| *of != task);
+        self.0.started.forget(task);
         self.0.clients.forget_task(task);
         self.tell(RuntimeEvent::Removed { task });
     }
@@ -432,6 +441,14 @@ impl Driver {
             } => {
                 let container = container.as_str().to_owned();
                 let runtime_id = runtime_id(&task, &container);
+                if self.0.started.count(task, &container) {
+                    let shipped = lock(&self.0.shipped);
+                    let log = shipped.get(&(task, container.clone())).cloned();
+                    drop(shipped);
+                    if let Some(log) = log {
+                        self.forward_log(task, &container, log);
+                    }
+                }
                 self.tell(RuntimeEvent::Started {
                     task,
                     container,
@@ -467,13 +484,21 @@ impl Driver {
         }
     }
 
-    fn handle(&self, task: TaskId) -> Option<TaskHandle> {
+    pub(super) fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    pub(super) fn starts(&self) -> &Starts {
+        &self.0.started
+    }
+
+    pub(super) fn handle(&self, task: TaskId) -> Option<TaskHandle> {
         lock(&self.0.tasks)
             .get(&task)
             .and_then(|cell| cell.get().cloned())
     }
 
-    fn tell(&self, event: RuntimeEvent) {
+    pub(super) fn tell(&self, event: RuntimeEvent) {
         (self.0.tell)(event);
     }
 }
@@ -513,15 +538,17 @@ fn adopted_container(
         (Some(exit), started_at) => AdoptedContainer::Exited {
             runtime_id,
             started_at: started_at.unwrap_or(exit.at),
-            restarts: 0,
+            restarts: container.restarts,
             exit: exit_of(exit),
         },
         (None, Some(started_at)) if shim_alive => AdoptedContainer::Running {
             runtime_id,
             started_at,
-            restarts: 0,
+            restarts: container.restarts,
         },
-        (None, None) if shim_alive => AdoptedContainer::Starting { restarts: 0 },
+        (None, None) if shim_alive => AdoptedContainer::Starting {
+            restarts: container.restarts,
+        },
         (None, _) => lost(),
     }
 }

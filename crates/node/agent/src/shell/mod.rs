@@ -8,6 +8,7 @@ mod calls;
 mod connection;
 mod container_spec;
 mod driver;
+mod health;
 mod journal_file;
 mod log_drivers;
 mod name_files;
