@@ -167,6 +167,6 @@ pub(crate) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute(kind | NESTED, value)
 }
 
-fn c_string(text: &str) -> Vec<u8> {
+pub(crate) fn c_string(text: &str) -> Vec<u8> {
     [text.as_bytes(), &[0]].concat()
 }

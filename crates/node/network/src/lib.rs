@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod attachment;
+mod carrier;
 mod cleanup;
 mod conntrack;
 mod elements;

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
+use crate::carrier::Carrier;
 use crate::installation::{Installation, NAMESPACES};
 use crate::netlink::Routes;
 use crate::routing;
@@ -18,6 +19,7 @@ pub(crate) struct Made {
     pub file: File,
     /// A socket inside.
     pub routes: Routes,
+    pub carrier: Carrier,
 }
 
 /// As Docker sets them: programs that do not run as root may serve on low ports and send pings, since
@@ -47,6 +49,7 @@ pub(crate) fn make(path: &Path) -> io::Result<Made> {
         }
         Ok(Made {
             file: File::open(path)?,
+            carrier: Carrier::open()?,
             routes,
         })
     };

@@ -11,8 +11,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols};
 
-const HEADER: usize = 16;
-const ERROR: u16 = 2;
+pub(crate) const HEADER: usize = 16;
+pub(crate) const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
 /// Interfaces, addresses, neighbours and routes.
@@ -112,7 +112,7 @@ impl Netlink {
     }
 
     /// Gives each message that comes to `take`, until it says that it was the last.
-    fn ask(
+    pub fn ask(
         &self,
         bytes: &[u8],
         mut take: impl FnMut(u16, &[u8]) -> io::Result<bool>,

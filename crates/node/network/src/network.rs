@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_arn::TaskId;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::attachment::{AttachRequest, Attachment, PortBinding, PortRequest, Protocol};
 use crate::conntrack;
@@ -363,6 +363,9 @@ impl Network {
             self.step();
             routing::configure_host_end(&kernel.routes, &link, address)
                 .doing(|| format!("setting up the interface {link}"))?;
+            if let Err(error) = made.carrier.settle(routing::INSIDE) {
+                debug!(%error, "a container's interface opens in its own time");
+            }
             self.step();
         }
         if is_isolated {
