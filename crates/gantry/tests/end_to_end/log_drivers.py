@@ -208,7 +208,7 @@ unknown_task = start("splunk", {"splunk-token": "x", "splunk-url": "y"}, WRITE)
 option_task = start("json-file", {"max-sise": "1m"}, WRITE)
 
 end(json_task)
-folder = os.path.join(DATA, "agent", "container-logs", json_task.split("/")[-1], "web")
+folder = os.path.join(DATA, "node", "agent", "container-logs", json_task.split("/")[-1], "web")
 files = until("json files", lambda: os.path.exists(os.path.join(folder, "ended")) and sorted(f for f in os.listdir(folder) if f != "ended"))
 check(files, ["web-json.log", "web-json.log.1", "web-json.log.2"])
 entries = []

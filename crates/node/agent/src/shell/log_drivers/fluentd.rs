@@ -34,7 +34,10 @@ impl Fluentd {
         let message = message(&self.plan, &batch.lines, &chunk);
         let retries = Retries {
             max: self.plan.max_retries,
-            wait: (self.plan.retry_wait, self.plan.retry_wait * 60),
+            wait: (
+                self.plan.retry_wait,
+                self.plan.retry_wait.saturating_mul(60),
+            ),
         };
         retry(env, retries, "fluentd", || self.send(&message, &chunk, env)).await;
     }

@@ -98,7 +98,7 @@ pub(super) fn json_file(
     Ok(JsonFilePlan {
         max_bytes,
         max_files,
-        source: source(options, logged, None)?,
+        source: source(options, logged)?,
     })
 }
 
@@ -119,7 +119,7 @@ pub(super) fn fluentd(
         request_ack: options.flag("fluentd-request-ack", false)?,
         retry_wait,
         max_retries: options.number("fluentd-max-retries")?,
-        source: source(options, logged, None)?,
+        source: source(options, logged)?,
     })
 }
 
@@ -174,7 +174,7 @@ pub(super) fn syslog(options: &mut Options<'_>, logged: Logged<'_>) -> Result<Sy
                 path: "/dev/log".to_owned(),
             },
         },
-        source: source(options, logged, None)?,
+        source: source(options, logged)?,
     })
 }
 
@@ -205,11 +205,14 @@ pub(super) fn gelf(options: &mut Options<'_>, logged: Logged<'_>) -> Result<Gelf
     Ok(GelfPlan {
         address,
         compression,
-        source: source(options, logged, None)?,
+        source: source(options, logged)?,
     })
 }
 
 pub(super) fn loki(options: &mut Options<'_>, logged: Logged<'_>) -> Result<LokiPlan, String> {
+    if options.take("tag").is_some() {
+        return Err(not_built("log option", "tag", Some(logged.container)));
+    }
     let url = options.required("loki-url")?;
     let bad = || options.bad("loki-url", &url);
     let rest = match url.split_once("://") {
@@ -249,7 +252,7 @@ pub(super) fn loki(options: &mut Options<'_>, logged: Logged<'_>) -> Result<Loki
             labels.insert(name.trim().to_owned(), value);
         }
     }
-    let source = source(options, logged, None)?;
+    let source = source(options, logged)?;
     labels.extend(source.attributes);
     let retries = options.number("loki-retries")?.unwrap_or(LOKI_RETRIES);
     let batch_bytes = options.size("loki-batch-size")?.unwrap_or(LOKI_BATCH_BYTES);
@@ -271,13 +274,9 @@ pub(super) fn loki(options: &mut Options<'_>, logged: Logged<'_>) -> Result<Loki
 }
 
 /// `tag`, `labels`, `labels-regex`, `env` and `env-regex`, which most drivers have.
-fn source(
-    options: &mut Options<'_>,
-    logged: Logged<'_>,
-    default_tag: Option<&str>,
-) -> Result<LogSource, String> {
+fn source(options: &mut Options<'_>, logged: Logged<'_>) -> Result<LogSource, String> {
     let tag = options.take("tag");
-    let tag = tag.as_deref().or(default_tag).unwrap_or("{{.ID}}");
+    let tag = tag.as_deref().unwrap_or("{{.ID}}");
     let mut attributes = BTreeMap::new();
     for (names, expression, from) in [
         ("labels", "labels-regex", logged.labels),

@@ -186,8 +186,12 @@ pub(super) fn log_plan(
         },
         Some(other) => return Err(options.bad("mode", other)),
     };
-    let buffer = options.size("max-buffer-size")?;
-    let mut log = ShippedLog {
+    let mut buffer = options.size("max-buffer-size")?;
+    if driver == "fluentd" {
+        // Docker's Fluentd driver has a buffer of its own, which is the spool here.
+        buffer = options.size("fluentd-buffer-limit")?.or(buffer);
+    }
+    let log = ShippedLog {
         mode: match (mode, buffer) {
             (DeliveryMode::NonBlocking { .. }, Some(max_buffer_bytes)) => {
                 DeliveryMode::NonBlocking { max_buffer_bytes }
@@ -204,12 +208,6 @@ pub(super) fn log_plan(
             other => return Err(not_built("logDriver", other, Some(logged.container))),
         },
     };
-    // Docker's Fluentd driver has a buffer of its own, which is the spool here.
-    if let (Some(max_buffer_bytes), DeliveryMode::NonBlocking { .. }) =
-        (options.size("fluentd-buffer-limit")?, log.mode)
-    {
-        log.mode = DeliveryMode::NonBlocking { max_buffer_bytes };
-    }
     options.end()?;
     Ok(LogPlan::Shipped(log))
 }
