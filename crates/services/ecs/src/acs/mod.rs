@@ -20,7 +20,6 @@ pub mod permissions;
 mod roles;
 pub mod session;
 pub mod shell;
-mod tcs;
 pub mod telemetry;
 
 pub(crate) use instance_health::health_status;
@@ -30,6 +29,5 @@ pub use connection::{AgentFacts, Connections, forget_connections};
 pub use permissions::NodePermissions;
 pub use roles::RoleRefusal;
 pub use session::{AcsSession, Identity, Input, Output, Timer};
-pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials};
-pub use tcs::TcsRoute;
+pub use shell::{AcsRoute, NoRoleCredentials, RoleCredentials, TcsRoute};
 pub use telemetry::{ContainerKey, ContainerStats, ContainerUsage, Telemetry};

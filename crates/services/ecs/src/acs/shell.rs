@@ -4,6 +4,10 @@
 //! one has replaced closes itself and never writes the row again.
 //! What it leaves to others: every decision (`session`), every rule about rows (`assignment`).
 
+mod tcs;
+
+pub use tcs::TcsRoute;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

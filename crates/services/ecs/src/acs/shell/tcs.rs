@@ -17,9 +17,9 @@ use gantry_store::Store;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::{debug, warn};
 
-use super::health::{keep_health, task_of_instance};
-use super::instance::ConnectingInstance;
-use super::telemetry::Telemetry;
+use crate::acs::health::{keep_health, task_of_instance};
+use crate::acs::instance::ConnectingInstance;
+use crate::acs::telemetry::Telemetry;
 
 /// ECS sends one at least every minute.
 const HEARTBEAT: Duration = Duration::from_secs(30);
