@@ -47,12 +47,27 @@ pub fn requirements() -> Vec<Requirement> {
             "mount cgroup v2 on /sys/fs/cgroup, or the v1 controllers below it",
         ),
         need(
+            "mounts by descriptor (Linux 5.12)",
+            kernel() >= (5, 12),
+            "use Linux 5.12 or newer; every distribution of today has it",
+        ),
+        need(
             "seccomp filters",
             std::fs::read_to_string("/proc/self/status")
                 .is_ok_and(|status| status.contains("Seccomp_filters:")),
             "use a kernel built with CONFIG_SECCOMP_FILTER",
         ),
     ]
+}
+
+/// Major and minor version; a release that is no number counts as old.
+fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 fn controllers_are_there() -> bool {

@@ -74,7 +74,8 @@ pub(super) fn spec(parts: &Parts<'_>) -> Result<Spec, RuntimeError> {
         "ociVersion": "1.0.2",
         "root": {"path": rootfs, "readonly": spec.readonly_root_filesystem},
         "process": {
-            "terminal": spec.terminal,
+            // The first process opens its terminal itself (`terminal`), which libcontainer need not know.
+            "terminal": false,
             "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids},
             "args": process.args,
             "env": process.env,
