@@ -23,6 +23,7 @@ mod container;
 mod error;
 mod event;
 mod found;
+mod handle;
 mod image;
 pub mod image_builder;
 mod logs;
@@ -38,16 +39,14 @@ mod task;
 pub use cleanup::{Removed, cleanup};
 pub use error::{ErrorKind, RuntimeError};
 pub use event::{Exit, RuntimeEvent};
+pub use handle::{StartedContainer, TaskHandle};
 pub use image::{
     ImageConfig, ImageReference, ImageStore, ImageStoreOptions, LayerLimits, PulledImage,
     ReferenceError, RegistryAccess,
 };
 pub use logs::{LogReader, LogRecord, LogStream};
 pub use requirements::{Requirement, requirements};
-pub use runtime::{
-    AdoptedContainer, AdoptedTask, Runtime, RuntimeOptions, ShimCommand, StartedContainer,
-    TaskHandle,
-};
+pub use runtime::{AdoptedContainer, AdoptedTask, Runtime, RuntimeOptions, ShimCommand};
 pub use spec::{
     BindMount, ContainerName, ContainerSpec, Device, ExecResult, ExecSpec, InstallationId, IpcMode,
     LogMode, LogSpec, NameError, NetworkMode, PidMode, Resources, Rlimit, STOP_TIMEOUT, TaskLimits,
