@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask setup | codegen | tidy | test | bench | up`.
+//! The project's own chores: `cargo xtask setup | codegen | tidy | test | bench | world | up`.
 //!
 //! Everything that a person or CI runs on a checkout is one of these, so the README
 //! needs two lines. Each prints what it does as it does it. Nothing here is linked into Gantry.
@@ -13,6 +13,7 @@ mod shell;
 mod test;
 mod tidy;
 mod up;
+mod world;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Gantry's chores", max_term_width = 100)]
@@ -71,6 +72,18 @@ enum Chore {
         #[arg(long, default_value_t = 2)]
         processors: u32,
     },
+    /// Run the worlds of many seeds, with optimisation, until one fails.
+    World {
+        /// How many; a hundred, or as many as there is time for.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// The first seed. Those below 100 are run by every test run.
+        #[arg(long, default_value_t = 100)]
+        from: u64,
+        /// Begin no further seeds after so many minutes.
+        #[arg(long)]
+        minutes: Option<u64>,
+    },
     /// Install what is missing, build, start Gantry and run a sample task until its log line is seen.
     Up {
         /// Address and port of the endpoint.
@@ -126,6 +139,15 @@ fn run() -> anyhow::Result<()> {
         } => guest::run(&guest::Options {
             filters,
             processors,
+        }),
+        Chore::World {
+            seeds,
+            from,
+            minutes,
+        } => world::run_worlds(&world::Options {
+            seeds,
+            from,
+            minutes,
         }),
         Chore::Up {
             listen,

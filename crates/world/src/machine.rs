@@ -4,13 +4,14 @@
 //! crashes; of what was being written, a part may be, from the front. A crash of the agent loses
 //! everything else it had in mind. Its containers run on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use gantry_agent::core::step::{CallId, RuntimeEvent};
 use gantry_agent::core::step::{Input, Output, PersistId, RuntimeCommand, TaskStateChange, Timer};
 use gantry_agent::core::{AgentCore, Identity, Journal, JournalRecord};
 use gantry_api::acs::Frame;
+use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 
 use crate::chance::Chance;
@@ -52,6 +53,8 @@ pub struct Machine {
     identity: Identity,
     seed: u64,
     disk: Journal,
+    /// Every task that was ever on the disk.
+    accepted: BTreeSet<TaskId>,
     runtime: SimulatedRuntime,
     agent: Option<AgentProcess>,
     incarnation: Incarnation,
@@ -61,6 +64,8 @@ struct AgentProcess {
     core: AgentCore,
     timers: BTreeMap<Timer, u64>,
     next_generation: u64,
+    /// The tasks of each payload that came, by its message.
+    payloads: BTreeMap<String, Vec<String>>,
     /// On their way to the disk, in order.
     writing: VecDeque<(PersistId, Vec<JournalRecord>)>,
 }
@@ -71,6 +76,7 @@ impl Machine {
             identity,
             seed,
             disk: Journal::default(),
+            accepted: BTreeSet::new(),
             runtime: SimulatedRuntime::default(),
             agent: None,
             incarnation: 0,
@@ -101,6 +107,7 @@ impl Machine {
             core: AgentCore::new(self.identity.clone(), self.seed ^ self.incarnation),
             timers: BTreeMap::new(),
             next_generation: 0,
+            payloads: BTreeMap::new(),
             writing: VecDeque::new(),
         });
         // A journal is compacted when it is opened.
@@ -126,10 +133,17 @@ impl Machine {
                 .take(written)
                 .flat_map(|(_, records)| records)
             {
-                self.disk.apply(&record);
+                self.write(&record);
             }
         }
         self.incarnation += 1;
+    }
+
+    fn write(&mut self, record: &JournalRecord) {
+        if let JournalRecord::Accepted { task_id, .. } = record {
+            self.accepted.insert(*task_id);
+        }
+        self.disk.apply(record);
     }
 
     /// The machine itself goes down; its disk stays.
@@ -149,7 +163,7 @@ impl Machine {
         };
         for record in records.iter().filter(|_| !disk_lies) {
             check_bounded(record);
-            self.disk.apply(record);
+            self.write(record);
         }
         self.input(now, Input::Persisted(id), chance)
     }
@@ -204,19 +218,30 @@ impl Machine {
         let Some(agent) = &mut self.agent else {
             return Vec::new();
         };
+        if let Input::Frame(Frame::Payload(payload)) = &input {
+            let tasks = payload.tasks.iter().filter_map(|task| task.arn.clone());
+            let message_id = payload.message_id.clone().unwrap_or_default();
+            agent.payloads.insert(message_id, tasks.collect());
+        }
         let mut wishes = Vec::new();
         for output in agent.core.step(now, input) {
             match output {
                 Output::Connect => wishes.push(Wish::Connect),
                 Output::Disconnect => wishes.push(Wish::Disconnect),
-                Output::Send(frame) => wishes.push(Wish::Send(frame)),
+                Output::Send(frame) => {
+                    check_acknowledged(&frame, &agent.payloads, &self.accepted);
+                    wishes.push(Wish::Send(frame));
+                }
                 Output::Call { call, request } => wishes.push(Wish::Call { call, request }),
-                Output::Runtime(command) => wishes.extend(command_runtime(
-                    &mut self.runtime,
-                    self.incarnation,
-                    command,
-                    chance,
-                )),
+                Output::Runtime(command) => {
+                    check_stop_is_known(&command, &self.runtime, &self.disk);
+                    wishes.extend(command_runtime(
+                        &mut self.runtime,
+                        self.incarnation,
+                        command,
+                        chance,
+                    ));
+                }
                 Output::SetTimer { timer, after } => {
                     let generation = agent.next_generation;
                     agent.next_generation += 1;
@@ -238,6 +263,39 @@ impl Machine {
             }
         }
         wishes
+    }
+}
+
+/// What is acknowledged is on the disk, or was until it was over.
+fn check_acknowledged(
+    frame: &Frame,
+    payloads: &BTreeMap<String, Vec<String>>,
+    accepted: &BTreeSet<TaskId>,
+) {
+    let Frame::Ack(ack) = frame else { return };
+    let tasks = ack.message_id.as_ref().and_then(|id| payloads.get(id));
+    for arn in tasks.into_iter().flatten() {
+        let id = arn.rsplit('/').next().and_then(|id| id.parse().ok());
+        let known = id.is_some_and(|id: TaskId| accepted.contains(&id));
+        assert!(known, "{arn} is acknowledged and not on the disk");
+    }
+}
+
+/// A container that would start again is stopped only when the disk says that its task shall stop.
+fn check_stop_is_known(command: &RuntimeCommand, runtime: &SimulatedRuntime, disk: &Journal) {
+    if let RuntimeCommand::Stop {
+        task, container, ..
+    } = command
+        && runtime.may_start_again(*task, container)
+    {
+        let stops = disk
+            .tasks
+            .get(task)
+            .is_some_and(|t| t.state.stopping.is_some());
+        assert!(
+            stops,
+            "{task}: '{container}' is stopped, and the disk does not say why"
+        );
     }
 }
 

@@ -63,7 +63,7 @@ fn one_seed_gives_one_history() {
 }
 
 #[test]
-#[should_panic(expected = "the world did not come to rest")]
+#[should_panic(expected = "is acknowledged and not on the disk")]
 fn what_must_not_be_is_found() {
     let faults = Faults {
         disks_lie: true,

@@ -72,6 +72,8 @@ pub struct SimulatedRuntime {
     /// By whom.
     checking: BTreeMap<ContainerKey, Incarnation>,
     was_healthy: BTreeSet<ContainerKey>,
+    /// They are starting again for an agent that died, and the next one was told that they ended.
+    unseen_restarts: BTreeSet<ContainerKey>,
     /// The power has gone since they were made: nothing of theirs starts any more.
     dead_tasks: BTreeSet<TaskId>,
     /// How often each container was begun: more than once is a doubled task.
@@ -213,7 +215,12 @@ impl SimulatedRuntime {
             container,
             restarts,
         };
-        vec![(soon(chance), again)]
+        let slow = chance.per_mille(300);
+        let after = match slow {
+            true => chance.duration(Duration::from_millis(100)..Duration::from_secs(5)),
+            false => soon(chance),
+        };
+        vec![(after, again)]
     }
 
     /// What has been done is told to whoever asks for it once more.
@@ -358,6 +365,7 @@ impl SimulatedRuntime {
         self.stop_asked.retain(of_another);
         self.checking.retain(|key, _| of_another(key));
         self.was_healthy.retain(of_another);
+        self.unseen_restarts.retain(of_another);
         self.plans.remove(&task);
         self.dead_tasks.remove(&task);
     }
@@ -511,12 +519,21 @@ impl SimulatedRuntime {
             tasks.entry(task).or_default().insert(container, found);
         }
         for ((task, container), process) in &mut self.processes {
-            // Nobody may have heard that it was to be started again.
-            process.begins_again &= chance.per_mille(500);
+            // Nobody may have heard that it was to be started again, or somebody has and does not say so.
+            let mut is_seen = true;
+            if process.begins_again {
+                process.begins_again = chance.per_mille(700);
+                is_seen = chance.per_mille(600);
+            }
+            let key = (*task, container.clone());
+            match process.begins_again && !is_seen {
+                true => self.unseen_restarts.insert(key),
+                false => self.unseen_restarts.remove(&key),
+            };
             let (runtime_id, started_at) = (process.runtime_id.clone(), process.started_at);
             let restarts = process.restarts;
             let adopted = match &process.exit {
-                _ if process.begins_again => AdoptedContainer::Starting {
+                _ if process.begins_again && is_seen => AdoptedContainer::Starting {
                     restarts: restarts + 1,
                 },
                 None if process.lost => AdoptedContainer::Lost {

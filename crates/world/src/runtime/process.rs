@@ -66,7 +66,12 @@ pub fn fate(container: &str, calm: bool, chance: &mut Chance) -> (Duration, i32)
         // Shorter than any restart policy asks for, so that the world comes to its end.
         (_, true) => Duration::from_secs(50),
     };
-    let lives = chance.duration(Duration::from_millis(5)..most);
+    // Many of those that may start again live just long enough for it.
+    let may_again = matches!(container, "db" | "side") && !calm && chance.per_mille(500);
+    let lives = match may_again {
+        true => chance.duration(Duration::from_secs(60)..Duration::from_secs(70)),
+        false => chance.duration(Duration::from_millis(5)..most),
+    };
     let exit_code = match chance.below(10) {
         0..=7 => 0,
         8 => 1,

@@ -60,6 +60,10 @@ impl SimulatedRuntime {
         }
     }
 
+    pub fn may_start_again(&self, task: TaskId, container: &str) -> bool {
+        plan_of(&self.plans, task, container).is_some_and(|plan| plan.restart_policy.is_some())
+    }
+
     /// A container is started again only after an end that its policy allows, and never once it was
     /// told to stop.
     pub(super) fn check_restart(&self, task: TaskId, container: &str, restarts: u32) {
@@ -68,7 +72,7 @@ impl SimulatedRuntime {
             .processes
             .get(&key)
             .unwrap_or_else(|| panic!("{task}: '{container}' starts again, and never ran"));
-        if restarts <= process.restarts || process.begins_again || process.lost {
+        if process.lost || self.unseen_restarts.contains(&key) {
             return;
         }
         assert_eq!(
