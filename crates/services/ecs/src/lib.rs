@@ -11,9 +11,9 @@
 //! - Revisions of a family only grow and are never used again.
 //!
 //! Deliberately absent: a scheduler thread (EC2 tasks are placed inside RunTask's own transaction),
-//! services and deployments, FARGATE and awsvpc (refused by name until they exist), the cluster
-//! query language, and authorization (which is IAM's). There is no async runtime in here: futures
-//! only wait for the store.
+//! services, deployments and capacity providers, FARGATE and awsvpc (refused by name until they
+//! exist), and authorization (which is IAM's). No operation needs an async runtime: futures only
+//! wait for the store and for each other.
 
 #![forbid(unsafe_code)]
 

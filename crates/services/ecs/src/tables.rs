@@ -1,7 +1,7 @@
 //! The rows of ECS: what is durable, and who writes it.
 //!
 //! What always holds:
-//! - **One writer each.** [`TaskRow`] (spec) is written once by RunTask and afterwards only for its
+//! - **One writer each.** [`TaskRow`] (spec) is written once by RunTask or StartTask and afterwards only for its
 //!   tags; [`TaskDesiredRow`] (desired) by StopTask and the controllers; [`TaskReportRow`]
 //!   (observed) by `Submit*StateChange`; [`AcsSessionRow`] by the agent session. What users see is
 //!   derived from the three by [`crate::model::task_view::TaskView`] and stored nowhere.

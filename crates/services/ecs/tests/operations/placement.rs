@@ -200,7 +200,7 @@ fn an_instance_that_is_cut_off_takes_tasks_again_when_it_is_back() {
         harness.connect(&arn, false);
         assert_eq!(reasons(&harness.run(run("web")).unwrap()), ["AGENT"]);
         harness.connect(&arn, true);
-        assert_eq!(places(&harness.run(run("web")).unwrap()), [arn.clone()]);
+        assert_eq!(places(&harness.run(run("web")).unwrap()), vec![arn.clone()]);
     }
 }
 
@@ -224,7 +224,7 @@ fn attributes_that_users_put_are_seen_at_once_and_outlive_the_agents_next_regist
     assert!(places(&wanted()).is_empty());
     let answer = put(vec![stack("production")]).unwrap();
     assert_eq!(answer.attributes.unwrap()[0].target_id, Some(arn.clone()));
-    assert_eq!(places(&wanted()), [arn.clone()]);
+    assert_eq!(places(&wanted()), vec![arn.clone()]);
 
     let again = ecs::RegisterContainerInstanceRequest {
         container_instance_arn: Some(arn.clone()),
@@ -238,7 +238,7 @@ fn attributes_that_users_put_are_seen_at_once_and_outlive_the_agents_next_regist
             .register_container_instance(&harness.ctx(), again),
     )
     .unwrap();
-    assert_eq!(places(&wanted()), [arn.clone()]);
+    assert_eq!(places(&wanted()), vec![arn.clone()]);
 
     let list = |name: Option<&str>, value: Option<&str>| {
         let input = ecs::ListAttributesRequest {
@@ -312,7 +312,7 @@ fn external_instances_take_external_tasks_alone() {
     attributes.push(attribute("ecs.capability.external", None));
     let external = register(&harness, attributes);
     let answer = harness.run(input).unwrap();
-    assert_eq!(places(&answer), [external.clone()]);
+    assert_eq!(places(&answer), vec![external.clone()]);
     let task = &answer.tasks.unwrap()[0];
     assert_eq!(task.launch_type, Some(LaunchType::External));
     let mut many = run("web");
@@ -409,12 +409,18 @@ fn instances_are_listed_by_expression_and_status() {
         );
         answer.map(|answer| answer.container_instance_arns.unwrap())
     };
-    assert_eq!(list("task:group exists", None).unwrap(), [b.clone()]);
+    assert_eq!(list("task:group exists", None).unwrap(), vec![b.clone()]);
     assert_eq!(list("runningTasksCount == 0", None).unwrap().len(), 2);
     harness.submit(&task, "RUNNING", None);
-    assert_eq!(list("runningTasksCount == 1", None).unwrap(), [b.clone()]);
+    assert_eq!(
+        list("runningTasksCount == 1", None).unwrap(),
+        vec![b.clone()]
+    );
     harness.connect(&b, false);
-    assert_eq!(list("agentConnected == true", None).unwrap(), [a.clone()]);
+    assert_eq!(
+        list("agentConnected == true", None).unwrap(),
+        vec![a.clone()]
+    );
     drain(&harness, &b, "DRAINING");
     assert_eq!(list("", Some("DRAINING")).unwrap(), [b]);
     assert_eq!(
