@@ -36,6 +36,7 @@ pub fn run(options: &DownOptions) -> anyhow::Result<()> {
         .parse()
         .context("the installation id")?;
     let removed = gantry_runtime::cleanup(&dir.node(), &installation, &env)?;
+    gantry_agent::shell::cleanup_volumes(&dir.node())?;
     // Only then the network, since whoever still ran in it could not be told whose it was.
     let network = gantry_network::cleanup(
         &dir.installation_id().parse()?,

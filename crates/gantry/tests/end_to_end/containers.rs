@@ -34,11 +34,11 @@ def run(containers, overrides=None, stop_after_running=False, network="host", **
                     logStreamName="p/%s/%s" % (c["name"], arn.split("/")[-1]))["events"]]
             except logs.exceptions.ResourceNotFoundException:
                 pass
-        if "end" in lines or time.time() > deadline or not any("echo end" in str(c.get("command")) for c in containers):
+        if "end" in lines or task.get("stopCode") == "TaskFailedToStart" or time.time() > deadline or not any("echo end" in str(c.get("command")) for c in containers):
             return task, lines
         time.sleep(0.1)
 def sh(text, **more):
-    return dict(name="c", command=["sh", "-c", text + "; echo end"], **more)
+    return dict(name="c", command=["sh", "-c", text.strip() + "; echo end"], **more)
 def check(seen, wanted):
     assert seen == wanted, (seen, wanted)
 "#;

@@ -16,6 +16,8 @@ def after(lines, word):
     return [l[len(word):].strip() for l in lines if l.startswith(word)]
 def bits(text, *numbers):
     return [int(text, 16) >> n & 1 for n in numbers]
+import os
+device = [d for d in ("/dev/fuse", "/dev/loop-control", "/dev/net/tun") if os.path.exists(d)][0]
 CHOWN, NET_ADMIN, NET_RAW, SYS_TIME = 0, 12, 13, 25
 task, lines = run([sh("""
 ulimit -Sn; ulimit -Hn; ulimit -Hc
@@ -23,7 +25,7 @@ grep -E 'CapEff|NoNewPrivs' /proc/self/status
 grep -E ' (/t|/dev/shm) ' /proc/mounts
 echo somaxconn $(cat /proc/sys/net/core/somaxconn) msgmax $(cat /proc/sys/kernel/msgmax)
 ls -l /dev/messages
-: > /dev/messages || echo cannot write
+echo x 2>/dev/null > /dev/messages || echo cannot write
 dd if=/dev/messages bs=1 count=0 2>/dev/null && echo can read
 echo shares $(cat /sys/fs/cgroup/cpu/cpu.shares /sys/fs/cgroup/cpu.weight 2>/dev/null)
 echo soft $(cat /sys/fs/cgroup/memory/memory.soft_limit_in_bytes /sys/fs/cgroup/memory.low 2>/dev/null)
@@ -36,7 +38,7 @@ echo zombies $(grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l)
     dockerSecurityOptions=["no-new-privileges"],
     linuxParameters=dict(
         capabilities=dict(add=["SYS_TIME", "NET_ADMIN"], drop=["CHOWN", "NET_RAW"]),
-        devices=[dict(hostPath="/dev/kmsg", containerPath="/dev/messages", permissions=["read"])],
+        devices=[dict(hostPath=device, containerPath="/dev/messages", permissions=["read"])],
         initProcessEnabled=True, sharedMemorySize=32,
         tmpfs=[dict(containerPath="/t", size=8, mountOptions=["noexec", "mode=1770"])]))], network="none")
 check(lines[:3], ["512", "1000", "0"])
@@ -57,7 +59,7 @@ check(after(lines, "zombies"), ["0"])
 # A privileged container has every capability, the host's devices, and may mount. Swap and swappiness are the container's own.
 task, lines = run([sh("""
 grep CapEff /proc/self/status
-ls /dev/kmsg /dev/fuse 2>/dev/null
+ls /dev/kmsg
 mount -t tmpfs none /tmp && echo mounted
 echo swap $(cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes /sys/fs/cgroup/memory.swap.max 2>/dev/null)
 echo swappiness $(cat /sys/fs/cgroup/memory/memory.swappiness 2>/dev/null)

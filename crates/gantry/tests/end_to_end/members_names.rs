@@ -33,7 +33,7 @@ assert any("localhost" in l for l in lines) and any(l.split() == ["10.1.2.3", "d
 # Standard input is at its end, unless the container is interactive: then reading waits.
 task, lines = run([
     dict(name="c", command=["sh", "-c", "cat; echo ended; echo end"]),
-    dict(name="open", essential=False, stopTimeout=2, interactive=True, command=["sh", "-c", "echo waits; cat; echo ended too"]),
+    dict(name="open", essential=False, stopTimeout=1, interactive=True, command=["sh", "-c", "echo waits; cat; echo ended too"]),
 ], network="none")
 assert "ended" in lines and "waits" in lines and "ended too" not in lines, lines
 definition = ecs.describe_task_definition(taskDefinition="t0")["taskDefinition"]
@@ -67,7 +67,7 @@ def ask(port):
 with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     free = s.getsockname()[1]
-common = dict(image=IMAGE, memory=32, stopTimeout=2)
+common = dict(image=IMAGE, memory=32, stopTimeout=1)
 ecs.register_task_definition(family="bridge", networkMode="bridge", containerDefinitions=[
     dict(common, name="db", command=serve("db"), portMappings=[dict(containerPort=8080, hostPort=free, protocol="tcp")]),
     dict(common, name="web", command=["sh", "-c", "/bin/busybox nc store 8080 > /tmp/seen; grep -q db /tmp/seen && while true; do echo linked | /bin/busybox nc -l -p 8080; done"],

@@ -13,7 +13,7 @@ fn containers_wait_for_each_other() {
         &image,
         r#"
 wait = lambda **on: [dict(containerName=name, condition=condition) for name, condition in on.items()]
-side = dict(essential=False, stopTimeout=2)
+side = dict(essential=False, stopTimeout=1)
 # Each writes into a folder that they share, so the order is that of the lines.
 say = lambda word, more="": ["sh", "-c", "echo %s >> /v/order; %s" % (word, more)]
 mount = dict(mountPoints=[dict(sourceVolume="v", containerPath="/v")])
@@ -55,7 +55,7 @@ fn a_health_check_decides() {
         &gantry,
         &image,
         r#"
-common = dict(image=IMAGE, memory=32, stopTimeout=2)
+common = dict(image=IMAGE, memory=32, stopTimeout=1)
 def health(arn, wanted, within=60):
     deadline = time.time() + within
     while True:
@@ -99,7 +99,7 @@ fn a_container_starts_again_as_its_policy_says() {
 policy = lambda **more: dict(restartPolicy=dict(enabled=True, restartAttemptPeriod=60, **more))
 family = "again"
 options = {"awslogs-group": "/again", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}
-common = dict(image=IMAGE, memory=32, stopTimeout=2, logConfiguration=dict(logDriver="awslogs", options=options))
+common = dict(image=IMAGE, memory=32, stopTimeout=1, logConfiguration=dict(logDriver="awslogs", options=options))
 ecs.register_task_definition(family=family, networkMode="none", containerDefinitions=[
     # Ends after its period: starts again, with what it wrote before.
     dict(common, name="c", command=["sh", "-c", "echo run >> /tmp/runs; echo runs $(wc -l < /tmp/runs); test $(wc -l < /tmp/runs) -lt 2 && exec sleep 62; exec sleep 1000"], **policy()),

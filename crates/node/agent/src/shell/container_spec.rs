@@ -80,7 +80,7 @@ pub(super) fn container_spec(
         ports: _,
         links: _,
         names,
-        network_disabled: _,
+        network_disabled,
         linux,
         // Behind `mounts`.
         mounts: _,
@@ -98,6 +98,7 @@ pub(super) fn container_spec(
     spec.hostname = hostname.clone();
     spec.readonly_root_filesystem = *readonly_root_filesystem;
     spec.mounts = mounts;
+    spec.network_disabled = *network_disabled;
     // No container may take more than its whole task.
     let memory_bytes = match (*memory_limit_bytes, task.memory_limit_bytes) {
         (Some(own), Some(whole)) => Some(own.min(whole)),

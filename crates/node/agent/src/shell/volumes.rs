@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use gantry_arn::TaskId;
@@ -299,11 +299,19 @@ fn make(folder: &Path) -> io::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// `/a//b/./c` and `/a/b/c/` are one place.
+/// `/a//b/./c` and `/a/b/d/../c/` are one place, as the runtime sees it.
 fn normalized(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|part| !matches!(part, std::path::Component::CurDir))
-        .collect()
+    let mut clean = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    clean
 }
 
 fn cannot(reason: String) -> String {
