@@ -3,6 +3,7 @@
 mod amazon;
 mod amazon_agent;
 mod frames;
+mod log_mode;
 mod nodes;
 mod plane;
 mod renewals;
