@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use base64::Engine;
 use clap::{Parser, Subcommand};
 use gantry_api::client::Client;
 use gantry_api::ecs;
@@ -34,6 +35,13 @@ enum Load {
     },
     /// Stop every task, and wait until they are STOPPED.
     StopAll,
+    /// Make a repository.
+    Repository {
+        #[arg(long)]
+        name: String,
+    },
+    /// Print a password for the registry.
+    Password,
     /// Print the ARN of every task that has stopped.
     Stopped,
     /// Put this many tasks of /bin/true into the store.
@@ -56,6 +64,8 @@ async fn main() -> anyhow::Result<()> {
         Load::One => gantry.one().await.map(print),
         Load::Many { count } => gantry.many(count).await.map(print),
         Load::StopAll => gantry.stop_all().await,
+        Load::Repository { name } => gantry.repository(name).await,
+        Load::Password => gantry.password().await,
         Load::Stopped => gantry.stopped().await,
         Load::Fill { count } => gantry.fill(count).await,
     }
@@ -162,6 +172,32 @@ impl Gantry {
             self.client.call::<ecs::StopTask>(stop).await?;
         }
         self.wait_for("STOPPED", &arns).await
+    }
+
+    async fn repository(&self, repository_name: String) -> anyhow::Result<()> {
+        let request = gantry_api::ecr::CreateRepositoryRequest {
+            repository_name,
+            ..Default::default()
+        };
+        self.client
+            .call::<gantry_api::ecr::CreateRepository>(request)
+            .await?;
+        Ok(())
+    }
+
+    async fn password(&self) -> anyhow::Result<()> {
+        let request = gantry_api::ecr::GetAuthorizationTokenRequest::default();
+        let answer = self
+            .client
+            .call::<gantry_api::ecr::GetAuthorizationToken>(request)
+            .await?;
+        let data = answer.authorization_data.into_iter().flatten().next();
+        let token = data.and_then(|data| data.authorization_token);
+        let token = base64::engine::general_purpose::STANDARD.decode(token.context("a token")?)?;
+        let login = String::from_utf8(token)?;
+        let (_, password) = login.split_once(':').context("a login")?;
+        println!("{password}");
+        Ok(())
     }
 
     async fn stopped(&self) -> anyhow::Result<()> {

@@ -46,6 +46,10 @@ impl Installation {
         &self.endpoint
     }
 
+    pub fn pid(&self) -> u32 {
+        self.up.borrow().id()
+    }
+
     /// `gantry env`, as pairs.
     pub fn exports(&self) -> anyhow::Result<Vec<(String, String)>> {
         let mut env = command(self.release.join("gantry"));
@@ -79,10 +83,7 @@ impl Installation {
         let before = cpu_ticks(pid)?;
         std::thread::sleep(REST);
         let ticks = cpu_ticks(pid)? - before;
-        let per_second: f64 = shell::output(command("getconf").arg("CLK_TCK"))?
-            .trim()
-            .parse()?;
-        let cpu_percent = ticks as f64 / per_second / REST.as_secs_f64() * 100.0;
+        let cpu_percent = ticks as f64 / ticks_per_second()? / REST.as_secs_f64() * 100.0;
         Ok(AtRest {
             pss_mib: pss_kib(pid)? as f64 / 1024.0,
             cpu_percent,
@@ -197,7 +198,14 @@ fn pss_kib(pid: u32) -> anyhow::Result<u64> {
         .context("Pss in smaps_rollup")
 }
 
-fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
+pub fn ticks_per_second() -> anyhow::Result<f64> {
+    Ok(shell::output(command("getconf").arg("CLK_TCK"))?
+        .trim()
+        .parse()?)
+}
+
+/// The processor time that a process has used, in the kernel's ticks.
+pub fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat
         .rsplit_once(')')

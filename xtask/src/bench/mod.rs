@@ -16,6 +16,7 @@ mod api;
 mod docker;
 mod installation;
 mod moto;
+mod registry;
 mod report;
 mod tasks;
 
@@ -28,6 +29,8 @@ pub enum Suite {
     Tasks,
     /// Calls a second: against moto[server].
     Api,
+    /// Layers in and out: against Debian's docker-registry.
+    Registry,
 }
 
 /// What the user said on the command line.
@@ -115,6 +118,7 @@ fn measure(bench: &Bench, options: &Options, report: &mut Report) -> anyhow::Res
         match suite {
             Suite::Tasks => tasks::measure(bench, report)?,
             Suite::Api => api::measure(bench, report)?,
+            Suite::Registry => registry::measure(bench, report)?,
         }
     }
     Ok(())
@@ -132,4 +136,10 @@ fn release_folder() -> anyhow::Result<PathBuf> {
         .as_str()
         .context("cargo's target directory")?;
     Ok(PathBuf::from(target).join("release"))
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }

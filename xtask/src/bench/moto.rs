@@ -21,7 +21,7 @@ impl Moto {
         std::fs::create_dir_all(folder)?;
         let program = installed()?;
         let log = std::fs::File::create(folder.join("moto.log"))?;
-        let port = free_port()?;
+        let port = super::free_port()?;
         let server = command(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdin(Stdio::null())
@@ -94,10 +94,4 @@ fn installed() -> anyhow::Result<PathBuf> {
         ]))?;
     }
     Ok(server)
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
 }
