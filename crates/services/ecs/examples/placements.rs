@@ -16,7 +16,7 @@ use gantry_api::ecs::{self, Ecs as _};
 use gantry_api::{Principal, RequestContext};
 use gantry_arn::{AccountId, Arn, ContainerInstanceId, Region};
 use gantry_ecs::tables::{
-    AcsSessionRow, AllocationRow, ContainerInstanceRow, ContainerInstanceStatus,
+    AcsSessionRow, AllocationRow, ContainerInstanceRow, ContainerInstanceStatus, TaskRow,
     container_instance_name,
 };
 use gantry_ecs::{EcsOptions, EcsService};
@@ -84,7 +84,11 @@ async fn durable(instances: u64, tasks: u64, callers: u64) -> Result<serde_json:
     ));
     register(&service, &store, &env, instances).await?;
 
-    let left = Arc::new(AtomicU64::new(tasks / BATCH));
+    // The first ten are placed before the others, to ask for one while there are few.
+    let left = Arc::new(AtomicU64::new(1));
+    run(&service, &env, &left).await?;
+    let among_few = describe(&service, &store, &env).await?;
+    left.store((tasks / BATCH).saturating_sub(1), Ordering::Relaxed);
     let (began, cpu) = (env.monotonic(), cpu_seconds()?);
     let mut running = Vec::new();
     for _ in 0..callers {
@@ -101,6 +105,7 @@ async fn durable(instances: u64, tasks: u64, callers: u64) -> Result<serde_json:
     let cpu = cpu_seconds()? - cpu;
     latencies.sort();
     let placed = check(&store, instances, tasks)?;
+    let among_all = describe(&service, &store, &env).await?;
     let at = |q: f64| {
         let index = ((latencies.len() as f64 - 1.0) * q) as usize;
         latencies.get(index).map(|l| l.as_secs_f64() * 1000.0)
@@ -115,6 +120,13 @@ async fn durable(instances: u64, tasks: u64, callers: u64) -> Result<serde_json:
         "cpu_us_per_placement": cpu * 1e6 / placed as f64,
         "placements_per_second": placed as f64 / elapsed.as_secs_f64(),
         "run_task_ms": { "p50": at(0.5), "p99": at(0.99) },
+        // Of the operation alone, without HTTP, signature and JSON.
+        "describe_tasks_us": {
+            "one_of_10": among_few.0,
+            "one_of_all": among_all.0,
+            "ten_of_10": among_few.1,
+            "ten_of_all": among_all.1,
+        },
     }))
 }
 
@@ -253,6 +265,35 @@ async fn run(service: &EcsService, env: &Env, left: &AtomicU64) -> Result<Vec<Du
         latencies.push(env.monotonic() - began);
     }
     Ok(latencies)
+}
+
+/// Microseconds that DescribeTasks takes of one task and of ten.
+async fn describe(
+    service: &EcsService,
+    store: &Arc<dyn Store>,
+    env: &Env,
+) -> Result<(f64, f64), Failure> {
+    let rows = store.snapshot().list_everywhere::<TaskRow>();
+    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
+    let context = context(env);
+    let mut means = Vec::new();
+    for count in [1, BATCH as usize] {
+        let rounds = 5000u32;
+        let began = env.monotonic();
+        for n in 0..rounds as usize {
+            let first = n * count % (ids.len() - count + 1);
+            let input = ecs::DescribeTasksRequest {
+                tasks: ids.iter().skip(first).take(count).cloned().collect(),
+                ..Default::default()
+            };
+            let answer = service.describe_tasks(&context, input).await?;
+            if answer.tasks.map_or(0, |tasks| tasks.len()) != count {
+                return Err("a task is not described".into());
+            }
+        }
+        means.push((env.monotonic() - began).as_secs_f64() * 1e6 / f64::from(rounds));
+    }
+    Ok((means[0], means[1]))
 }
 
 /// Counts what the rows hold, and that no instance holds more than it has.
