@@ -15,6 +15,7 @@ use crate::shell::{self, command, is_root, say};
 mod api;
 mod docker;
 mod installation;
+mod loads;
 mod moto;
 mod registry;
 mod report;
@@ -31,6 +32,10 @@ pub enum Suite {
     Api,
     /// Layers in and out: against Debian's docker-registry.
     Registry,
+    /// Placements a second, and what one costs as a cluster grows.
+    Placements,
+    /// Log events in, and looking through many.
+    Logs,
 }
 
 /// What the user said on the command line.
@@ -89,6 +94,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "--release",
         "--package",
         "gantry",
+        "--package",
+        "gantry-ecs",
+        "--package",
+        "gantry-logs",
         "--bins",
         "--examples",
     ]))?;
@@ -119,6 +128,8 @@ fn measure(bench: &Bench, options: &Options, report: &mut Report) -> anyhow::Res
             Suite::Tasks => tasks::measure(bench, report)?,
             Suite::Api => api::measure(bench, report)?,
             Suite::Registry => registry::measure(bench, report)?,
+            Suite::Placements => loads::placements(bench, report)?,
+            Suite::Logs => loads::logs(bench, report)?,
         }
     }
     Ok(())
