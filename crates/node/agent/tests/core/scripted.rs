@@ -55,20 +55,26 @@ impl Agent {
 
     /// `kill -9`, and a new agent that finds these containers.
     pub fn reborn(&mut self, containers: &[(&str, AdoptedContainer)]) {
-        self.core = core();
-        self.out.clear();
-        self.timers.clear();
         let containers = containers
             .iter()
             .map(|(name, found)| ((*name).to_owned(), found.clone()))
             .collect();
+        let adopted = AdoptedTask {
+            task: id(),
+            containers,
+            ports: BTreeMap::new(),
+        };
+        self.reborn_with(self.disk.clone(), adopted);
+    }
+
+    /// A new agent on this disk, with what was found of the task.
+    pub fn reborn_with(&mut self, disk: Vec<JournalRecord>, adopted: AdoptedTask) {
+        self.core = core();
+        self.out.clear();
+        self.timers.clear();
         self.step(Input::Loaded {
-            records: self.disk.clone(),
-            adopted: vec![AdoptedTask {
-                task: id(),
-                containers,
-                ports: BTreeMap::new(),
-            }],
+            records: disk,
+            adopted: vec![adopted],
         });
     }
 
