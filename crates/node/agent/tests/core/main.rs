@@ -3,6 +3,7 @@
 mod dependencies;
 mod health;
 mod plans;
+mod ports;
 mod restarts;
 mod scripted;
 mod tasks;
