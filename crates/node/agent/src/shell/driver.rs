@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::calls::Clients;
 use super::container_spec::{container_spec, task_spec};
 use super::health::Starts;
-use super::log_drivers::{self, JsonFiles, LogPlace, SavedOffset};
+use super::log_drivers::{self, JsonFiles, LogFolders, LogPlace, SavedOffset};
 use super::network::Networks;
 use super::registry::Registries;
 use super::volumes::{Prepared, Volumes};
@@ -64,8 +64,7 @@ impl Driver {
     pub fn new(
         runtime: Runtime,
         clients: Arc<Clients>,
-        offsets: PathBuf,
-        log_files: JsonFiles,
+        folders: LogFolders,
         volumes: Volumes,
         networks: Networks,
         env: Env,
@@ -75,8 +74,8 @@ impl Driver {
             runtime,
             registries: Registries::new(clients.clone(), env.clone()),
             clients,
-            offsets,
-            log_files,
+            offsets: folders.offsets,
+            log_files: folders.files,
             volumes: Arc::new(volumes),
             networks,
             env,

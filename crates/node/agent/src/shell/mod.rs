@@ -165,8 +165,10 @@ impl Agent {
         let driver = Driver::new(
             runtime,
             clients.clone(),
-            offsets,
-            log_drivers::JsonFiles::in_directory(&directory),
+            log_drivers::LogFolders {
+                offsets,
+                files: log_drivers::JsonFiles::in_directory(&directory),
+            },
             Volumes::new(&config.data_dir),
             networks,
             env.clone(),

@@ -18,6 +18,7 @@ mod saved_offset;
 mod syslog;
 mod time;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gantry_api::client::{Client, ClientError, backoff};
@@ -34,6 +35,14 @@ pub use self::saved_offset::SavedOffset;
 /// The least time between two batches: the first line leaves at once, those that follow it together.
 const LINGER: Duration = Duration::from_millis(100);
 const READ_RECORDS_MAX: usize = 2_000;
+
+/// Where an agent keeps what belongs to logs.
+#[derive(Clone, Debug)]
+pub struct LogFolders {
+    /// See [`SavedOffset`].
+    pub offsets: PathBuf,
+    pub files: JsonFiles,
+}
 
 /// What drivers need beside their own options.
 #[derive(Clone)]
