@@ -32,7 +32,7 @@ def limits(arn):
                     if depth == "container" or path.split("/")[-2] == task:
                         found[depth, kind] = open(path).read().split()[0]
     return found
-containers = [dict(name="c", image=IMAGE, cpu=128, memory=64, memoryReservation=32, stopTimeout=1, command=["sleep", "1000"],
+containers = [dict(name="c", image=IMAGE, cpu=128, memory=64, memoryReservation=32, stopTimeout=2, command=["sleep", "1000"],
     logConfiguration=dict(logDriver="awslogs", options={"awslogs-group": "/limits", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}))]
 definition = ecs.register_task_definition(family="limits", networkMode="none", cpu="256", memory="0.5 GB", requiresCompatibilities=["EC2"],
     executionRoleArn=roles["execution"], taskRoleArn=roles["app"], containerDefinitions=containers)["taskDefinition"]
