@@ -72,7 +72,11 @@ fn the_cli_finds_lines_by_patterns_also_after_a_kill() {
             ("[verb, path, status = 4*, size]", &["GET /x 404 17"]),
             ("%ti.e o[ut]+%", &["ERROR time out"]),
         ] {
-            assert_eq!(found(&gantry, pattern), expected, "{pattern} in round {round}");
+            assert_eq!(
+                found(&gantry, pattern),
+                expected,
+                "{pattern} in round {round}"
+            );
         }
         if round == 0 {
             gantry.signal_and_wait("KILL");
@@ -147,14 +151,20 @@ fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
     assert!(archive.is_dir(), "{archive:?}");
     let kept = gantry.scratch("kept");
     let run = |command: &mut Command| {
-        assert!(command.status().expect("a command").success(), "{command:?}");
+        assert!(
+            command.status().expect("a command").success(),
+            "{command:?}"
+        );
     };
     run(Command::new("cp").arg("-a").arg(&archive).arg(&kept));
     run(Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=24m", "gantry-test"])
         .arg(&archive));
     let _mounted = Mounted(archive.clone());
-    run(Command::new("cp").arg("-a").arg(kept.join(".")).arg(&archive));
+    run(Command::new("cp")
+        .arg("-a")
+        .arg(kept.join("."))
+        .arg(&archive));
     gantry.start();
     let program = format!(
         r#"
