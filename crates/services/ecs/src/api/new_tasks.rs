@@ -20,7 +20,7 @@ use super::container_instances::ZONE_ATTRIBUTE;
 use super::describe_tasks::describe;
 use super::identity::uuid;
 use super::lookup::Rows;
-use super::placing::{Choice, Planned, Reservation, Touched, Wanted};
+use super::placing::{Choice, Committing, Planned, Reservation, Touched, Wanted};
 use super::task_definitions::find;
 use crate::model::absent::items;
 use crate::model::reference::{Scope, TaskDefinitionReference};
@@ -104,14 +104,14 @@ impl NewTasks<'_> {
                     definition,
                 };
                 match self.attempt(&ground, &choose, &after)? {
-                    Attempt::Wait(ended) => Err(ended),
+                    Attempt::Wait(committing) => Err(committing),
                     Attempt::Commit(made) => Ok(made),
                 }
             };
             let (transaction, outcome, reservation) = match waiting {
                 Ok(made) => *made,
-                Err(ended) => {
-                    ended.await;
+                Err(committing) => {
+                    drop(committing.lock().await);
                     continue;
                 }
             };
@@ -155,7 +155,7 @@ impl NewTasks<'_> {
                     "No Container Instances were found in your cluster.",
                 ));
             }
-            Planned::Wait(ended) => return Ok(Attempt::Wait(ended)),
+            Planned::Wait(committing) => return Ok(Attempt::Wait(committing)),
             Planned::Reserved(reservation) => reservation,
         };
         let mut transaction = Transaction::new();
@@ -278,7 +278,7 @@ impl NewTasks<'_> {
 }
 
 enum Attempt {
-    Wait(tokio::sync::futures::OwnedNotified),
+    Wait(Committing),
     Commit(Box<(Transaction, Outcome, Reservation)>),
 }
 

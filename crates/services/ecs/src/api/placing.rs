@@ -6,23 +6,23 @@
 //! plans made at the same time go to different instances instead of conflicting; a plan that can
 //! only go where another is being committed waits until that one is done.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
 use gantry_arn::{ClusterName, ContainerInstanceId, TaskId};
 use gantry_placement::{
-    Candidate, Capacity, Constraint, Demand, Eligibility, InstanceIndex, LaunchType, Plan,
-    Rejection, Request, Strategy, Unfit,
+    Candidate, Constraint, Demand, InstanceIndex, LaunchType, Plan, Rejection, Request, Strategy,
+    Unfit,
 };
 use gantry_store::{Change, Changes, Revision, Row, RowChange, Snapshot, Store, Table, Versioned};
-use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
 
+use self::known::Known;
 use super::lookup::Rows;
-use crate::model::attributes::EXTERNAL;
 use crate::model::last_status::LastStatus;
 use crate::model::reference::Scope;
-use crate::model::resources::{Taken, number, ports};
 use crate::tables::{
     AcsSessionRow, AllocationRow, ClusterRow, ClusterStatus, ContainerInstanceRow,
     ContainerInstanceStatus, Reserved, TaskDesiredRow, TaskReportRow, TaskRow,
@@ -35,9 +35,10 @@ type Place = (Scope, ClusterName);
 pub(crate) struct Placing {
     store: Arc<dyn Store>,
     inner: Mutex<Inner>,
-    /// A plan has been committed, or given up.
-    ended: Arc<Notify>,
 }
+
+/// Locked while a plan is being committed: who gets the lock knows that this is over.
+pub(super) type Committing = Arc<AsyncMutex<()>>;
 
 struct Inner {
     changes: Changes,
@@ -53,20 +54,6 @@ struct Cluster {
     tasks: BTreeMap<TaskId, ContainerInstanceId>,
     /// The rows that this was made from; changes up to there are in it.
     made_at: Revision,
-}
-
-/// What is known of one instance.
-struct Known {
-    row: Versioned<ContainerInstanceRow>,
-    connected: bool,
-    allocation: Option<Versioned<AllocationRow>>,
-    /// Entries of the allocation that no longer count.
-    over: BTreeSet<TaskId>,
-    running: BTreeSet<TaskId>,
-    /// Shares that are being committed.
-    in_flight: BTreeMap<TaskId, Reserved>,
-    /// All that follows from the instance's row alone.
-    template: Candidate,
 }
 
 /// How an instance is chosen.
@@ -92,7 +79,7 @@ pub(super) enum Planned {
     /// No instance of the launch type is registered.
     NoInstances,
     /// To be planned again once this is over.
-    Wait(OwnedNotified),
+    Wait(Committing),
     Reserved(Reservation),
 }
 
@@ -105,6 +92,8 @@ pub(super) struct Reservation {
     pub instances: BTreeMap<ContainerInstanceId, Touched>,
     place: Place,
     placing: Arc<Placing>,
+    /// Let go last, when the shares are no longer taken here.
+    _committing: Option<OwnedMutexGuard<()>>,
 }
 
 pub(super) struct Touched {
@@ -147,7 +136,6 @@ impl Placing {
                 clusters: BTreeMap::new(),
                 salt,
             }),
-            ended: Arc::default(),
         }
     }
 
@@ -184,7 +172,13 @@ impl Placing {
             Choice::These(instances) => known.place_on(instances, wanted.demand),
         };
         let touched: BTreeSet<ContainerInstanceId> = plan.placements.iter().copied().collect();
-        let waits = touched.iter().any(|id| known.is_busy(id));
+        if let Some(committing) = touched.iter().find_map(|id| known.committing(id)) {
+            for id in &touched {
+                known.refresh(id);
+            }
+            return Planned::Wait(committing);
+        }
+        let committing = Committing::default();
         let mut reservation = Reservation {
             tasks: wanted
                 .tasks
@@ -196,19 +190,10 @@ impl Placing {
             plan,
             place,
             placing: self.clone(),
+            _committing: committing.try_lock_owned(),
         };
-        if waits {
-            // Made while nobody can end anything, so no end can be missed.
-            let ended = self.ended.clone().notified_owned();
-            for id in &touched {
-                known.refresh(id);
-            }
-            reservation.tasks.clear();
-            drop(inner);
-            return Planned::Wait(ended);
-        }
         for (task, id) in &reservation.tasks {
-            known.take(task, id, wanted.reserved);
+            known.take(task, id, wanted.reserved, &committing);
         }
         for id in touched {
             known.refresh(&id);
@@ -229,14 +214,15 @@ impl Placing {
             for (task, id) in tasks {
                 if let Some(known) = cluster.instances.get_mut(id) {
                     known.in_flight.remove(task);
+                    if known.in_flight.is_empty() {
+                        known.committing = None;
+                    }
                 }
             }
             for (_, id) in tasks {
                 cluster.refresh(id);
             }
         }
-        drop(inner);
-        self.ended.notify_waiters();
     }
 }
 
@@ -438,14 +424,19 @@ impl Cluster {
         self.index.iter().any(|it| it.launch_type == launch_type)
     }
 
-    fn is_busy(&self, id: &ContainerInstanceId) -> bool {
-        self.instances
-            .get(id)
-            .is_some_and(|known| !known.in_flight.is_empty())
+    fn committing(&self, id: &ContainerInstanceId) -> Option<Committing> {
+        self.instances.get(id)?.committing.clone()
     }
 
-    fn take(&mut self, task: &TaskId, id: &ContainerInstanceId, reserved: &Reserved) {
+    fn take(
+        &mut self,
+        task: &TaskId,
+        id: &ContainerInstanceId,
+        reserved: &Reserved,
+        committing: &Committing,
+    ) {
         if let Some(known) = self.instances.get_mut(id) {
+            known.committing = Some(committing.clone());
             known.in_flight.insert(*task, reserved.clone());
         }
     }
@@ -497,101 +488,4 @@ pub(super) fn candidate(
     row: Versioned<ContainerInstanceRow>,
 ) -> Candidate {
     Known::load(rows, cluster, row).candidate()
-}
-
-impl Known {
-    /// Everything that the rows say of an instance.
-    fn load(rows: &Rows<'_>, cluster: &ClusterName, row: Versioned<ContainerInstanceRow>) -> Self {
-        let allocation = rows.allocation(cluster, &row.id);
-        let session = rows.session(cluster, &row.id);
-        let mut known = Self::of(row);
-        known.connected = session.is_some_and(|session| session.connected);
-        known.over = allocation.over.iter().copied().collect();
-        let running = allocation
-            .tasks
-            .iter()
-            .filter(|task| task.last_status() == LastStatus::Running);
-        known.running = running.map(|task| task.spec.id).collect();
-        known.allocation = allocation.row;
-        known
-    }
-
-    fn of(row: Versioned<ContainerInstanceRow>) -> Self {
-        Self {
-            template: Self::template(&row),
-            row,
-            connected: false,
-            allocation: None,
-            over: BTreeSet::new(),
-            running: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
-        }
-    }
-
-    fn template(row: &ContainerInstanceRow) -> Candidate {
-        let resources = &row.registered_resources;
-        let attributes: BTreeMap<String, Option<String>> = row
-            .attributes
-            .iter()
-            .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
-            .collect();
-        let version = row.version_info.as_ref();
-        Candidate {
-            launch_type: match attributes.contains_key(EXTERNAL) {
-                true => LaunchType::External,
-                false => LaunchType::Ec2,
-            },
-            free: Capacity {
-                cpu: number(resources, "CPU").unwrap_or(0),
-                memory: number(resources, "MEMORY").unwrap_or(0),
-            },
-            tcp_ports_taken: ports(resources, "PORTS"),
-            udp_ports_taken: ports(resources, "PORTS_UDP"),
-            attributes: Arc::new(attributes),
-            agent_version: version
-                .and_then(|version| version.agent_version.as_deref())
-                .map(Arc::from),
-            ec2_instance_id: Arc::from(row.ec2_instance_id.as_str()),
-            registered_at_ms: (row.registered_at.as_epoch_seconds_f64() * 1000.0).round() as i64,
-            ..Candidate::new(row.id)
-        }
-    }
-
-    fn candidate(&self) -> Candidate {
-        let mut taken = Taken::default();
-        let mut tasks_by_group: BTreeMap<String, u32> = BTreeMap::new();
-        let mut running_tasks = 0;
-        let allocated = self.allocation.iter().flat_map(|row| &row.row.tasks);
-        let counted = allocated.filter(|(task, _)| !self.over.contains(*task));
-        // A share that is both in the row and still in flight counts once.
-        let in_flight = self.in_flight.iter().filter(|(task, _)| {
-            let row = self.allocation.as_ref();
-            row.is_none_or(|row| !row.row.tasks.contains_key(*task))
-        });
-        for (task, reserved) in counted.chain(in_flight) {
-            taken.add(reserved);
-            running_tasks += u32::from(self.running.contains(task));
-            match tasks_by_group.get_mut(&reserved.group) {
-                Some(count) => *count += 1,
-                None => {
-                    tasks_by_group.insert(reserved.group.clone(), 1);
-                }
-            }
-        }
-        let mut candidate = self.template.clone();
-        candidate.eligibility = match self.row.status {
-            ContainerInstanceStatus::Active if self.connected => Eligibility::Eligible,
-            ContainerInstanceStatus::Active => Eligibility::AgentDisconnected,
-            _ => Eligibility::Inactive,
-        };
-        candidate.free.cpu -= taken.cpu;
-        candidate.free.memory -= taken.memory;
-        candidate.tcp_ports_taken.extend(&taken.tcp_ports);
-        candidate.udp_ports_taken.extend(&taken.udp_ports);
-        candidate.tasks_by_group = tasks_by_group;
-        candidate.running_tasks = running_tasks;
-        candidate.agent_connected = self.connected;
-        candidate.busy = !self.in_flight.is_empty();
-        candidate
-    }
 }
