@@ -4,6 +4,7 @@ mod dependencies;
 mod health;
 mod plans;
 mod ports;
+mod properties;
 mod restarts;
 mod scripted;
 mod tasks;
