@@ -7,7 +7,9 @@ use std::process::Command;
 
 use gantry_network::{AttachRequest, Network, Options, PortRequest, Protocol};
 
-use crate::scene::{HOST, Place, Scene, attach, call, everything, serve, shell, task};
+use crate::scene::{
+    HOST, Place, Scene, attach, call, eventually_everything, everything, serve, shell, task,
+};
 
 fn with_ports() -> AttachRequest {
     let request = |host_port, protocol| PortRequest {
@@ -68,7 +70,7 @@ fn what_belongs_to_nobody_is_removed() {
     shell(&format!("ip netns add gantry-{}-abc", scene.installation));
     let network = scene.open();
     network.adopt(&BTreeSet::from([task(1)])).unwrap();
-    assert_eq!(everything(), all_of_one);
+    eventually_everything(&all_of_one);
     assert_eq!(network.owner_of(gone.address.into()), None);
     assert_eq!(
         network.attachment(task(1), "web").unwrap().address,
@@ -142,7 +144,7 @@ fn whoever_is_killed_in_any_step_leaves_nothing_that_is_not_found() {
             assert!(call(Place::Outside, HOST, 8080).is_ok(), "step {steps}");
         }
         scene.clean_up();
-        assert_eq!(everything(), before, "step {steps}");
+        eventually_everything(&before);
     }
     assert!((8..STEPS).contains(&killed), "{killed} steps");
 }

@@ -89,6 +89,17 @@ pub fn everything() -> BTreeSet<String> {
     lines.lines().map(str::to_owned).collect()
 }
 
+/// Waits until the kernel has this and nothing else: it removes interfaces in its own time.
+pub fn eventually_everything(expected: &BTreeSet<String>) {
+    for _ in 0..250 {
+        if everything() == *expected {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(everything(), *expected);
+}
+
 pub fn shell(command: &str) -> String {
     let output = Command::new("sh").arg("-ec").arg(command).output().unwrap();
     assert!(
