@@ -314,3 +314,79 @@ fn copy(store: &Arc<dyn Store>) -> MemoryStore {
     crate::harness::done(copy.commit(transaction)).unwrap();
     copy
 }
+
+/// Polls until it is done.
+fn finish<T>(future: impl Future<Output = T>) -> T {
+    let mut future = Box::pin(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(answer) = future.as_mut().poll(&mut context) {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn a_placement_that_can_only_go_where_another_is_being_committed_waits_for_it() {
+    use futures_util::FutureExt;
+
+    let harness = Harness::on(Arc::new(Hesitant(MemoryStore::new())), 1);
+    let ctx = harness.ctx();
+    finish(async {
+        let cluster = ecs::CreateClusterRequest::default();
+        harness.service.create_cluster(&ctx, cluster).await.unwrap();
+        let instance = ecs::RegisterContainerInstanceRequest {
+            total_resources: Some(crate::harness::resources(600, 4096)),
+            ..Default::default()
+        };
+        let service = &harness.service;
+        let instance = service.register_container_instance(&ctx, instance).await;
+        let arn = instance
+            .unwrap()
+            .container_instance
+            .unwrap()
+            .container_instance_arn
+            .unwrap();
+        let definition = service
+            .register_task_definition(&ctx, crate::harness::web())
+            .await;
+        definition.unwrap();
+        let session = gantry_ecs::tables::AcsSessionRow {
+            session: 1,
+            connected: true,
+            ..Default::default()
+        };
+        let name = format!("default/{}", arn.rsplit('/').next().unwrap());
+        let mut transaction = Transaction::new();
+        transaction.write::<gantry_ecs::tables::AcsSessionRow>(
+            &ctx.account,
+            &ctx.region,
+            &name,
+            &session,
+        );
+        harness.store.commit(transaction).await.unwrap();
+    });
+
+    let mut first = harness.service.run_task(&ctx, run("web")).boxed();
+    let mut second = harness.service.run_task(&ctx, run("web")).boxed();
+    let mut abandoned = harness.service.run_task(&ctx, run("web")).boxed();
+    let mut context = Context::from_waker(Waker::noop());
+    let placed = |answer: Poll<Result<ecs::RunTaskResponse, EcsError>>| match answer {
+        Poll::Ready(answer) => Some(answer.unwrap().tasks.unwrap().len()),
+        Poll::Pending => None,
+    };
+    // One that is given up in the middle of its commit holds nobody up.
+    assert_eq!(placed(abandoned.as_mut().poll(&mut context)), None);
+    drop(abandoned);
+    assert_eq!(placed(first.as_mut().poll(&mut context)), None);
+    // However often it looks, it neither conflicts nor takes what the first one takes.
+    for _ in 0..100 {
+        assert_eq!(placed(second.as_mut().poll(&mut context)), None);
+    }
+    assert_eq!(placed(first.as_mut().poll(&mut context)), Some(1));
+    assert_eq!(placed(second.as_mut().poll(&mut context)), None);
+    assert_eq!(placed(second.as_mut().poll(&mut context)), Some(1));
+    // 600 CPU units hold two of 256.
+    let third = finish(harness.service.run_task(&ctx, run("web")));
+    assert_eq!(third.unwrap().tasks.unwrap().len(), 0);
+}
