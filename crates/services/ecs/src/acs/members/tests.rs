@@ -1,7 +1,7 @@
 //! The table's refusals are what the code says: each row's sample is refused with the row's reason.
 
 use gantry_api::ecs::{ContainerDefinition, NetworkConfiguration, RunTaskRequest, TaskDefinition};
-use gantry_api::ecs::{TaskDefinitionStatus, TaskOverride};
+use gantry_api::ecs::{LaunchType, TaskDefinitionStatus, TaskOverride};
 use gantry_arn::{AccountId, Region};
 use serde_json::{Value, json};
 
@@ -117,4 +117,18 @@ fn a_member_that_asks_for_nothing_is_no_reason() {
     let container: &ContainerDefinition = &nothing.container_definitions.as_ref().unwrap()[0];
     assert_eq!(built.task.containers[0].name, container.name);
     assert_eq!(built.task.containers[0].restart_policy, None);
+}
+
+#[test]
+fn a_container_is_told_where_it_runs() {
+    for (launch_type, word) in [
+        (LaunchType::Ec2, "AWS_ECS_EC2"),
+        (LaunchType::External, "EXTERNAL"),
+    ] {
+        let mut row = task(&TaskOverride::default());
+        row.launch_type = launch_type;
+        let built = build(&names(), &definition(&json!({})), &row).expect("a payload");
+        let environment = &built.task.containers[0].environment;
+        assert_eq!(environment["AWS_EXECUTION_ENV"], word);
+    }
 }

@@ -23,7 +23,7 @@ use crate::tables::TaskRow;
 
 const MIB: i64 = 1 << 20;
 /// What a container sees of where it runs, as on ECS.
-const EXECUTION_ENV: (&str, &str) = ("AWS_EXECUTION_ENV", "AWS_ECS_EC2");
+const EXECUTION_ENV: &str = "AWS_EXECUTION_ENV";
 
 /// A payload and the roles whose credentials go with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,7 +130,7 @@ impl Place<'_> {
             depends_on: dependencies(&spec)?,
             docker_config: Some(DockerConfig::of(&inside, &host)),
             entry_point: spec.entry_point.cloned(),
-            environment: environment(&spec, given),
+            environment: environment(&self.row.launch_type, &spec, given),
             essential: Some(spec.essential),
             health_check_type: spec.health_check.map(|_| "docker".to_owned()),
             image: Some(image.to_owned()),
@@ -156,12 +156,20 @@ impl Place<'_> {
 }
 
 /// ECS's own variables, the definition's and the override's, the later over the earlier.
-fn environment(spec: &Honoured<'_>, given: Option<&ContainerOverride>) -> BTreeMap<String, String> {
+fn environment(
+    launch_type: &ecs::LaunchType,
+    spec: &Honoured<'_>,
+    given: Option<&ContainerOverride>,
+) -> BTreeMap<String, String> {
+    let place = match launch_type {
+        ecs::LaunchType::External => "EXTERNAL",
+        ecs::LaunchType::Fargate => "AWS_ECS_FARGATE",
+        _ => "AWS_ECS_EC2",
+    };
     let overridden = given
         .and_then(|o| o.environment.as_deref())
         .unwrap_or_default();
-    let mut environment =
-        BTreeMap::from([(EXECUTION_ENV.0.to_owned(), EXECUTION_ENV.1.to_owned())]);
+    let mut environment = BTreeMap::from([(EXECUTION_ENV.to_owned(), place.to_owned())]);
     for pair in spec.environment.iter().chain(overridden) {
         if let Some(name) = &pair.name {
             environment.insert(name.clone(), pair.value.clone().unwrap_or_default());
