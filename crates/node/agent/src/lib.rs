@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+pub mod endpoints;
 pub mod shell;
 
 pub use shell::{Agent, AgentConfig, AgentError, MachineResources, Shutdown};

@@ -41,6 +41,7 @@ mod requirements;
 mod resolvers;
 mod routing;
 mod setup;
+mod traffic;
 
 pub use attachment::{AttachRequest, Attachment, Link, PortBinding, PortRequest, Protocol};
 pub use cleanup::{Removed, cleanup};
@@ -49,6 +50,7 @@ pub use installation::{Installation, InstallationError};
 pub use network::{Network, Options};
 pub use pool::{Pool, PoolError};
 pub use requirements::{Requirement, requirements};
+pub use traffic::Traffic;
 
 /// Where containers reach the task metadata and credentials endpoints: port 80 of this.
 pub const ENDPOINT: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 170, 2);

@@ -252,6 +252,19 @@ impl Network {
         bindings.any(|binding| binding.host_port == port && binding.protocol == protocol)
     }
 
+    /// The host's end of every container's interface.
+    pub(crate) fn interfaces(&self) -> Vec<(Key, String)> {
+        let state = self.lock();
+        let records = state.records.all();
+        records
+            .filter(|record| record.request.as_ref().is_some_and(|r| !r.is_isolated))
+            .map(|record| {
+                let key = (record.task, record.container.clone());
+                (key, self.0.options.installation.link(record.slot))
+            })
+            .collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -79,6 +79,9 @@ pub struct ContainerState {
     /// Of the run that is or was the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// When it ended for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
     /// How often it was started again.
     #[serde(default)]
     pub restarts: u32,
@@ -171,11 +174,17 @@ impl Journal {
     }
 }
 
-/// A payload's task without its secrets, as it goes into the journal.
+/// A payload's task without its secrets, as it goes into the journal. Where the task's own role is
+/// found stays, because a container that starts after a restart of the agent is told the address.
 pub fn without_credentials(task: &acs::Task) -> acs::Task {
+    let role = task.role_credentials.as_ref();
     acs::Task {
         execution_role_credentials: None,
-        role_credentials: None,
+        role_credentials: role.map(|role| acs::RoleCredentials {
+            credentials_id: role.credentials_id.clone(),
+            role_arn: role.role_arn.clone(),
+            ..acs::RoleCredentials::default()
+        }),
         ..task.clone()
     }
 }

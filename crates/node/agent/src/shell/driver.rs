@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::calls::Clients;
 use super::container_spec::{container_spec, task_spec};
+use super::endpoints::Endpoints;
 use super::health::Starts;
 use super::log_drivers::{self, JsonFiles, LogFolders, LogPlace, SavedOffset};
 use super::network::Networks;
@@ -49,6 +50,7 @@ struct Inner {
     log_files: JsonFiles,
     volumes: Arc<Volumes>,
     networks: Networks,
+    endpoints: Endpoints,
     env: Env,
     tell: Tell,
     starts: Semaphore,
@@ -67,9 +69,10 @@ impl Driver {
         folders: LogFolders,
         volumes: Volumes,
         networks: Networks,
-        env: Env,
+        endpoints: Endpoints,
         tell: Tell,
     ) -> Driver {
+        let env = endpoints.env().clone();
         Driver(Arc::new(Inner {
             runtime,
             registries: Registries::new(clients.clone(), env.clone()),
@@ -78,6 +81,7 @@ impl Driver {
             log_files: folders.files,
             volumes: Arc::new(volumes),
             networks,
+            endpoints,
             env,
             tell,
             starts: Semaphore::new(START_WORKERS),
@@ -123,6 +127,8 @@ impl Driver {
                     tokio::spawn(async move { driver.finish_start(id, handle, spec).await });
                 }
                 let name = container.spec.name.as_str();
+                let environment = &container.spec.environment;
+                self.0.endpoints.adopt(id, name, environment);
                 self.0
                     .volumes
                     .remember(id, name, container.spec.mounts.clone());
@@ -290,6 +296,7 @@ impl Driver {
                 .prepare(task, task_plan, plan, &image.config.volumes)?;
         let mut spec = container_spec(task_plan, plan, &image, mounts)?;
         spec.copy_up = copy_up;
+        self.0.endpoints.join(task, task_plan, plan, &mut spec);
         let cell = lock(&self.0.tasks).entry(task).or_default().clone();
         let _worker = self
             .0
@@ -426,6 +433,7 @@ impl Driver {
         lock(&self.0.images).retain(|(of, _), _| *of != task);
         lock(&self.0.shipped).retain(|(of, _), _| *of != task);
         self.0.started.forget(task);
+        self.0.endpoints.forget(task);
         self.0.clients.forget_task(task);
         self.tell(RuntimeEvent::Removed { task });
     }
@@ -489,6 +497,10 @@ impl Driver {
 
     pub(super) fn starts(&self) -> &Starts {
         &self.0.started
+    }
+
+    pub(super) fn mounts(&self, task: TaskId, container: &str) -> Vec<gantry_runtime::BindMount> {
+        self.0.volumes.mounts(task, container)
     }
 
     pub(super) fn handle(&self, task: TaskId) -> Option<TaskHandle> {

@@ -8,6 +8,7 @@ mod calls;
 mod connection;
 mod container_spec;
 mod driver;
+mod endpoints;
 mod health;
 mod journal_file;
 mod log_drivers;
@@ -15,6 +16,7 @@ mod name_files;
 mod network;
 mod registration;
 mod registry;
+mod telemetry;
 mod tmpfs;
 mod volumes;
 
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_api::acs::RoleType;
 use gantry_api::client::{Client, ClientError, CredentialsProvider};
 use gantry_arn::Region;
 use gantry_env::{Env, Sleep};
@@ -33,10 +36,12 @@ use tracing::{debug, info, warn};
 use self::calls::Clients;
 use self::connection::{Connection, SocketEvent};
 use self::driver::Driver;
+use self::endpoints::{Answers, Endpoints, Serving};
 use self::journal_file::JournalWriter;
 use self::network::Networks;
 pub use self::network::network_dir;
 pub use self::registration::MachineResources;
+use self::telemetry::{HealthBoard, Publisher, Publishing};
 use self::volumes::Volumes;
 pub use self::volumes::cleanup as cleanup_volumes;
 use crate::core::step::{Input, Output, PersistId, RuntimeCommand, Timer};
@@ -101,8 +106,35 @@ pub struct Agent;
 /// What comes to the task that steps the core.
 enum Event {
     Input(Input),
-    Socket { socket: u64, event: SocketEvent },
+    Socket {
+        socket: u64,
+        event: SocketEvent,
+    },
     JournalFailed(std::io::Error),
+    /// Somebody wants to see how things are.
+    Look(Look),
+}
+
+type Look = Box<dyn FnOnce(&AgentCore) + Send>;
+
+/// Lets others see the core between two steps. Cloning shares it.
+#[derive(Clone)]
+struct Onlooker(mpsc::UnboundedSender<Event>);
+
+impl Onlooker {
+    /// `None` once the agent has ended. What is done while looking must be short.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&AgentCore) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (seen, wait) = tokio::sync::oneshot::channel();
+        let look: Look = Box::new(move |core| {
+            // Whoever asked may have gone.
+            let _ = seen.send(look(core));
+        });
+        self.0.send(Event::Look(look)).ok()?;
+        wait.await.ok()
+    }
 }
 
 impl Agent {
@@ -162,6 +194,8 @@ impl Agent {
         .map_err(files)?;
         let told = events_in.clone();
         let networks = Networks::open(&config.installation, &config.data_dir, env.clone())?;
+        let (endpoints, loopback) = Endpoints::open(&directory, env.clone()).map_err(files)?;
+        let link = networks.endpoint_listener()?;
         let driver = Driver::new(
             runtime,
             clients.clone(),
@@ -170,8 +204,8 @@ impl Agent {
                 files: log_drivers::JsonFiles::in_directory(&directory),
             },
             Volumes::new(&config.data_dir),
-            networks,
-            env.clone(),
+            networks.clone(),
+            endpoints.clone(),
             Arc::new(move |event| {
                 let _ = told.send(Event::Input(Input::Runtime(event)));
             }),
@@ -187,7 +221,32 @@ impl Agent {
             cluster_arn: registration.cluster_arn.clone(),
             container_instance_arn: registration.container_instance_arn.clone(),
         };
+        let answers = Answers {
+            endpoints: endpoints.clone(),
+            driver: driver.clone(),
+            networks: networks.clone(),
+            onlooker: Onlooker(events_in.clone()),
+            own: own.clone(),
+            registration: registration.clone(),
+            machine_memory_bytes: machine_memory_bytes().map_err(files)?,
+            availability_zone: tokio::sync::OnceCell::new(),
+        };
+        let board = HealthBoard::default();
+        let publisher = Publisher {
+            clients: clients.clone(),
+            registration: registration.clone(),
+            version: config.version.clone(),
+            driver: driver.clone(),
+            networks,
+            onlooker: Onlooker(events_in.clone()),
+            board: board.clone(),
+            env: env.clone(),
+        };
         let pump = Pump {
+            board,
+            _publishing: publisher.begin(),
+            endpoints,
+            _serving: Serving::begin(answers, link, loopback),
             core: AgentCore::new(identity, env.entropy.u64()),
             connection: Connection::new(clients.clone(), config.version.clone(), registration),
             own,
@@ -226,6 +285,10 @@ struct Pump {
     own: Client,
     clients: Arc<Clients>,
     driver: Driver,
+    endpoints: Endpoints,
+    board: HealthBoard,
+    _serving: Serving,
+    _publishing: Publishing,
     journal: JournalWriter,
     /// When each timer is due, on the monotonic clock.
     timers: BTreeMap<Timer, Duration>,
@@ -269,6 +332,7 @@ impl Pump {
                     // What cannot be written down may not be acknowledged, and then nothing can be
                     // done. The tasks run on.
                     Event::JournalFailed(error) => return Err(AgentError::Journal(error)),
+                    Event::Look(look) => look(&self.core),
                 },
                 () = async {
                     match &due {
@@ -336,13 +400,15 @@ impl Pump {
                 self.timers.insert(timer, self.env.monotonic() + after);
             }
             Output::Persist { id, records } => self.persist(id, records),
-            // Nothing checks yet.
-            Output::Health { .. } => {}
+            Output::Health { task, containers } => self.board.put(task, containers),
             Output::Credentials {
                 task,
                 role,
                 credentials,
             } => {
+                if role == RoleType::TaskApplication {
+                    self.endpoints.keep_credentials(task, credentials.clone());
+                }
                 self.clients.keep_role(task, role, credentials);
             }
         }
@@ -351,6 +417,12 @@ impl Pump {
     fn persist(&self, id: PersistId, records: Vec<crate::core::JournalRecord>) {
         self.journal.append(id, records);
     }
+}
+
+/// What bounds a container that has no limit of its own.
+fn machine_memory_bytes() -> std::io::Result<u64> {
+    let MachineResources { memory_mib, .. } = MachineResources::of_this_machine()?;
+    Ok(u64::try_from(memory_mib).unwrap_or_default() << 20)
 }
 
 async fn until(deadline: &mut Option<Sleep>) {

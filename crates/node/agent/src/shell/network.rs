@@ -5,6 +5,7 @@
 //! What it leaves to others: the kernel (`gantry_network`), joining the namespace (`gantry_runtime`).
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use gantry_arn::TaskId;
 use gantry_env::Env;
 use gantry_network::{
     AttachRequest, Attachment, Installation, Link, Network, NetworkError, Options, PortBinding,
-    PortRequest, Protocol,
+    PortRequest, Protocol, Traffic,
 };
 use gantry_runtime::{ContainerSpec, InstallationId};
 use tracing::warn;
@@ -82,6 +83,26 @@ impl Networks {
                 }
             });
         }
+    }
+
+    /// What containers reach at 169.254.170.2.
+    pub fn endpoint_listener(&self) -> Result<TcpListener, NetworkError> {
+        self.network.endpoint_listener()
+    }
+
+    /// Whose address this is. Blocks for as long as the network is being changed, as do the next two.
+    pub fn owner_of(&self, peer: IpAddr) -> Option<(TaskId, String)> {
+        self.network.owner_of(peer)
+    }
+
+    pub fn address(&self, task: TaskId, container: &str) -> Option<Ipv4Addr> {
+        let attachment = self.network.attachment(task, container)?;
+        Some(attachment.address)
+    }
+
+    /// What went through containers' interfaces; nothing where the kernel does not say.
+    pub fn traffic(&self) -> BTreeMap<(TaskId, String), Traffic> {
+        self.network.traffic().unwrap_or_default()
     }
 
     /// The ports of a task's containers, as far as they have a network.

@@ -130,6 +130,13 @@ impl Volumes {
         lock(&self.mounted).insert((task, container.to_owned()), mounts);
     }
 
+    /// What a container mounts.
+    pub fn mounts(&self, task: TaskId, container: &str) -> Vec<BindMount> {
+        let mounted = lock(&self.mounted);
+        let found = mounted.get(&(task, container.to_owned()));
+        found.cloned().unwrap_or_default()
+    }
+
     /// Removes the task's own volumes. Blocks.
     pub fn remove(&self, task: TaskId) -> io::Result<()> {
         lock(&self.mounted).retain(|(of, _), _| *of != task);

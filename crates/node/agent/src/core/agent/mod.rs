@@ -81,6 +81,10 @@ impl AgentCore {
         self.tasks.iter()
     }
 
+    pub fn task(&self, id: TaskId) -> Option<&TaskMachine> {
+        self.tasks.get(&id)
+    }
+
     /// The socket is open.
     pub fn is_connected(&self) -> bool {
         self.link.is_up()

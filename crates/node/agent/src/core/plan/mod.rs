@@ -48,6 +48,8 @@ pub struct TaskPlan {
     /// A hard limit for all containers together, in 1/1024 vCPU.
     pub cpu_limit: Option<u64>,
     pub memory_limit_bytes: Option<u64>,
+    /// Under which its containers find the credentials of the task's role, if it has one.
+    pub credentials_id: Option<String>,
     pub volumes: Vec<VolumePlan>,
     /// In the order of the payload.
     pub containers: Vec<ContainerPlan>,
@@ -87,7 +89,7 @@ pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
         network_mode,
         overrides: _,
         pid_mode,
-        role_credentials: _,
+        role_credentials,
         service_name: _,
         task_definition_account_id: _,
         version: _,
@@ -145,6 +147,9 @@ pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
             .filter(|cpu| *cpu > 0.0)
             .map(|vcpu| (vcpu * 1024.0).round() as u64),
         memory_limit_bytes: memory.and_then(mebibytes),
+        credentials_id: role_credentials
+            .as_ref()
+            .and_then(|role| role.credentials_id.clone()),
         volumes,
         containers: plans,
     })

@@ -293,6 +293,7 @@ impl TaskMachine {
             return;
         }
         state.exit_code = Some(exit.exit_code);
+        state.finished_at = Some(exit.at);
         if exit.out_of_memory {
             state.exit_code = Some(OUT_OF_MEMORY_EXIT_CODE);
             state.reason = Some(OUT_OF_MEMORY.to_owned());
@@ -378,6 +379,11 @@ impl TaskMachine {
             .find(|c| c.name.as_deref() == Some(container))
             .and_then(|c| c.essential)
             .unwrap_or(true)
+    }
+
+    /// What the payload asks for, unless it asks for what is not built.
+    pub fn plan(&self) -> Option<&TaskPlan> {
+        self.plan.as_deref().ok()
     }
 
     fn plan_of(&self, container: &str) -> Option<&ContainerPlan> {
