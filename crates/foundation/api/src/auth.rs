@@ -45,6 +45,12 @@ impl fmt::Debug for Credential {
 pub trait CredentialSource: Send + Sync {
     /// `None` if no such key exists or it is inactive.
     async fn lookup(&self, access_key_id: &str) -> Option<Credential>;
+
+    /// A key that was looked up has signed a request of this service and region, and the signature
+    /// is good. Most sources do not keep that.
+    async fn used(&self, access_key_id: &str, service: &str, region: &str) {
+        let _ = (access_key_id, service, region);
+    }
 }
 
 /// How callers are known.

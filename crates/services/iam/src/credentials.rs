@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use gantry_api::Principal;
 use gantry_api::auth::{Credential, CredentialSource};
 use gantry_arn::{AccountId, Arn, Region};
@@ -22,9 +20,10 @@ use gantry_store::{CommitError, Snapshot, Store, Transaction};
 use crate::model::ids::{IdKind, secret_access_key, unique_id};
 use crate::nodes::Nodes;
 use crate::service_linked;
+use crate::sessions::{caller_of, find_session, find_user};
 use crate::tables::{
-    AccessKeyRow, AccessKeys, HolderKeyRow, HolderKeys, KeyHolder, RoleRow, Roles, SessionRow,
-    Sessions, installation, row_name,
+    AccessKeyRow, AccessKeys, HolderKeyRow, HolderKeys, KeyHolder, LastUseRow, LastUses, RoleRow,
+    Roles, Sessions, installation, row_name,
 };
 
 /// How long a task's credentials are good for when nobody says otherwise: as at ECS.
@@ -33,6 +32,8 @@ pub const TASK_SESSION: Duration = Duration::from_secs(6 * 60 * 60);
 pub const SHORTEST_SESSION: Duration = Duration::from_secs(15 * 60);
 pub const LONGEST_SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// How far the last use of a key that is shown may lie behind.
+const LAST_USE_COARSENESS: Duration = Duration::from_secs(15 * 60);
 /// How many expired sessions one issue clears away: more than it adds, so none pile up.
 const SWEEP: usize = 32;
 /// How many roles one commit has room for.
@@ -111,8 +112,8 @@ impl fmt::Debug for RoleSession {
 /// Issues keys and knows them. Cloning shares it.
 #[derive(Clone)]
 pub struct Credentials {
-    store: Arc<dyn Store>,
-    env: Env,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) env: Env,
 }
 
 impl Credentials {
@@ -183,6 +184,7 @@ impl Credentials {
             user_id,
             secret: secret_access_key(self.random()),
             created_at: self.env.now(),
+            inactive: false,
         };
         transaction.create::<AccessKeys>(&owner, &region, &access_key_id, &row);
         let held = HolderKeyRow {
@@ -196,90 +198,8 @@ impl Credentials {
         }
     }
 
-    /// Issues credentials of one role. See [`Credentials::issue_role_sessions`].
-    pub async fn issue_role_session(
-        &self,
-        role_arn: &str,
-        session_name: &str,
-        duration: Duration,
-    ) -> Result<RoleSession, RoleSessionError> {
-        let request = RoleSessionRequest {
-            role_arn: role_arn.to_owned(),
-            session_name: session_name.to_owned(),
-            duration,
-        };
-        let mut sessions = self.issue_role_sessions(&[request]).await?;
-        sessions
-            .pop()
-            .ok_or_else(|| RoleSessionError::NoSuchRole(role_arn.to_owned()))
-    }
-
-    /// Issues credentials of several roles (a task's own and its execution role) in one commit,
-    /// in the order asked for; all or none. At most [`MAX_SESSIONS_AT_ONCE`].
-    pub async fn issue_role_sessions(
-        &self,
-        requests: &[RoleSessionRequest],
-    ) -> Result<Vec<RoleSession>, RoleSessionError> {
-        let (owner, region) = installation();
-        let mut attempts = 0;
-        loop {
-            let snapshot = self.store.snapshot();
-            let mut transaction = Transaction::new();
-            let mut sessions = Vec::with_capacity(requests.len());
-            for request in requests {
-                let row = self.session(&snapshot, &mut transaction, request)?;
-                let access_key_id = unique_id(IdKind::TemporaryAccessKey, self.random());
-                transaction.create::<Sessions>(&owner, &region, &access_key_id, &row);
-                sessions.push(RoleSession {
-                    access_key_id,
-                    secret_access_key: row.secret,
-                    session_token: row.token,
-                    expiration: row.expires_at,
-                    arn: row.arn,
-                    assumed_role_id: row.user_id,
-                });
-            }
-            self.sweep(&snapshot, &mut transaction);
-            match self.store.commit(transaction).await {
-                Ok(_) => return Ok(sessions),
-                // A role was changed at the same moment; it may still be there.
-                Err(error) if error.is_conflict() && attempts < ATTEMPTS => attempts += 1,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn session(
-        &self,
-        snapshot: &Snapshot,
-        transaction: &mut Transaction,
-        request: &RoleSessionRequest,
-    ) -> Result<SessionRow, RoleSessionError> {
-        if !is_session_name(&request.session_name) {
-            return Err(RoleSessionError::SessionName(request.session_name.clone()));
-        }
-        let (account, name) = role_of_arn(&request.role_arn)
-            .ok_or_else(|| RoleSessionError::NotARole(request.role_arn.clone()))?;
-        let role = snapshot
-            .read::<Roles>(&account, &Region::global(), &row_name(&name))
-            .filter(|role| role.arn.to_string() == request.role_arn)
-            .ok_or_else(|| RoleSessionError::NoSuchRole(request.role_arn.clone()))?;
-        let duration = request.duration.clamp(SHORTEST_SESSION, LONGEST_SESSION);
-        transaction.expect_read(&role);
-        Ok(SessionRow {
-            account,
-            arn: assumed_role_arn(&account, &role.name, &request.session_name),
-            user_id: format!("{}:{}", role.id, request.session_name),
-            role_row: row_name(&role.name),
-            role_id: role.id.clone(),
-            secret: secret_access_key(self.random()),
-            token: STANDARD.encode(self.random::<96>()),
-            expires_at: self.env.now() + duration,
-        })
-    }
-
     /// Deletes some sessions that have ended.
-    fn sweep(&self, snapshot: &Snapshot, transaction: &mut Transaction) {
+    pub(crate) fn sweep(&self, snapshot: &Snapshot, transaction: &mut Transaction) {
         let (owner, region) = installation();
         let now = self.env.now();
         // Walking every session on every issue would make a busy cluster quadratic. One first
@@ -295,7 +215,7 @@ impl Credentials {
         }
     }
 
-    fn random<const N: usize>(&self) -> [u8; N] {
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.env.entropy.fill(&mut bytes);
         bytes
@@ -306,6 +226,18 @@ impl Credentials {
         find_role(&self.store.snapshot(), role_arn).is_some()
     }
 
+    /// The account of a key that this installation made, active or not.
+    pub(crate) fn account_of(&self, access_key_id: &str) -> Option<AccountId> {
+        let (owner, region) = installation();
+        let snapshot = self.store.snapshot();
+        find_session(&snapshot, access_key_id)
+            .map(|session| session.account)
+            .or_else(|| {
+                let key = snapshot.read::<AccessKeys>(&owner, &region, access_key_id)?;
+                Some(key.account)
+            })
+    }
+
     fn find(&self, access_key_id: &str) -> Option<Credential> {
         let (owner, region) = installation();
         let snapshot = self.store.snapshot();
@@ -314,31 +246,33 @@ impl Credentials {
             user_id: user_id.to_owned(),
             access_key_id: access_key_id.to_owned(),
         };
-        if access_key_id.starts_with(IdKind::TemporaryAccessKey.prefix()) {
-            let session = snapshot.read::<Sessions>(&owner, &region, access_key_id)?;
-            let role =
-                snapshot.read::<Roles>(&session.account, &Region::global(), &session.role_row)?;
-            if role.id != session.role_id {
-                return None;
-            }
+        if let Some(session) = find_session(&snapshot, access_key_id) {
+            let (arn, user_id) = caller_of(&snapshot, &session)?;
             return Some(Credential {
                 secret: session.secret.clone(),
                 session_token: Some(session.token.clone()),
                 // The server compares this with the clock, and answers ExpiredToken.
                 expiration: Some(session.expires_at),
                 account: session.account,
-                principal: principal(&session.arn, &session.user_id),
+                principal: principal(&arn, &user_id),
             });
         }
         let Some(key) = snapshot.read::<AccessKeys>(&owner, &region, access_key_id) else {
             return Nodes::find(&snapshot, access_key_id);
+        };
+        let arn = match key.holder {
+            KeyHolder::User if key.inactive => return None,
+            KeyHolder::User => find_user(&snapshot, &key.account, &key.user_id)?
+                .arn
+                .clone(),
+            KeyHolder::Root | KeyHolder::Node => key.arn.clone(),
         };
         Some(Credential {
             secret: key.secret.clone(),
             session_token: None,
             expiration: None,
             account: key.account,
-            principal: principal(&key.arn, &key.user_id),
+            principal: principal(&arn, &key.user_id),
         })
     }
 }
@@ -347,6 +281,41 @@ impl Credentials {
 impl CredentialSource for Credentials {
     async fn lookup(&self, access_key_id: &str) -> Option<Credential> {
         self.find(access_key_id)
+    }
+
+    /// Remembers the last use of a user's key, at most once in [`LAST_USE_COARSENESS`].
+    async fn used(&self, access_key_id: &str, service: &str, region: &str) {
+        let (owner, place) = installation();
+        let snapshot = self.store.snapshot();
+        let is_users = snapshot
+            .read::<AccessKeys>(&owner, &place, access_key_id)
+            .is_some_and(|key| key.holder == KeyHolder::User);
+        if !is_users {
+            return;
+        }
+        let now = self.env.now();
+        let last = snapshot.read::<LastUses>(&owner, &place, access_key_id);
+        if last
+            .as_ref()
+            .is_some_and(|last| now < last.at + LAST_USE_COARSENESS)
+        {
+            return;
+        }
+        let row = LastUseRow {
+            at: now,
+            service: service.to_owned(),
+            region: region.to_owned(),
+        };
+        let mut transaction = Transaction::new();
+        match &last {
+            Some(last) => transaction.update::<LastUses>(last, &row),
+            None => transaction.create::<LastUses>(&owner, &place, access_key_id, &row),
+        };
+        // Another request of the same moment may have written it, which is as good. Any other
+        // failure is the store's, and the request itself will meet it.
+        if let Err(error) = self.store.commit(transaction).await {
+            tracing::debug!(access_key_id, %error, "the use of a key was not recorded");
+        }
     }
 }
 
@@ -374,11 +343,4 @@ pub fn find_role(snapshot: &Snapshot, role_arn: &str) -> Option<Arc<RoleRow>> {
     let (account, name) = role_of_arn(role_arn)?;
     let role = snapshot.read::<Roles>(&account, &Region::global(), &row_name(&name))?;
     (role.arn.to_string() == role_arn).then(|| role.row.clone())
-}
-
-fn is_session_name(name: &str) -> bool {
-    (2..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
 }

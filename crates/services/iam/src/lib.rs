@@ -2,23 +2,28 @@
 //!
 //! What always holds:
 //! - A policy document that was accepted is returned as it was given, percent-encoded.
-//! - A managed policy that is attached anywhere is not deleted, and a role that has anything
-//!   attached is not deleted either; both sides of an attachment change in one transaction.
-//! - A key that was handed out is durable. A session ends at its expiry or with its role.
+//! - A managed policy that is attached anywhere is not deleted, and a user, group or role that
+//!   has anything attached is not deleted either; both sides of an attachment change in one transaction.
+//! - A key that was handed out is durable. A session ends at its expiry or with its role or
+//!   user; a user's key ends with the request that deactivates or deletes it.
 //! - Secrets are found in memory and never reach a log.
 //!
 //! What it deliberately does not do: **evaluate policies**. They are checked for form, stored and
-//! returned; who presents a valid signature may do everything (`docs/security.md`). There are no
-//! users, groups, or federated identities yet: each of their operations says so.
+//! returned; who presents a valid signature may do everything (`docs/security.md`). Tokens and
+//! assertions of identity providers are not verified, so nobody becomes a role by one; each
+//! operation that would need it says so.
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod credentials;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod nodes;
 mod page_token;
 mod service_linked;
+mod sessions;
 pub mod tables;
 
 pub use api::IamService;

@@ -462,6 +462,17 @@ impl Claims {
     }
 }
 
+/// For `fuzzing`: a join token that no row knows of.
+pub(crate) fn sealed(id: &str, expires_at: Timestamp, secret: &str) -> String {
+    let id = id.to_owned();
+    Claims { id, expires_at }.token(secret)
+}
+
+/// For `fuzzing`: the id in a join token of this secret.
+pub(crate) fn opened(token: &str, secret: &str) -> Option<String> {
+    Claims::of(token, secret).ok().map(|claims| claims.id)
+}
+
 fn mac(secret: &str, label: &[u8], text: &[u8]) -> Hmac<Sha256> {
     // As long as a block, so that any secret is a key. The label keeps what was signed for one purpose
     // from being taken for another.

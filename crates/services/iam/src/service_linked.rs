@@ -69,6 +69,11 @@ pub fn find(service: &str) -> Option<&'static ServiceLinked> {
     SERVICES.iter().find(|linked| linked.service == service)
 }
 
+/// Whether Gantry itself works as the role of this service.
+pub(crate) fn is_from_the_start(service: &str) -> bool {
+    find(service).is_some_and(|linked| linked.from_the_start)
+}
+
 /// Adds to the transaction the roles that are there from the start and are missing. Returns the
 /// id of the node's role.
 pub(crate) fn create_missing(

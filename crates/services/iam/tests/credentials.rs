@@ -235,5 +235,5 @@ fn the_caller_learns_who_it_is_and_may_become_a_role() {
             ..Default::default()
         },
     ));
-    assert_eq!(refusal(narrowed).0, "NotImplemented");
+    assert_eq!(refusal(narrowed).0, "MalformedPolicyDocument");
 }

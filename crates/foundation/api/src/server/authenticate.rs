@@ -46,6 +46,8 @@ pub(super) async fn authenticate(
                         "signature refused"
                     );
                 })?;
+            let source = policy.source();
+            source.used(access_key_id, service, &presented.region).await;
             (credential.account, credential.principal)
         }
         None => policy

@@ -131,6 +131,54 @@ pub(super) fn delete(
     Ok(Change::new(transaction, ()))
 }
 
+/// The profiles that hold a role, for those who show the role whole.
+pub(super) fn of_role(view: &View<'_>, role: &str) -> Vec<iam::InstanceProfile> {
+    let profiles = all(view, |profile| profile.role.as_deref() == Some(role));
+    profiles.into_iter().map(|(_, profile)| profile).collect()
+}
+
+pub(super) fn tag(
+    view: &View<'_>,
+    input: &iam::TagInstanceProfileRequest,
+) -> Result<Change<()>, IamError> {
+    let profile = find(view, &input.instance_profile_name)?;
+    let mut row = InstanceProfileRow::clone(&profile);
+    tags::add(&mut row.tags, &input.tags)?;
+    Ok(write(&profile, &row))
+}
+
+pub(super) fn untag(
+    view: &View<'_>,
+    input: &iam::UntagInstanceProfileRequest,
+) -> Result<Change<()>, IamError> {
+    let profile = find(view, &input.instance_profile_name)?;
+    let mut row = InstanceProfileRow::clone(&profile);
+    tags::remove(&mut row.tags, &input.tag_keys);
+    Ok(write(&profile, &row))
+}
+
+pub(super) fn list_tags(
+    view: &View<'_>,
+    input: &iam::ListInstanceProfileTagsRequest,
+) -> Result<iam::ListInstanceProfileTagsResponse, IamError> {
+    let profile = find(view, &input.instance_profile_name)?;
+    let marker = input.marker.as_deref();
+    let page = tags::page(view, &profile.tags, &profile.id, marker, input.max_items)?;
+    Ok(iam::ListInstanceProfileTagsResponse {
+        is_truncated: page.is_truncated(),
+        marker: page.marker,
+        tags: page.items,
+    })
+}
+
+fn write(read: &Versioned<InstanceProfileRow>, row: &InstanceProfileRow) -> Change<()> {
+    let mut transaction = Transaction::new();
+    if *row != *read.row {
+        transaction.update::<InstanceProfiles>(read, row);
+    }
+    Change::new(transaction, ())
+}
+
 fn find(view: &View<'_>, name: &str) -> Result<Versioned<InstanceProfileRow>, IamError> {
     view.snapshot
         .read::<InstanceProfiles>(view.account, &view.region, &row_name(name))

@@ -4,20 +4,31 @@
 //! [`IamService::change`] commits. When a row was changed meanwhile, the operation is decided
 //! again on the newer rows, so callers never see a conflict that trying again would solve.
 
+mod access_keys;
+mod account;
+mod authorization_details;
+mod group_policies;
+mod groups;
+mod holder;
 mod instance_profiles;
+mod oidc_providers;
 mod permissions_boundaries;
 mod policies;
 mod policy_versions;
 mod role_policies;
 mod roles;
+mod saml_providers;
+mod service_linked_deletions;
 mod sts;
 mod tags;
+mod user_policies;
+mod users;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_api::iam::{self, Iam, IamError};
-use gantry_api::{ApiError, RequestContext};
+use gantry_api::{ApiError, Principal, RequestContext};
 use gantry_arn::{AccountId, Region};
 use gantry_env::{Env, Timestamp};
 use gantry_store::{Snapshot, Store, Transaction, Versioned};
@@ -25,7 +36,8 @@ use gantry_store::{Snapshot, Store, Transaction, Versioned};
 use crate::credentials::{ATTEMPTS, Credentials};
 use crate::model::ids::{IdKind, unique_id};
 use crate::page_token;
-use crate::tables::{PolicyRow, RoleRow, Roles, row_name};
+use crate::sessions::find_session;
+use crate::tables::{PolicyRow, RoleRow, Roles, SessionOwner, row_name};
 
 /// IAM and STS over a store. Cloning shares it.
 #[derive(Clone)]
@@ -57,6 +69,7 @@ pub(crate) struct View<'a> {
     pub region: Region,
     pub now: Timestamp,
     pub env: &'a Env,
+    pub caller: &'a Principal,
     marker_key: String,
 }
 
@@ -74,14 +87,26 @@ impl IamService {
         &self.credentials
     }
 
-    fn view<'a>(&'a self, ctx: &'a RequestContext) -> View<'a> {
-        View {
+    /// What the operations of IAM decide on, for callers that may call them at all: as at AWS,
+    /// sessions of users and federated users may not, since nothing vouches for them twice.
+    fn view<'a>(&'a self, ctx: &'a RequestContext) -> Result<View<'a>, IamError> {
+        let view = View {
             snapshot: self.store.snapshot(),
             account: &ctx.account,
             region: Region::global(),
             now: ctx.now,
             env: &self.env,
+            caller: &ctx.principal,
             marker_key: self.store.incarnation(),
+        };
+        match find_session(&view.snapshot, &ctx.principal.access_key_id) {
+            Some(session) if session.owner != SessionOwner::Role => Err(ApiError::sender(
+                "InvalidClientTokenId",
+                "The security token included in the request is invalid",
+            )
+            .with_status(403)
+            .into()),
+            _ => Ok(view),
         }
     }
 
@@ -94,7 +119,7 @@ impl IamService {
         T: Send,
     {
         for _ in 0..ATTEMPTS {
-            let change = decide(&self.view(ctx))?;
+            let change = decide(&self.view(ctx)?)?;
             if !change.transaction.has_writes() {
                 return Ok(change.output);
             }
@@ -227,55 +252,142 @@ macro_rules! operations {
                 ctx: &RequestContext,
                 input: iam::$read_in,
             ) -> Result<iam::$read_out, IamError> {
-                $read_fn(&self.view(ctx), &input)
+                $read_fn(&self.view(ctx)?, &input)
             })*
+
+            // These have no input.
+            async fn delete_account_password_policy(
+                &self,
+                ctx: &RequestContext,
+            ) -> Result<(), IamError> {
+                self.change(ctx, |view| account::delete_password_policy(view, &())).await
+            }
+
+            async fn get_account_password_policy(
+                &self,
+                ctx: &RequestContext,
+            ) -> Result<iam::GetAccountPasswordPolicyResponse, IamError> {
+                account::get_password_policy(&self.view(ctx)?, &())
+            }
+
+            async fn get_account_summary(
+                &self,
+                ctx: &RequestContext,
+            ) -> Result<iam::GetAccountSummaryResponse, IamError> {
+                account::summary(&self.view(ctx)?, &())
+            }
         }
     };
 }
 
 operations! {
     change {
+        add_client_id_to_open_id_connect_provider(AddClientIDToOpenIDConnectProviderRequest) -> () = oidc_providers::add_client_id;
         add_role_to_instance_profile(AddRoleToInstanceProfileRequest) -> () = instance_profiles::add_role;
+        add_user_to_group(AddUserToGroupRequest) -> () = groups::add_user;
+        attach_group_policy(AttachGroupPolicyRequest) -> () = group_policies::attach;
         attach_role_policy(AttachRolePolicyRequest) -> () = role_policies::attach;
+        attach_user_policy(AttachUserPolicyRequest) -> () = user_policies::attach;
+        create_access_key(CreateAccessKeyRequest) -> iam::CreateAccessKeyResponse = access_keys::create;
+        create_account_alias(CreateAccountAliasRequest) -> () = account::create_alias;
+        create_group(CreateGroupRequest) -> iam::CreateGroupResponse = groups::create;
         create_instance_profile(CreateInstanceProfileRequest) -> iam::CreateInstanceProfileResponse = instance_profiles::create;
+        create_open_id_connect_provider(CreateOpenIDConnectProviderRequest) -> iam::CreateOpenIDConnectProviderResponse = oidc_providers::create;
         create_policy(CreatePolicyRequest) -> iam::CreatePolicyResponse = policies::create;
         create_policy_version(CreatePolicyVersionRequest) -> iam::CreatePolicyVersionResponse = policy_versions::create;
         create_role(CreateRoleRequest) -> iam::CreateRoleResponse = roles::create;
+        create_saml_provider(CreateSAMLProviderRequest) -> iam::CreateSAMLProviderResponse = saml_providers::create;
         create_service_linked_role(CreateServiceLinkedRoleRequest) -> iam::CreateServiceLinkedRoleResponse = roles::create_service_linked;
+        create_user(CreateUserRequest) -> iam::CreateUserResponse = users::create;
+        delete_access_key(DeleteAccessKeyRequest) -> () = access_keys::delete;
+        delete_account_alias(DeleteAccountAliasRequest) -> () = account::delete_alias;
+        delete_group(DeleteGroupRequest) -> () = groups::delete;
+        delete_group_policy(DeleteGroupPolicyRequest) -> () = group_policies::delete_inline;
         delete_instance_profile(DeleteInstanceProfileRequest) -> () = instance_profiles::delete;
+        delete_open_id_connect_provider(DeleteOpenIDConnectProviderRequest) -> () = oidc_providers::delete;
         delete_policy(DeletePolicyRequest) -> () = policies::delete;
         delete_policy_version(DeletePolicyVersionRequest) -> () = policy_versions::delete;
         delete_role(DeleteRoleRequest) -> () = roles::delete;
         delete_role_permissions_boundary(DeleteRolePermissionsBoundaryRequest) -> () = permissions_boundaries::delete;
         delete_role_policy(DeleteRolePolicyRequest) -> () = role_policies::delete_inline;
+        delete_saml_provider(DeleteSAMLProviderRequest) -> () = saml_providers::delete;
+        delete_service_linked_role(DeleteServiceLinkedRoleRequest) -> iam::DeleteServiceLinkedRoleResponse = service_linked_deletions::delete;
+        delete_user(DeleteUserRequest) -> () = users::delete;
+        delete_user_permissions_boundary(DeleteUserPermissionsBoundaryRequest) -> () = permissions_boundaries::delete_of_user;
+        delete_user_policy(DeleteUserPolicyRequest) -> () = user_policies::delete_inline;
+        detach_group_policy(DetachGroupPolicyRequest) -> () = group_policies::detach;
         detach_role_policy(DetachRolePolicyRequest) -> () = role_policies::detach;
+        detach_user_policy(DetachUserPolicyRequest) -> () = user_policies::detach;
+        put_group_policy(PutGroupPolicyRequest) -> () = group_policies::put_inline;
         put_role_permissions_boundary(PutRolePermissionsBoundaryRequest) -> () = permissions_boundaries::put;
         put_role_policy(PutRolePolicyRequest) -> () = role_policies::put_inline;
+        put_user_permissions_boundary(PutUserPermissionsBoundaryRequest) -> () = permissions_boundaries::put_of_user;
+        put_user_policy(PutUserPolicyRequest) -> () = user_policies::put_inline;
+        remove_client_id_from_open_id_connect_provider(RemoveClientIDFromOpenIDConnectProviderRequest) -> () = oidc_providers::remove_client_id;
         remove_role_from_instance_profile(RemoveRoleFromInstanceProfileRequest) -> () = instance_profiles::remove_role;
+        remove_user_from_group(RemoveUserFromGroupRequest) -> () = groups::remove_user;
         set_default_policy_version(SetDefaultPolicyVersionRequest) -> () = policy_versions::set_default;
+        tag_instance_profile(TagInstanceProfileRequest) -> () = instance_profiles::tag;
+        tag_open_id_connect_provider(TagOpenIDConnectProviderRequest) -> () = oidc_providers::tag;
         tag_policy(TagPolicyRequest) -> () = tags::tag_policy;
         tag_role(TagRoleRequest) -> () = tags::tag_role;
+        tag_saml_provider(TagSAMLProviderRequest) -> () = saml_providers::tag;
+        tag_user(TagUserRequest) -> () = tags::tag_user;
+        untag_instance_profile(UntagInstanceProfileRequest) -> () = instance_profiles::untag;
+        untag_open_id_connect_provider(UntagOpenIDConnectProviderRequest) -> () = oidc_providers::untag;
         untag_policy(UntagPolicyRequest) -> () = tags::untag_policy;
         untag_role(UntagRoleRequest) -> () = tags::untag_role;
+        untag_saml_provider(UntagSAMLProviderRequest) -> () = saml_providers::untag;
+        untag_user(UntagUserRequest) -> () = tags::untag_user;
+        update_access_key(UpdateAccessKeyRequest) -> () = access_keys::update;
+        update_account_password_policy(UpdateAccountPasswordPolicyRequest) -> () = account::update_password_policy;
         update_assume_role_policy(UpdateAssumeRolePolicyRequest) -> () = roles::update_trust_policy;
+        update_group(UpdateGroupRequest) -> () = groups::update;
+        update_open_id_connect_provider_thumbprint(UpdateOpenIDConnectProviderThumbprintRequest) -> () = oidc_providers::update_thumbprints;
         update_role(UpdateRoleRequest) -> iam::UpdateRoleResponse = roles::update;
         update_role_description(UpdateRoleDescriptionRequest) -> iam::UpdateRoleDescriptionResponse = roles::update_description;
+        update_saml_provider(UpdateSAMLProviderRequest) -> iam::UpdateSAMLProviderResponse = saml_providers::update;
+        update_user(UpdateUserRequest) -> () = users::update;
     }
     read {
+        get_access_key_last_used(GetAccessKeyLastUsedRequest) -> GetAccessKeyLastUsedResponse = access_keys::last_used;
+        get_account_authorization_details(GetAccountAuthorizationDetailsRequest) -> GetAccountAuthorizationDetailsResponse = authorization_details::get;
+        get_group(GetGroupRequest) -> GetGroupResponse = groups::get;
+        get_group_policy(GetGroupPolicyRequest) -> GetGroupPolicyResponse = group_policies::get_inline;
         get_instance_profile(GetInstanceProfileRequest) -> GetInstanceProfileResponse = instance_profiles::get;
+        get_open_id_connect_provider(GetOpenIDConnectProviderRequest) -> GetOpenIDConnectProviderResponse = oidc_providers::get;
         get_policy(GetPolicyRequest) -> GetPolicyResponse = policies::get;
         get_policy_version(GetPolicyVersionRequest) -> GetPolicyVersionResponse = policy_versions::get;
         get_role(GetRoleRequest) -> GetRoleResponse = roles::get;
         get_role_policy(GetRolePolicyRequest) -> GetRolePolicyResponse = role_policies::get_inline;
+        get_saml_provider(GetSAMLProviderRequest) -> GetSAMLProviderResponse = saml_providers::get;
+        get_service_linked_role_deletion_status(GetServiceLinkedRoleDeletionStatusRequest) -> GetServiceLinkedRoleDeletionStatusResponse = service_linked_deletions::status;
+        get_user(GetUserRequest) -> GetUserResponse = users::get;
+        get_user_policy(GetUserPolicyRequest) -> GetUserPolicyResponse = user_policies::get_inline;
+        list_access_keys(ListAccessKeysRequest) -> ListAccessKeysResponse = access_keys::list;
+        list_account_aliases(ListAccountAliasesRequest) -> ListAccountAliasesResponse = account::list_aliases;
+        list_attached_group_policies(ListAttachedGroupPoliciesRequest) -> ListAttachedGroupPoliciesResponse = group_policies::list_attached;
         list_attached_role_policies(ListAttachedRolePoliciesRequest) -> ListAttachedRolePoliciesResponse = role_policies::list_attached;
+        list_attached_user_policies(ListAttachedUserPoliciesRequest) -> ListAttachedUserPoliciesResponse = user_policies::list_attached;
         list_entities_for_policy(ListEntitiesForPolicyRequest) -> ListEntitiesForPolicyResponse = policies::list_entities;
+        list_group_policies(ListGroupPoliciesRequest) -> ListGroupPoliciesResponse = group_policies::list_inline;
+        list_groups(ListGroupsRequest) -> ListGroupsResponse = groups::list;
+        list_groups_for_user(ListGroupsForUserRequest) -> ListGroupsForUserResponse = groups::list_for_user;
+        list_instance_profile_tags(ListInstanceProfileTagsRequest) -> ListInstanceProfileTagsResponse = instance_profiles::list_tags;
         list_instance_profiles(ListInstanceProfilesRequest) -> ListInstanceProfilesResponse = instance_profiles::list;
         list_instance_profiles_for_role(ListInstanceProfilesForRoleRequest) -> ListInstanceProfilesForRoleResponse = instance_profiles::list_for_role;
+        list_open_id_connect_provider_tags(ListOpenIDConnectProviderTagsRequest) -> ListOpenIDConnectProviderTagsResponse = oidc_providers::list_tags;
+        list_open_id_connect_providers(ListOpenIDConnectProvidersRequest) -> ListOpenIDConnectProvidersResponse = oidc_providers::list;
         list_policies(ListPoliciesRequest) -> ListPoliciesResponse = policies::list;
         list_policy_tags(ListPolicyTagsRequest) -> ListPolicyTagsResponse = tags::list_policy_tags;
         list_policy_versions(ListPolicyVersionsRequest) -> ListPolicyVersionsResponse = policy_versions::list;
         list_role_policies(ListRolePoliciesRequest) -> ListRolePoliciesResponse = role_policies::list_inline;
         list_role_tags(ListRoleTagsRequest) -> ListRoleTagsResponse = tags::list_role_tags;
         list_roles(ListRolesRequest) -> ListRolesResponse = roles::list;
+        list_saml_provider_tags(ListSAMLProviderTagsRequest) -> ListSAMLProviderTagsResponse = saml_providers::list_tags;
+        list_saml_providers(ListSAMLProvidersRequest) -> ListSAMLProvidersResponse = saml_providers::list;
+        list_user_policies(ListUserPoliciesRequest) -> ListUserPoliciesResponse = user_policies::list_inline;
+        list_user_tags(ListUserTagsRequest) -> ListUserTagsResponse = tags::list_user_tags;
+        list_users(ListUsersRequest) -> ListUsersResponse = users::list;
     }
 }

@@ -1,11 +1,12 @@
-//! The managed policy that bounds what a role can be allowed. Stored and counted, not evaluated.
+//! The managed policy that bounds what a user or a role can be allowed. Stored and counted, not evaluated.
 
 use gantry_api::iam::{self, IamError};
-use gantry_store::Transaction;
+use gantry_store::{Transaction, Versioned};
 
+use super::holder::{self, Holder};
 use super::policies::{self, Found};
-use super::{Change, View, roles};
-use crate::tables::{Policies, PolicyRow, RoleRow};
+use super::{Change, View};
+use crate::tables::{Policies, PolicyRow, RoleRow, UserRow};
 
 pub(super) fn put(
     view: &View<'_>,
@@ -13,17 +14,15 @@ pub(super) fn put(
 ) -> Result<Change<()>, IamError> {
     let role = view.changeable_role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
-    let before = row
-        .permissions_boundary
-        .replace(input.permissions_boundary.clone());
-    let mut change = roles::write(&role, &row, ());
-    if before != row.permissions_boundary {
-        take_into_use(view, &mut change.transaction, &input.permissions_boundary)?;
-        if let Some(before) = before {
-            give_up(view, &mut change.transaction, &before);
-        }
-    }
-    Ok(change)
+    let boundary = Some(input.permissions_boundary.clone());
+    let before = std::mem::replace(&mut row.permissions_boundary, boundary);
+    write(
+        view,
+        &role,
+        &row,
+        before,
+        row.permissions_boundary.as_deref(),
+    )
 }
 
 pub(super) fn delete(
@@ -33,14 +32,63 @@ pub(super) fn delete(
     let role = view.changeable_role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
     let before = row.permissions_boundary.take();
-    let mut change = roles::write(&role, &row, ());
-    if let Some(before) = before {
-        give_up(view, &mut change.transaction, &before);
+    write(view, &role, &row, before, None)
+}
+
+pub(super) fn put_of_user(
+    view: &View<'_>,
+    input: &iam::PutUserPermissionsBoundaryRequest,
+) -> Result<Change<()>, IamError> {
+    let user = view.user(&input.user_name)?;
+    let mut row = UserRow::clone(&user);
+    let boundary = Some(input.permissions_boundary.clone());
+    let before = std::mem::replace(&mut row.permissions_boundary, boundary);
+    write(
+        view,
+        &user,
+        &row,
+        before,
+        row.permissions_boundary.as_deref(),
+    )
+}
+
+pub(super) fn delete_of_user(
+    view: &View<'_>,
+    input: &iam::DeleteUserPermissionsBoundaryRequest,
+) -> Result<Change<()>, IamError> {
+    let user = view.user(&input.user_name)?;
+    let mut row = UserRow::clone(&user);
+    let before = row.permissions_boundary.take();
+    write(view, &user, &row, before, None)
+}
+
+fn write<H: Holder>(
+    view: &View<'_>,
+    read: &Versioned<H>,
+    row: &H,
+    before: Option<String>,
+    after: Option<&str>,
+) -> Result<Change<()>, IamError> {
+    let mut change = holder::write(read, row, ());
+    if before.as_deref() != after {
+        if let Some(after) = after {
+            take_into_use(view, &mut change.transaction, after)?;
+        }
+        if let Some(before) = &before {
+            give_up(view, &mut change.transaction, before);
+        }
     }
     Ok(change)
 }
 
-/// Counts one more role that a policy bounds.
+pub(super) fn shown(arn: &str) -> iam::AttachedPermissionsBoundary {
+    iam::AttachedPermissionsBoundary {
+        permissions_boundary_type: Some("PermissionsBoundaryPolicy".into()),
+        permissions_boundary_arn: Some(arn.to_owned()),
+    }
+}
+
+/// Counts one more user or role that a policy bounds.
 pub(super) fn take_into_use(
     view: &View<'_>,
     transaction: &mut Transaction,
@@ -59,7 +107,7 @@ pub(super) fn take_into_use(
     Ok(())
 }
 
-/// Counts one role less.
+/// Counts one less.
 pub(super) fn give_up(view: &View<'_>, transaction: &mut Transaction, arn: &str) {
     if let Some(policy) = policies::find_own(view, arn) {
         let mut counted = PolicyRow::clone(&policy);

@@ -1,7 +1,9 @@
 //! Managed policies: the customer's own rows and the ones that AWS ships.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use gantry_api::ApiError;
-use gantry_api::iam::{self, IamError, PolicyScopeType, PolicyUsageType};
+use gantry_api::iam::{self, EntityType, IamError, PolicyScopeType, PolicyUsageType};
 use gantry_arn::Arn;
 use gantry_store::Transaction;
 
@@ -9,7 +11,7 @@ use super::{Change, ReadPolicy, View, path_of, policy_not_found, tags};
 use crate::model::document::{DocumentKind, counted_len, validate};
 use crate::model::ids::IdKind;
 use crate::model::managed::{self, ManagedPolicy};
-use crate::tables::{Policies, PolicyRow, PolicyVersionRow, RoleRow, Roles, row_name};
+use crate::tables::{Groups, Policies, PolicyRow, PolicyVersionRow, Roles, Users, row_name};
 
 /// AWS's quota for the length of a managed policy.
 const MAX_DOCUMENT: usize = 6144;
@@ -116,7 +118,7 @@ pub(super) fn get(
 ) -> Result<iam::GetPolicyResponse, IamError> {
     let policy = match find(view, &input.policy_arn)? {
         Found::Own(policy) => shown_own(&policy, true),
-        Found::Aws(policy) => shown_aws(policy, &uses_of_aws(view)),
+        Found::Aws(policy) => shown_aws(policy, &Uses::count(view)),
     };
     Ok(iam::GetPolicyResponse {
         policy: Some(policy),
@@ -139,7 +141,7 @@ pub(super) fn list(
         );
     }
     if scope != PolicyScopeType::Local {
-        let uses = uses_of_aws(view);
+        let uses = Uses::count(view);
         policies.extend(managed::all().iter().map(|policy| {
             let name = format!("{}/aws", row_name(policy.name));
             (name, shown_aws(policy, &uses))
@@ -172,46 +174,95 @@ pub(super) fn list(
     })
 }
 
+/// One holder of a policy.
+enum Entity {
+    Group(iam::PolicyGroup),
+    User(iam::PolicyUser),
+    Role(iam::PolicyRole),
+}
+
 pub(super) fn list_entities(
     view: &View<'_>,
     input: &iam::ListEntitiesForPolicyRequest,
 ) -> Result<iam::ListEntitiesForPolicyResponse, IamError> {
     find(view, &input.policy_arn)?;
-    let wants_roles = input
-        .entity_filter
-        .as_ref()
-        .is_none_or(|kind| *kind == iam::EntityType::Role);
-    let prefix = input.path_prefix.as_deref().unwrap_or("/");
-    let uses = |role: &RoleRow| match &input.policy_usage_filter {
-        Some(PolicyUsageType::PermissionsBoundary) => {
-            role.permissions_boundary.as_deref() == Some(input.policy_arn.as_str())
-        }
-        _ => role.attached.contains(&input.policy_arn),
+    let wants = |kind: EntityType| {
+        input
+            .entity_filter
+            .as_ref()
+            .is_none_or(|want| *want == kind)
     };
-    let roles = view
-        .snapshot
-        .list::<Roles>(view.account, &view.region)
-        .into_iter()
-        .filter(|role| wants_roles && role.path.starts_with(prefix) && uses(role))
-        .map(|role| {
-            let shown = iam::PolicyRole {
-                role_name: Some(role.name.clone()),
-                role_id: Some(role.id.clone()),
-            };
-            (role.name().to_owned(), shown)
-        })
-        .collect();
+    let prefix = input.path_prefix.as_deref().unwrap_or("/");
+    let uses = |path: &str, attached: &BTreeSet<String>, boundary: Option<&str>| {
+        path.starts_with(prefix)
+            && match &input.policy_usage_filter {
+                Some(PolicyUsageType::PermissionsBoundary) => {
+                    boundary == Some(input.policy_arn.as_str())
+                }
+                Some(_) => attached.contains(&input.policy_arn),
+                None => {
+                    attached.contains(&input.policy_arn)
+                        || boundary == Some(input.policy_arn.as_str())
+                }
+            }
+    };
+    let mut entities = Vec::new();
+    // The prefixes keep the kinds apart in the order of the list.
+    if wants(EntityType::Group) {
+        for group in view.snapshot.list::<Groups>(view.account, &view.region) {
+            if uses(&group.path, &group.attached, None) {
+                let shown = iam::PolicyGroup {
+                    group_name: Some(group.name.clone()),
+                    group_id: Some(group.id.clone()),
+                };
+                entities.push((format!("1/{}", group.name()), Entity::Group(shown)));
+            }
+        }
+    }
+    if wants(EntityType::User) {
+        for user in view.snapshot.list::<Users>(view.account, &view.region) {
+            let boundary = user.permissions_boundary.as_deref();
+            if uses(&user.path, &user.attached, boundary) {
+                let shown = iam::PolicyUser {
+                    user_name: Some(user.name.clone()),
+                    user_id: Some(user.id.clone()),
+                };
+                entities.push((format!("2/{}", user.name()), Entity::User(shown)));
+            }
+        }
+    }
+    if wants(EntityType::Role) {
+        for role in view.snapshot.list::<Roles>(view.account, &view.region) {
+            let boundary = role.permissions_boundary.as_deref();
+            if uses(&role.path, &role.attached, boundary) {
+                let shown = iam::PolicyRole {
+                    role_name: Some(role.name.clone()),
+                    role_id: Some(role.id.clone()),
+                };
+                entities.push((format!("3/{}", role.name()), Entity::Role(shown)));
+            }
+        }
+    }
     let list = format!(
-        "entities/{:?}/{}{prefix}",
-        input.policy_usage_filter, input.policy_arn
+        "entities/{:?}/{:?}/{}{prefix}",
+        input.entity_filter, input.policy_usage_filter, input.policy_arn
     );
-    let page = view.page(roles, input.marker.as_deref(), input.max_items, &list)?;
+    let page = view.page(entities, input.marker.as_deref(), input.max_items, &list)?;
+    let is_truncated = page.is_truncated();
+    let (mut groups, mut users, mut roles) = (vec![], vec![], vec![]);
+    for entity in page.items {
+        match entity {
+            Entity::Group(group) => groups.push(group),
+            Entity::User(user) => users.push(user),
+            Entity::Role(role) => roles.push(role),
+        }
+    }
     Ok(iam::ListEntitiesForPolicyResponse {
-        policy_groups: Some(Vec::new()),
-        policy_users: Some(Vec::new()),
-        is_truncated: Some(page.marker.is_some()),
+        policy_groups: Some(groups),
+        policy_users: Some(users),
+        policy_roles: Some(roles),
+        is_truncated,
         marker: page.marker,
-        policy_roles: Some(page.items),
     })
 }
 
@@ -246,7 +297,7 @@ pub(super) fn write<T>(read: &ReadPolicy, row: &PolicyRow, output: T) -> Change<
     Change::new(transaction, output)
 }
 
-fn shown_own(row: &PolicyRow, with_details: bool) -> iam::Policy {
+pub(super) fn shown_own(row: &PolicyRow, with_details: bool) -> iam::Policy {
     iam::Policy {
         policy_name: Some(row.name.clone()),
         policy_id: Some(row.id.clone()),
@@ -264,20 +315,15 @@ fn shown_own(row: &PolicyRow, with_details: bool) -> iam::Policy {
     }
 }
 
-fn shown_aws(policy: &ManagedPolicy, roles: &[std::sync::Arc<RoleRow>]) -> iam::Policy {
+pub(super) fn shown_aws(policy: &ManagedPolicy, uses: &Uses) -> iam::Policy {
     let arn = policy.arn();
-    let count = |uses: &dyn Fn(&RoleRow) -> bool| {
-        i32::try_from(roles.iter().filter(|role| uses(role)).count()).ok()
-    };
     iam::Policy {
         policy_name: Some(policy.name.to_owned()),
         policy_id: Some(policy.id()),
         path: Some(policy.path.to_owned()),
         default_version_id: Some(managed::VERSION.to_owned()),
-        attachment_count: count(&|role| role.attached.contains(&arn)),
-        permissions_boundary_usage_count: count(&|role| {
-            role.permissions_boundary.as_deref() == Some(arn.as_str())
-        }),
+        attachment_count: Some(uses.attached.get(&arn).copied().unwrap_or(0)),
+        permissions_boundary_usage_count: Some(uses.bounding.get(&arn).copied().unwrap_or(0)),
         is_attachable: Some(true),
         description: None,
         create_date: Some(policy.created_at()),
@@ -287,12 +333,38 @@ fn shown_aws(policy: &ManagedPolicy, roles: &[std::sync::Arc<RoleRow>]) -> iam::
     }
 }
 
-/// The roles that use any policy of AWS, so that each can count its own.
-fn uses_of_aws(view: &View<'_>) -> Vec<std::sync::Arc<RoleRow>> {
-    view.snapshot
-        .list::<Roles>(view.account, &view.region)
-        .into_iter()
-        .filter(|role| !role.attached.is_empty() || role.permissions_boundary.is_some())
-        .map(|role| role.row)
-        .collect()
+/// How often each policy is used: AWS's own are no rows, so they cannot count themselves.
+#[derive(Default)]
+pub(super) struct Uses {
+    attached: BTreeMap<String, i32>,
+    bounding: BTreeMap<String, i32>,
+}
+
+impl Uses {
+    pub fn count(view: &View<'_>) -> Self {
+        let mut uses = Self::default();
+        for group in view.snapshot.list::<Groups>(view.account, &view.region) {
+            uses.add(&group.attached, None);
+        }
+        for user in view.snapshot.list::<Users>(view.account, &view.region) {
+            uses.add(&user.attached, user.permissions_boundary.as_ref());
+        }
+        for role in view.snapshot.list::<Roles>(view.account, &view.region) {
+            uses.add(&role.attached, role.permissions_boundary.as_ref());
+        }
+        uses
+    }
+
+    fn add(&mut self, attached: &BTreeSet<String>, boundary: Option<&String>) {
+        for arn in attached {
+            *self.attached.entry(arn.clone()).or_default() += 1;
+        }
+        if let Some(arn) = boundary {
+            *self.bounding.entry(arn.clone()).or_default() += 1;
+        }
+    }
+
+    pub fn any(&self, arn: &str) -> bool {
+        self.attached.contains_key(arn) || self.bounding.contains_key(arn)
+    }
 }

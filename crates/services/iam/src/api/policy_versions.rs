@@ -5,7 +5,7 @@ use gantry_api::iam::{self, IamError};
 use super::policies::{self, Found};
 use super::{Change, View};
 use crate::model::document::url_encode;
-use crate::model::managed;
+use crate::model::managed::{self, ManagedPolicy};
 use crate::tables::{PolicyRow, PolicyVersionRow};
 
 const MAX_VERSIONS: usize = 5;
@@ -63,12 +63,7 @@ pub(super) fn get(
                 Some(url_encode(&version.document)),
             )
         }
-        Found::Aws(policy) if input.version_id == managed::VERSION => iam::PolicyVersion {
-            document: Some(url_encode(policy.document)),
-            version_id: Some(managed::VERSION.to_owned()),
-            is_default_version: Some(true),
-            create_date: Some(policy.created_at()),
-        },
+        Found::Aws(policy) if input.version_id == managed::VERSION => shown_aws(policy),
         Found::Aws(_) => return Err(no_such_version(&input.policy_arn, &input.version_id)),
     };
     Ok(iam::GetPolicyVersionResponse {
@@ -152,6 +147,27 @@ fn no_such_version(arn: &str, version: &str) -> IamError {
     IamError::no_such_entity_exception(format!(
         "Policy {arn} version {version} does not exist or is not attachable."
     ))
+}
+
+/// Every version with its document, newest first.
+pub(super) fn all_whole(policy: &PolicyRow) -> Vec<iam::PolicyVersion> {
+    let versions = policy.versions.iter().rev();
+    versions
+        .map(|(number, version)| {
+            let document = Some(url_encode(&version.document));
+            shown(policy, *number, version, document)
+        })
+        .collect()
+}
+
+/// The only version of a policy of AWS.
+pub(super) fn shown_aws(policy: &ManagedPolicy) -> iam::PolicyVersion {
+    iam::PolicyVersion {
+        document: Some(url_encode(policy.document)),
+        version_id: Some(managed::VERSION.to_owned()),
+        is_default_version: Some(true),
+        create_date: Some(policy.created_at()),
+    }
 }
 
 fn shown(

@@ -2,8 +2,9 @@
 
 use gantry_api::iam::{self, IamError};
 use gantry_arn::Arn;
-use gantry_store::{Transaction, Versioned};
+use gantry_store::Transaction;
 
+use super::holder::{must_hold_no_policies, write};
 use super::{Change, View, path_of, permissions_boundaries, tags};
 use crate::model::document::{DocumentKind, counted_len, url_encode, validate};
 use crate::model::ids::IdKind;
@@ -164,7 +165,6 @@ pub(super) fn delete(
     input: &iam::DeleteRoleRequest,
 ) -> Result<Change<()>, IamError> {
     let role = view.changeable_role(&input.role_name)?;
-    let conflict = |message: &str| Err(IamError::delete_conflict_exception(message));
     let mut transaction = Transaction::new();
     let profiles = view
         .snapshot
@@ -173,29 +173,17 @@ pub(super) fn delete(
         .iter()
         .any(|profile| profile.role.as_deref() == Some(role.name.as_str()))
     {
-        return conflict("Cannot delete entity, must remove roles from instance profile first.");
+        return Err(IamError::delete_conflict_exception(
+            "Cannot delete entity, must remove roles from instance profile first.",
+        ));
     }
-    if !role.attached.is_empty() {
-        return conflict("Cannot delete entity, must detach all policies first.");
-    }
-    if !role.inline.is_empty() {
-        return conflict("Cannot delete entity, must delete policies first.");
-    }
+    must_hold_no_policies(&*role.row)?;
     if let Some(boundary) = &role.permissions_boundary {
         permissions_boundaries::give_up(view, &mut transaction, boundary);
     }
     transaction.expect_read(&role);
     transaction.delete(role.key.clone());
     Ok(Change::new(transaction, ()))
-}
-
-/// Writes a role on top of the one that was read; nothing if nothing changed.
-pub(super) fn write<T>(read: &Versioned<RoleRow>, row: &RoleRow, output: T) -> Change<T> {
-    let mut transaction = Transaction::new();
-    if *row != *read.row {
-        transaction.update::<Roles>(read, row);
-    }
-    Change::new(transaction, output)
 }
 
 fn already_exists(name: &str) -> IamError {
@@ -233,12 +221,9 @@ pub(super) fn shown(row: &RoleRow, detail: Detail) -> iam::Role {
         max_session_duration: Some(row.max_session_duration_s),
         permissions_boundary: row
             .permissions_boundary
-            .as_ref()
+            .as_deref()
             .filter(|_| full)
-            .map(|arn| iam::AttachedPermissionsBoundary {
-                permissions_boundary_type: Some("PermissionsBoundaryPolicy".into()),
-                permissions_boundary_arn: Some(arn.clone()),
-            }),
+            .map(permissions_boundaries::shown),
         tags: (full && !row.tags.is_empty()).then(|| tags::shown(&row.tags)),
         role_last_used: full.then(iam::RoleLastUsed::default),
         ..Default::default()

@@ -1,11 +1,12 @@
-//! Tags of roles and policies: at most 50, their keys told apart without regard to case.
+//! Tags of users, roles, policies and the rest: at most 50, their keys told apart without regard to case.
 
 use std::collections::BTreeMap;
 
 use gantry_api::iam::{self, IamError, Tag};
 
-use super::{Change, View, policies, roles};
-use crate::tables::{PolicyRow, RoleRow};
+use super::holder::write;
+use super::{Change, Page, View, policies};
+use crate::tables::{PolicyRow, RoleRow, UserRow};
 
 const MAX_TAGS: usize = 50;
 
@@ -41,7 +42,7 @@ pub(super) fn add(tags: &mut BTreeMap<String, String>, given: &[Tag]) -> Result<
     Ok(())
 }
 
-fn remove(tags: &mut BTreeMap<String, String>, keys: &[String]) {
+pub(super) fn remove(tags: &mut BTreeMap<String, String>, keys: &[String]) {
     for gone in keys {
         tags.retain(|key, _| key.to_lowercase() != gone.to_lowercase());
     }
@@ -65,6 +66,51 @@ fn numbered(tags: &BTreeMap<String, String>) -> Vec<(String, Tag)> {
         .collect()
 }
 
+/// One page of the tags of `owner`: an id or an ARN.
+pub(super) fn page(
+    view: &View<'_>,
+    tags: &BTreeMap<String, String>,
+    owner: &str,
+    marker: Option<&str>,
+    max_items: Option<i32>,
+) -> Result<Page<Tag>, IamError> {
+    view.page(numbered(tags), marker, max_items, &format!("tags/{owner}"))
+}
+
+pub(super) fn tag_user(
+    view: &View<'_>,
+    input: &iam::TagUserRequest,
+) -> Result<Change<()>, IamError> {
+    let user = view.user(&input.user_name)?;
+    let mut row = UserRow::clone(&user);
+    add(&mut row.tags, &input.tags)?;
+    Ok(write(&user, &row, ()))
+}
+
+pub(super) fn untag_user(
+    view: &View<'_>,
+    input: &iam::UntagUserRequest,
+) -> Result<Change<()>, IamError> {
+    let user = view.user(&input.user_name)?;
+    let mut row = UserRow::clone(&user);
+    remove(&mut row.tags, &input.tag_keys);
+    Ok(write(&user, &row, ()))
+}
+
+pub(super) fn list_user_tags(
+    view: &View<'_>,
+    input: &iam::ListUserTagsRequest,
+) -> Result<iam::ListUserTagsResponse, IamError> {
+    let user = view.user(&input.user_name)?;
+    let marker = input.marker.as_deref();
+    let page = page(view, &user.tags, &user.id, marker, input.max_items)?;
+    Ok(iam::ListUserTagsResponse {
+        is_truncated: page.is_truncated(),
+        marker: page.marker,
+        tags: page.items,
+    })
+}
+
 pub(super) fn tag_role(
     view: &View<'_>,
     input: &iam::TagRoleRequest,
@@ -72,7 +118,7 @@ pub(super) fn tag_role(
     let role = view.changeable_role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
     add(&mut row.tags, &input.tags)?;
-    Ok(roles::write(&role, &row, ()))
+    Ok(write(&role, &row, ()))
 }
 
 pub(super) fn untag_role(
@@ -82,7 +128,7 @@ pub(super) fn untag_role(
     let role = view.changeable_role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
     remove(&mut row.tags, &input.tag_keys);
-    Ok(roles::write(&role, &row, ()))
+    Ok(write(&role, &row, ()))
 }
 
 pub(super) fn list_role_tags(
@@ -90,9 +136,8 @@ pub(super) fn list_role_tags(
     input: &iam::ListRoleTagsRequest,
 ) -> Result<iam::ListRoleTagsResponse, IamError> {
     let role = view.role(&input.role_name)?;
-    let scope = format!("role-tags/{}", role.id);
     let marker = input.marker.as_deref();
-    let page = view.page(numbered(&role.tags), marker, input.max_items, &scope)?;
+    let page = page(view, &role.tags, &role.id, marker, input.max_items)?;
     Ok(iam::ListRoleTagsResponse {
         is_truncated: page.is_truncated(),
         marker: page.marker,
@@ -128,9 +173,8 @@ pub(super) fn list_policy_tags(
         policies::Found::Own(policy) => policy.tags.clone(),
         policies::Found::Aws(_) => BTreeMap::new(),
     };
-    let scope = format!("policy-tags/{}", input.policy_arn);
     let marker = input.marker.as_deref();
-    let page = view.page(numbered(&tags), marker, input.max_items, &scope)?;
+    let page = page(view, &tags, &input.policy_arn, marker, input.max_items)?;
     Ok(iam::ListPolicyTagsResponse {
         is_truncated: page.is_truncated(),
         marker: page.marker,

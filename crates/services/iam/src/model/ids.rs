@@ -1,7 +1,7 @@
 //! Identifiers and secrets of AWS's form, made from randomness that is handed in.
 //!
-//! An id never says what it names beyond its prefix (`AROA` a role, `ANPA` a
-//! managed policy, `AIPA` an instance profile, `AKIA` a long-term access key,
+//! An id never says what it names beyond its prefix (`AIDA` a user, `AGPA` a
+//! group, `AROA` a role, `ANPA` a managed policy, `AIPA` an instance profile, `AKIA` a long-term access key,
 //! `ASIA` a temporary one), and is never used again: a role that is deleted and
 //! made anew has another id, which is how an old session is told from a new role.
 
@@ -15,6 +15,8 @@ const SECRET_ALPHABET: &[u8; 64] =
 /// What an identifier names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdKind {
+    User,
+    Group,
     Role,
     ManagedPolicy,
     InstanceProfile,
@@ -25,6 +27,8 @@ pub enum IdKind {
 impl IdKind {
     pub fn prefix(self) -> &'static str {
         match self {
+            IdKind::User => "AIDA",
+            IdKind::Group => "AGPA",
             IdKind::Role => "AROA",
             IdKind::ManagedPolicy => "ANPA",
             IdKind::InstanceProfile => "AIPA",
@@ -73,6 +77,8 @@ mod tests {
     #[test]
     fn ids_have_the_length_and_alphabet_of_aws() {
         for (kind, len) in [
+            (IdKind::User, 21),
+            (IdKind::Group, 21),
             (IdKind::Role, 21),
             (IdKind::ManagedPolicy, 21),
             (IdKind::LongTermAccessKey, 20),

@@ -2,6 +2,13 @@
 
 use crate::open_enum;
 
+open_enum! { DeletionTaskStatusType {
+    Succeeded = "SUCCEEDED",
+    InProgress = "IN_PROGRESS",
+    Failed = "FAILED",
+    NotStarted = "NOT_STARTED",
+} }
+
 open_enum! { EntityType {
     User = "User",
     Role = "Role",
@@ -19,8 +26,56 @@ open_enum! { PolicyUsageType {
     PermissionsBoundary = "PermissionsBoundary",
 } }
 
+open_enum! { AssertionEncryptionModeType {
+    Required = "Required",
+    Allowed = "Allowed",
+} }
+
 open_enum! { PolicyScopeType {
     All = "All",
     Aws = "AWS",
     Local = "Local",
+} }
+
+open_enum! { StatusType {
+    Active = "Active",
+    Inactive = "Inactive",
+    Expired = "Expired",
+} }
+
+open_enum! { SummaryKeyType {
+    Users = "Users",
+    UsersQuota = "UsersQuota",
+    Groups = "Groups",
+    GroupsQuota = "GroupsQuota",
+    ServerCertificates = "ServerCertificates",
+    ServerCertificatesQuota = "ServerCertificatesQuota",
+    UserPolicySizeQuota = "UserPolicySizeQuota",
+    GroupPolicySizeQuota = "GroupPolicySizeQuota",
+    GroupsPerUserQuota = "GroupsPerUserQuota",
+    SigningCertificatesPerUserQuota = "SigningCertificatesPerUserQuota",
+    AccessKeysPerUserQuota = "AccessKeysPerUserQuota",
+    MfaDevices = "MFADevices",
+    MfaDevicesInUse = "MFADevicesInUse",
+    AccountMfaEnabled = "AccountMFAEnabled",
+    AccountAccessKeysPresent = "AccountAccessKeysPresent",
+    AccountPasswordPresent = "AccountPasswordPresent",
+    AccountSigningCertificatesPresent = "AccountSigningCertificatesPresent",
+    AttachedPoliciesPerGroupQuota = "AttachedPoliciesPerGroupQuota",
+    AttachedPoliciesPerRoleQuota = "AttachedPoliciesPerRoleQuota",
+    AttachedPoliciesPerUserQuota = "AttachedPoliciesPerUserQuota",
+    Policies = "Policies",
+    PoliciesQuota = "PoliciesQuota",
+    PolicySizeQuota = "PolicySizeQuota",
+    PolicyVersionsInUse = "PolicyVersionsInUse",
+    PolicyVersionsInUseQuota = "PolicyVersionsInUseQuota",
+    VersionsPerPolicyQuota = "VersionsPerPolicyQuota",
+    GlobalEndpointTokenVersion = "GlobalEndpointTokenVersion",
+    AssumeRolePolicySizeQuota = "AssumeRolePolicySizeQuota",
+    InstanceProfiles = "InstanceProfiles",
+    InstanceProfilesQuota = "InstanceProfilesQuota",
+    Providers = "Providers",
+    RolePolicySizeQuota = "RolePolicySizeQuota",
+    Roles = "Roles",
+    RolesQuota = "RolesQuota",
 } }

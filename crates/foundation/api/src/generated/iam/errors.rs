@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::types::{
     ConcurrentModificationException, DeleteConflictException, EntityAlreadyExistsException,
-    InvalidInputException, LimitExceededException, MalformedPolicyDocumentException,
-    NoSuchEntityException, PolicyNotAttachableException, ServiceFailureException,
-    UnmodifiableEntityException,
+    EntityTemporarilyUnmodifiableException, InvalidInputException, LimitExceededException,
+    MalformedPolicyDocumentException, NoSuchEntityException, OpenIdIdpCommunicationErrorException,
+    PolicyNotAttachableException, ServiceFailureException, UnmodifiableEntityException,
 };
 use crate::error::ApiError;
 
@@ -17,10 +17,12 @@ pub enum IamError {
     ConcurrentModificationException(ConcurrentModificationException),
     DeleteConflictException(DeleteConflictException),
     EntityAlreadyExistsException(EntityAlreadyExistsException),
+    EntityTemporarilyUnmodifiableException(EntityTemporarilyUnmodifiableException),
     InvalidInputException(InvalidInputException),
     LimitExceededException(LimitExceededException),
     MalformedPolicyDocumentException(MalformedPolicyDocumentException),
     NoSuchEntityException(NoSuchEntityException),
+    OpenIdIdpCommunicationErrorException(OpenIdIdpCommunicationErrorException),
     PolicyNotAttachableException(PolicyNotAttachableException),
     ServiceFailureException(ServiceFailureException),
     UnmodifiableEntityException(UnmodifiableEntityException),
@@ -48,6 +50,12 @@ impl IamError {
         })
     }
 
+    pub fn entity_temporarily_unmodifiable_exception(message: impl Into<String>) -> Self {
+        Self::EntityTemporarilyUnmodifiableException(EntityTemporarilyUnmodifiableException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn invalid_input_exception(message: impl Into<String>) -> Self {
         Self::InvalidInputException(InvalidInputException {
             message: Some(message.into()),
@@ -68,6 +76,12 @@ impl IamError {
 
     pub fn no_such_entity_exception(message: impl Into<String>) -> Self {
         Self::NoSuchEntityException(NoSuchEntityException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn open_id_idp_communication_error_exception(message: impl Into<String>) -> Self {
+        Self::OpenIdIdpCommunicationErrorException(OpenIdIdpCommunicationErrorException {
             message: Some(message.into()),
         })
     }
@@ -112,12 +126,18 @@ impl From<IamError> for ApiError {
             IamError::EntityAlreadyExistsException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
+            IamError::EntityTemporarilyUnmodifiableException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
             IamError::InvalidInputException(exception) => Self::modelled(Arc::new(exception)),
             IamError::LimitExceededException(exception) => Self::modelled(Arc::new(exception)),
             IamError::MalformedPolicyDocumentException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
             IamError::NoSuchEntityException(exception) => Self::modelled(Arc::new(exception)),
+            IamError::OpenIdIdpCommunicationErrorException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
             IamError::PolicyNotAttachableException(exception) => {
                 Self::modelled(Arc::new(exception))
             }

@@ -3,25 +3,60 @@
 use super::errors::IamError;
 use super::schemas;
 use super::types::{
-    AddRoleToInstanceProfileRequest, AttachRolePolicyRequest, CreateInstanceProfileRequest,
-    CreateInstanceProfileResponse, CreatePolicyRequest, CreatePolicyResponse,
-    CreatePolicyVersionRequest, CreatePolicyVersionResponse, CreateRoleRequest, CreateRoleResponse,
-    CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse, DeleteInstanceProfileRequest,
-    DeletePolicyRequest, DeletePolicyVersionRequest, DeleteRolePermissionsBoundaryRequest,
-    DeleteRolePolicyRequest, DeleteRoleRequest, DetachRolePolicyRequest, GetInstanceProfileRequest,
-    GetInstanceProfileResponse, GetPolicyRequest, GetPolicyResponse, GetPolicyVersionRequest,
-    GetPolicyVersionResponse, GetRolePolicyRequest, GetRolePolicyResponse, GetRoleRequest,
-    GetRoleResponse, ListAttachedRolePoliciesRequest, ListAttachedRolePoliciesResponse,
-    ListEntitiesForPolicyRequest, ListEntitiesForPolicyResponse,
+    AddClientIDToOpenIDConnectProviderRequest, AddRoleToInstanceProfileRequest,
+    AddUserToGroupRequest, AttachGroupPolicyRequest, AttachRolePolicyRequest,
+    AttachUserPolicyRequest, CreateAccessKeyRequest, CreateAccessKeyResponse,
+    CreateAccountAliasRequest, CreateGroupRequest, CreateGroupResponse,
+    CreateInstanceProfileRequest, CreateInstanceProfileResponse,
+    CreateOpenIDConnectProviderRequest, CreateOpenIDConnectProviderResponse, CreatePolicyRequest,
+    CreatePolicyResponse, CreatePolicyVersionRequest, CreatePolicyVersionResponse,
+    CreateRoleRequest, CreateRoleResponse, CreateSAMLProviderRequest, CreateSAMLProviderResponse,
+    CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse, CreateUserRequest,
+    CreateUserResponse, DeleteAccessKeyRequest, DeleteAccountAliasRequest,
+    DeleteGroupPolicyRequest, DeleteGroupRequest, DeleteInstanceProfileRequest,
+    DeleteOpenIDConnectProviderRequest, DeletePolicyRequest, DeletePolicyVersionRequest,
+    DeleteRolePermissionsBoundaryRequest, DeleteRolePolicyRequest, DeleteRoleRequest,
+    DeleteSAMLProviderRequest, DeleteServiceLinkedRoleRequest, DeleteServiceLinkedRoleResponse,
+    DeleteUserPermissionsBoundaryRequest, DeleteUserPolicyRequest, DeleteUserRequest,
+    DetachGroupPolicyRequest, DetachRolePolicyRequest, DetachUserPolicyRequest,
+    GetAccessKeyLastUsedRequest, GetAccessKeyLastUsedResponse,
+    GetAccountAuthorizationDetailsRequest, GetAccountAuthorizationDetailsResponse,
+    GetAccountPasswordPolicyResponse, GetAccountSummaryResponse, GetGroupPolicyRequest,
+    GetGroupPolicyResponse, GetGroupRequest, GetGroupResponse, GetInstanceProfileRequest,
+    GetInstanceProfileResponse, GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse,
+    GetPolicyRequest, GetPolicyResponse, GetPolicyVersionRequest, GetPolicyVersionResponse,
+    GetRolePolicyRequest, GetRolePolicyResponse, GetRoleRequest, GetRoleResponse,
+    GetSAMLProviderRequest, GetSAMLProviderResponse, GetServiceLinkedRoleDeletionStatusRequest,
+    GetServiceLinkedRoleDeletionStatusResponse, GetUserPolicyRequest, GetUserPolicyResponse,
+    GetUserRequest, GetUserResponse, ListAccessKeysRequest, ListAccessKeysResponse,
+    ListAccountAliasesRequest, ListAccountAliasesResponse, ListAttachedGroupPoliciesRequest,
+    ListAttachedGroupPoliciesResponse, ListAttachedRolePoliciesRequest,
+    ListAttachedRolePoliciesResponse, ListAttachedUserPoliciesRequest,
+    ListAttachedUserPoliciesResponse, ListEntitiesForPolicyRequest, ListEntitiesForPolicyResponse,
+    ListGroupPoliciesRequest, ListGroupPoliciesResponse, ListGroupsForUserRequest,
+    ListGroupsForUserResponse, ListGroupsRequest, ListGroupsResponse,
+    ListInstanceProfileTagsRequest, ListInstanceProfileTagsResponse,
     ListInstanceProfilesForRoleRequest, ListInstanceProfilesForRoleResponse,
-    ListInstanceProfilesRequest, ListInstanceProfilesResponse, ListPoliciesRequest,
+    ListInstanceProfilesRequest, ListInstanceProfilesResponse,
+    ListOpenIDConnectProviderTagsRequest, ListOpenIDConnectProviderTagsResponse,
+    ListOpenIDConnectProvidersRequest, ListOpenIDConnectProvidersResponse, ListPoliciesRequest,
     ListPoliciesResponse, ListPolicyTagsRequest, ListPolicyTagsResponse, ListPolicyVersionsRequest,
     ListPolicyVersionsResponse, ListRolePoliciesRequest, ListRolePoliciesResponse,
     ListRoleTagsRequest, ListRoleTagsResponse, ListRolesRequest, ListRolesResponse,
-    PutRolePermissionsBoundaryRequest, PutRolePolicyRequest, RemoveRoleFromInstanceProfileRequest,
-    SetDefaultPolicyVersionRequest, TagPolicyRequest, TagRoleRequest, UntagPolicyRequest,
-    UntagRoleRequest, UpdateAssumeRolePolicyRequest, UpdateRoleDescriptionRequest,
+    ListSAMLProviderTagsRequest, ListSAMLProviderTagsResponse, ListSAMLProvidersRequest,
+    ListSAMLProvidersResponse, ListUserPoliciesRequest, ListUserPoliciesResponse,
+    ListUserTagsRequest, ListUserTagsResponse, ListUsersRequest, ListUsersResponse,
+    PutGroupPolicyRequest, PutRolePermissionsBoundaryRequest, PutRolePolicyRequest,
+    PutUserPermissionsBoundaryRequest, PutUserPolicyRequest,
+    RemoveClientIDFromOpenIDConnectProviderRequest, RemoveRoleFromInstanceProfileRequest,
+    RemoveUserFromGroupRequest, SetDefaultPolicyVersionRequest, TagInstanceProfileRequest,
+    TagOpenIDConnectProviderRequest, TagPolicyRequest, TagRoleRequest, TagSAMLProviderRequest,
+    TagUserRequest, UntagInstanceProfileRequest, UntagOpenIDConnectProviderRequest,
+    UntagPolicyRequest, UntagRoleRequest, UntagSAMLProviderRequest, UntagUserRequest,
+    UpdateAccessKeyRequest, UpdateAccountPasswordPolicyRequest, UpdateAssumeRolePolicyRequest,
+    UpdateGroupRequest, UpdateOpenIDConnectProviderThumbprintRequest, UpdateRoleDescriptionRequest,
     UpdateRoleDescriptionResponse, UpdateRoleRequest, UpdateRoleResponse,
+    UpdateSAMLProviderRequest, UpdateSAMLProviderResponse, UpdateUserRequest,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
 use crate::shape::Unit;
@@ -43,86 +78,131 @@ pub static MODEL: ServiceModel = ServiceModel {
         code: "ValidationError",
     },
     operations: &[
+        &ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER,
         &ADD_ROLE_TO_INSTANCE_PROFILE,
+        &ADD_USER_TO_GROUP,
+        &ATTACH_GROUP_POLICY,
         &ATTACH_ROLE_POLICY,
+        &ATTACH_USER_POLICY,
+        &CREATE_ACCESS_KEY,
+        &CREATE_ACCOUNT_ALIAS,
+        &CREATE_GROUP,
         &CREATE_INSTANCE_PROFILE,
+        &CREATE_OPEN_ID_CONNECT_PROVIDER,
         &CREATE_POLICY,
         &CREATE_POLICY_VERSION,
         &CREATE_ROLE,
+        &CREATE_SAML_PROVIDER,
         &CREATE_SERVICE_LINKED_ROLE,
+        &CREATE_USER,
+        &DELETE_ACCESS_KEY,
+        &DELETE_ACCOUNT_ALIAS,
+        &DELETE_ACCOUNT_PASSWORD_POLICY,
+        &DELETE_GROUP,
+        &DELETE_GROUP_POLICY,
         &DELETE_INSTANCE_PROFILE,
+        &DELETE_OPEN_ID_CONNECT_PROVIDER,
         &DELETE_POLICY,
         &DELETE_POLICY_VERSION,
         &DELETE_ROLE,
         &DELETE_ROLE_PERMISSIONS_BOUNDARY,
         &DELETE_ROLE_POLICY,
+        &DELETE_SAML_PROVIDER,
+        &DELETE_SERVICE_LINKED_ROLE,
+        &DELETE_USER,
+        &DELETE_USER_PERMISSIONS_BOUNDARY,
+        &DELETE_USER_POLICY,
+        &DETACH_GROUP_POLICY,
         &DETACH_ROLE_POLICY,
+        &DETACH_USER_POLICY,
+        &GET_ACCESS_KEY_LAST_USED,
+        &GET_ACCOUNT_AUTHORIZATION_DETAILS,
+        &GET_ACCOUNT_PASSWORD_POLICY,
+        &GET_ACCOUNT_SUMMARY,
+        &GET_GROUP,
+        &GET_GROUP_POLICY,
         &GET_INSTANCE_PROFILE,
+        &GET_OPEN_ID_CONNECT_PROVIDER,
         &GET_POLICY,
         &GET_POLICY_VERSION,
         &GET_ROLE,
         &GET_ROLE_POLICY,
+        &GET_SAML_PROVIDER,
+        &GET_SERVICE_LINKED_ROLE_DELETION_STATUS,
+        &GET_USER,
+        &GET_USER_POLICY,
+        &LIST_ACCESS_KEYS,
+        &LIST_ACCOUNT_ALIASES,
+        &LIST_ATTACHED_GROUP_POLICIES,
         &LIST_ATTACHED_ROLE_POLICIES,
+        &LIST_ATTACHED_USER_POLICIES,
         &LIST_ENTITIES_FOR_POLICY,
+        &LIST_GROUP_POLICIES,
+        &LIST_GROUPS,
+        &LIST_GROUPS_FOR_USER,
+        &LIST_INSTANCE_PROFILE_TAGS,
         &LIST_INSTANCE_PROFILES,
         &LIST_INSTANCE_PROFILES_FOR_ROLE,
+        &LIST_OPEN_ID_CONNECT_PROVIDER_TAGS,
+        &LIST_OPEN_ID_CONNECT_PROVIDERS,
         &LIST_POLICIES,
         &LIST_POLICY_TAGS,
         &LIST_POLICY_VERSIONS,
         &LIST_ROLE_POLICIES,
         &LIST_ROLE_TAGS,
         &LIST_ROLES,
+        &LIST_SAML_PROVIDER_TAGS,
+        &LIST_SAML_PROVIDERS,
+        &LIST_USER_POLICIES,
+        &LIST_USER_TAGS,
+        &LIST_USERS,
+        &PUT_GROUP_POLICY,
         &PUT_ROLE_PERMISSIONS_BOUNDARY,
         &PUT_ROLE_POLICY,
+        &PUT_USER_PERMISSIONS_BOUNDARY,
+        &PUT_USER_POLICY,
+        &REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER,
         &REMOVE_ROLE_FROM_INSTANCE_PROFILE,
+        &REMOVE_USER_FROM_GROUP,
         &SET_DEFAULT_POLICY_VERSION,
+        &TAG_INSTANCE_PROFILE,
+        &TAG_OPEN_ID_CONNECT_PROVIDER,
         &TAG_POLICY,
         &TAG_ROLE,
+        &TAG_SAML_PROVIDER,
+        &TAG_USER,
+        &UNTAG_INSTANCE_PROFILE,
+        &UNTAG_OPEN_ID_CONNECT_PROVIDER,
         &UNTAG_POLICY,
         &UNTAG_ROLE,
+        &UNTAG_SAML_PROVIDER,
+        &UNTAG_USER,
+        &UPDATE_ACCESS_KEY,
+        &UPDATE_ACCOUNT_PASSWORD_POLICY,
         &UPDATE_ASSUME_ROLE_POLICY,
+        &UPDATE_GROUP,
+        &UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT,
         &UPDATE_ROLE,
         &UPDATE_ROLE_DESCRIPTION,
+        &UPDATE_SAML_PROVIDER,
+        &UPDATE_USER,
     ],
     not_built: &[
         "AcceptDelegationRequest",
         "AcquireRole",
-        "AddClientIDToOpenIDConnectProvider",
-        "AddUserToGroup",
         "AssociateDelegationRequest",
-        "AttachGroupPolicy",
-        "AttachUserPolicy",
         "ChangePassword",
-        "CreateAccessKey",
-        "CreateAccountAlias",
         "CreateDelegationRequest",
-        "CreateGroup",
         "CreateLoginProfile",
-        "CreateOpenIDConnectProvider",
-        "CreateSAMLProvider",
         "CreateServiceSpecificCredential",
-        "CreateUser",
         "CreateVirtualMFADevice",
         "DeactivateMFADevice",
-        "DeleteAccessKey",
-        "DeleteAccountAlias",
-        "DeleteAccountPasswordPolicy",
-        "DeleteGroup",
-        "DeleteGroupPolicy",
         "DeleteLoginProfile",
-        "DeleteOpenIDConnectProvider",
-        "DeleteSAMLProvider",
         "DeleteSSHPublicKey",
         "DeleteServerCertificate",
-        "DeleteServiceLinkedRole",
         "DeleteServiceSpecificCredential",
         "DeleteSigningCertificate",
-        "DeleteUser",
-        "DeleteUserPermissionsBoundary",
-        "DeleteUserPolicy",
         "DeleteVirtualMFADevice",
-        "DetachGroupPolicy",
-        "DetachUserPolicy",
         "DisableOrganizationsRootCredentialsManagement",
         "DisableOrganizationsRootSessions",
         "DisableOutboundWebIdentityFederation",
@@ -133,100 +213,82 @@ pub static MODEL: ServiceModel = ServiceModel {
         "GenerateCredentialReport",
         "GenerateOrganizationsAccessReport",
         "GenerateServiceLastAccessedDetails",
-        "GetAccessKeyLastUsed",
-        "GetAccountAuthorizationDetails",
-        "GetAccountPasswordPolicy",
         "GetAccountProperties",
-        "GetAccountSummary",
         "GetContextKeysForCustomPolicy",
         "GetContextKeysForPrincipalPolicy",
         "GetCredentialReport",
         "GetDelegationRequest",
-        "GetGroup",
-        "GetGroupPolicy",
         "GetHumanReadableSummary",
         "GetLoginProfile",
         "GetMFADevice",
-        "GetOpenIDConnectProvider",
         "GetOrganizationsAccessReport",
         "GetOutboundWebIdentityFederationInfo",
         "GetRoleTemplateVersion",
-        "GetSAMLProvider",
         "GetSSHPublicKey",
         "GetServerCertificate",
         "GetServiceLastAccessedDetails",
         "GetServiceLastAccessedDetailsWithEntities",
-        "GetServiceLinkedRoleDeletionStatus",
-        "GetUser",
-        "GetUserPolicy",
-        "ListAccessKeys",
-        "ListAccountAliases",
-        "ListAttachedGroupPolicies",
-        "ListAttachedUserPolicies",
         "ListDelegationRequests",
-        "ListGroupPolicies",
-        "ListGroups",
-        "ListGroupsForUser",
-        "ListInstanceProfileTags",
         "ListMFADeviceTags",
         "ListMFADevices",
-        "ListOpenIDConnectProviderTags",
-        "ListOpenIDConnectProviders",
         "ListOrganizationsFeatures",
         "ListPoliciesGrantingServiceAccess",
-        "ListSAMLProviderTags",
-        "ListSAMLProviders",
         "ListSSHPublicKeys",
         "ListServerCertificateTags",
         "ListServerCertificates",
         "ListServiceSpecificCredentials",
         "ListSigningCertificates",
-        "ListUserPolicies",
-        "ListUserTags",
-        "ListUsers",
         "ListVirtualMFADevices",
         "PutAccountProperties",
-        "PutGroupPolicy",
-        "PutUserPermissionsBoundary",
-        "PutUserPolicy",
         "RejectDelegationRequest",
-        "RemoveClientIDFromOpenIDConnectProvider",
-        "RemoveUserFromGroup",
         "ResetServiceSpecificCredential",
         "ResyncMFADevice",
         "SendDelegationToken",
         "SetSecurityTokenServicePreferences",
         "SimulateCustomPolicy",
         "SimulatePrincipalPolicy",
-        "TagInstanceProfile",
         "TagMFADevice",
-        "TagOpenIDConnectProvider",
-        "TagSAMLProvider",
         "TagServerCertificate",
-        "TagUser",
-        "UntagInstanceProfile",
         "UntagMFADevice",
-        "UntagOpenIDConnectProvider",
-        "UntagSAMLProvider",
         "UntagServerCertificate",
-        "UntagUser",
-        "UpdateAccessKey",
-        "UpdateAccountPasswordPolicy",
         "UpdateDelegationRequest",
-        "UpdateGroup",
         "UpdateLoginProfile",
-        "UpdateOpenIDConnectProviderThumbprint",
-        "UpdateSAMLProvider",
         "UpdateSSHPublicKey",
         "UpdateServerCertificate",
         "UpdateServiceSpecificCredential",
         "UpdateSigningCertificate",
-        "UpdateUser",
         "UploadSSHPublicKey",
         "UploadServerCertificate",
         "UploadSigningCertificate",
     ],
 };
+
+static ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "AddClientIDToOpenIDConnectProvider",
+    input: &schemas::ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(AddClientIDToOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct AddClientIDToOpenIDConnectProvider;
+
+impl Operation for AddClientIDToOpenIDConnectProvider {
+    type Input = AddClientIDToOpenIDConnectProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "AddClientIDToOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
 
 static ADD_ROLE_TO_INSTANCE_PROFILE: OperationModel = OperationModel {
     name: "AddRoleToInstanceProfile",
@@ -249,6 +311,60 @@ impl Operation for AddRoleToInstanceProfile {
     const NAME: &'static str = "AddRoleToInstanceProfile";
     fn model() -> &'static OperationModel {
         &ADD_ROLE_TO_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static ADD_USER_TO_GROUP: OperationModel = OperationModel {
+    name: "AddUserToGroup",
+    input: &schemas::ADD_USER_TO_GROUP_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(AddUserToGroupRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct AddUserToGroup;
+
+impl Operation for AddUserToGroup {
+    type Input = AddUserToGroupRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "AddUserToGroup";
+    fn model() -> &'static OperationModel {
+        &ADD_USER_TO_GROUP
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static ATTACH_GROUP_POLICY: OperationModel = OperationModel {
+    name: "AttachGroupPolicy",
+    input: &schemas::ATTACH_GROUP_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(AttachGroupPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachGroupPolicy;
+
+impl Operation for AttachGroupPolicy {
+    type Input = AttachGroupPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "AttachGroupPolicy";
+    fn model() -> &'static OperationModel {
+        &ATTACH_GROUP_POLICY
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -282,6 +398,114 @@ impl Operation for AttachRolePolicy {
     }
 }
 
+static ATTACH_USER_POLICY: OperationModel = OperationModel {
+    name: "AttachUserPolicy",
+    input: &schemas::ATTACH_USER_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(AttachUserPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachUserPolicy;
+
+impl Operation for AttachUserPolicy {
+    type Input = AttachUserPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "AttachUserPolicy";
+    fn model() -> &'static OperationModel {
+        &ATTACH_USER_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static CREATE_ACCESS_KEY: OperationModel = OperationModel {
+    name: "CreateAccessKey",
+    input: &schemas::CREATE_ACCESS_KEY_REQUEST,
+    output: &schemas::CREATE_ACCESS_KEY_RESPONSE,
+    result_wrapper: Some("CreateAccessKeyResult"),
+    readonly: false,
+    new_input: || Box::new(CreateAccessKeyRequest::default()),
+    new_output: || Box::new(CreateAccessKeyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateAccessKey;
+
+impl Operation for CreateAccessKey {
+    type Input = CreateAccessKeyRequest;
+    type Output = CreateAccessKeyResponse;
+    type Error = IamError;
+    const NAME: &'static str = "CreateAccessKey";
+    fn model() -> &'static OperationModel {
+        &CREATE_ACCESS_KEY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static CREATE_ACCOUNT_ALIAS: OperationModel = OperationModel {
+    name: "CreateAccountAlias",
+    input: &schemas::CREATE_ACCOUNT_ALIAS_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(CreateAccountAliasRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateAccountAlias;
+
+impl Operation for CreateAccountAlias {
+    type Input = CreateAccountAliasRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "CreateAccountAlias";
+    fn model() -> &'static OperationModel {
+        &CREATE_ACCOUNT_ALIAS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static CREATE_GROUP: OperationModel = OperationModel {
+    name: "CreateGroup",
+    input: &schemas::CREATE_GROUP_REQUEST,
+    output: &schemas::CREATE_GROUP_RESPONSE,
+    result_wrapper: Some("CreateGroupResult"),
+    readonly: false,
+    new_input: || Box::new(CreateGroupRequest::default()),
+    new_output: || Box::new(CreateGroupResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateGroup;
+
+impl Operation for CreateGroup {
+    type Input = CreateGroupRequest;
+    type Output = CreateGroupResponse;
+    type Error = IamError;
+    const NAME: &'static str = "CreateGroup";
+    fn model() -> &'static OperationModel {
+        &CREATE_GROUP
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static CREATE_INSTANCE_PROFILE: OperationModel = OperationModel {
     name: "CreateInstanceProfile",
     input: &schemas::CREATE_INSTANCE_PROFILE_REQUEST,
@@ -303,6 +527,33 @@ impl Operation for CreateInstanceProfile {
     const NAME: &'static str = "CreateInstanceProfile";
     fn model() -> &'static OperationModel {
         &CREATE_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static CREATE_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "CreateOpenIDConnectProvider",
+    input: &schemas::CREATE_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &schemas::CREATE_OPEN_ID_CONNECT_PROVIDER_RESPONSE,
+    result_wrapper: Some("CreateOpenIDConnectProviderResult"),
+    readonly: false,
+    new_input: || Box::new(CreateOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(CreateOpenIDConnectProviderResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateOpenIDConnectProvider;
+
+impl Operation for CreateOpenIDConnectProvider {
+    type Input = CreateOpenIDConnectProviderRequest;
+    type Output = CreateOpenIDConnectProviderResponse;
+    type Error = IamError;
+    const NAME: &'static str = "CreateOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &CREATE_OPEN_ID_CONNECT_PROVIDER
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -390,6 +641,33 @@ impl Operation for CreateRole {
     }
 }
 
+static CREATE_SAML_PROVIDER: OperationModel = OperationModel {
+    name: "CreateSAMLProvider",
+    input: &schemas::CREATE_SAML_PROVIDER_REQUEST,
+    output: &schemas::CREATE_SAML_PROVIDER_RESPONSE,
+    result_wrapper: Some("CreateSAMLProviderResult"),
+    readonly: false,
+    new_input: || Box::new(CreateSAMLProviderRequest::default()),
+    new_output: || Box::new(CreateSAMLProviderResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateSAMLProvider;
+
+impl Operation for CreateSAMLProvider {
+    type Input = CreateSAMLProviderRequest;
+    type Output = CreateSAMLProviderResponse;
+    type Error = IamError;
+    const NAME: &'static str = "CreateSAMLProvider";
+    fn model() -> &'static OperationModel {
+        &CREATE_SAML_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static CREATE_SERVICE_LINKED_ROLE: OperationModel = OperationModel {
     name: "CreateServiceLinkedRole",
     input: &schemas::CREATE_SERVICE_LINKED_ROLE_REQUEST,
@@ -417,6 +695,168 @@ impl Operation for CreateServiceLinkedRole {
     }
 }
 
+static CREATE_USER: OperationModel = OperationModel {
+    name: "CreateUser",
+    input: &schemas::CREATE_USER_REQUEST,
+    output: &schemas::CREATE_USER_RESPONSE,
+    result_wrapper: Some("CreateUserResult"),
+    readonly: false,
+    new_input: || Box::new(CreateUserRequest::default()),
+    new_output: || Box::new(CreateUserResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateUser;
+
+impl Operation for CreateUser {
+    type Input = CreateUserRequest;
+    type Output = CreateUserResponse;
+    type Error = IamError;
+    const NAME: &'static str = "CreateUser";
+    fn model() -> &'static OperationModel {
+        &CREATE_USER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_ACCESS_KEY: OperationModel = OperationModel {
+    name: "DeleteAccessKey",
+    input: &schemas::DELETE_ACCESS_KEY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteAccessKeyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAccessKey;
+
+impl Operation for DeleteAccessKey {
+    type Input = DeleteAccessKeyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteAccessKey";
+    fn model() -> &'static OperationModel {
+        &DELETE_ACCESS_KEY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_ACCOUNT_ALIAS: OperationModel = OperationModel {
+    name: "DeleteAccountAlias",
+    input: &schemas::DELETE_ACCOUNT_ALIAS_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteAccountAliasRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAccountAlias;
+
+impl Operation for DeleteAccountAlias {
+    type Input = DeleteAccountAliasRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteAccountAlias";
+    fn model() -> &'static OperationModel {
+        &DELETE_ACCOUNT_ALIAS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_ACCOUNT_PASSWORD_POLICY: OperationModel = OperationModel {
+    name: "DeleteAccountPasswordPolicy",
+    input: &crate::protocol::UNIT,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(Unit::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAccountPasswordPolicy;
+
+impl Operation for DeleteAccountPasswordPolicy {
+    type Input = Unit;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteAccountPasswordPolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_ACCOUNT_PASSWORD_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_GROUP: OperationModel = OperationModel {
+    name: "DeleteGroup",
+    input: &schemas::DELETE_GROUP_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteGroupRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteGroup;
+
+impl Operation for DeleteGroup {
+    type Input = DeleteGroupRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteGroup";
+    fn model() -> &'static OperationModel {
+        &DELETE_GROUP
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_GROUP_POLICY: OperationModel = OperationModel {
+    name: "DeleteGroupPolicy",
+    input: &schemas::DELETE_GROUP_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteGroupPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteGroupPolicy;
+
+impl Operation for DeleteGroupPolicy {
+    type Input = DeleteGroupPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteGroupPolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_GROUP_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DELETE_INSTANCE_PROFILE: OperationModel = OperationModel {
     name: "DeleteInstanceProfile",
     input: &schemas::DELETE_INSTANCE_PROFILE_REQUEST,
@@ -438,6 +878,33 @@ impl Operation for DeleteInstanceProfile {
     const NAME: &'static str = "DeleteInstanceProfile";
     fn model() -> &'static OperationModel {
         &DELETE_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "DeleteOpenIDConnectProvider",
+    input: &schemas::DELETE_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteOpenIDConnectProvider;
+
+impl Operation for DeleteOpenIDConnectProvider {
+    type Input = DeleteOpenIDConnectProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &DELETE_OPEN_ID_CONNECT_PROVIDER
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -579,6 +1046,168 @@ impl Operation for DeleteRolePolicy {
     }
 }
 
+static DELETE_SAML_PROVIDER: OperationModel = OperationModel {
+    name: "DeleteSAMLProvider",
+    input: &schemas::DELETE_SAML_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteSAMLProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteSAMLProvider;
+
+impl Operation for DeleteSAMLProvider {
+    type Input = DeleteSAMLProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteSAMLProvider";
+    fn model() -> &'static OperationModel {
+        &DELETE_SAML_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_SERVICE_LINKED_ROLE: OperationModel = OperationModel {
+    name: "DeleteServiceLinkedRole",
+    input: &schemas::DELETE_SERVICE_LINKED_ROLE_REQUEST,
+    output: &schemas::DELETE_SERVICE_LINKED_ROLE_RESPONSE,
+    result_wrapper: Some("DeleteServiceLinkedRoleResult"),
+    readonly: false,
+    new_input: || Box::new(DeleteServiceLinkedRoleRequest::default()),
+    new_output: || Box::new(DeleteServiceLinkedRoleResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteServiceLinkedRole;
+
+impl Operation for DeleteServiceLinkedRole {
+    type Input = DeleteServiceLinkedRoleRequest;
+    type Output = DeleteServiceLinkedRoleResponse;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteServiceLinkedRole";
+    fn model() -> &'static OperationModel {
+        &DELETE_SERVICE_LINKED_ROLE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_USER: OperationModel = OperationModel {
+    name: "DeleteUser",
+    input: &schemas::DELETE_USER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteUserRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteUser;
+
+impl Operation for DeleteUser {
+    type Input = DeleteUserRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteUser";
+    fn model() -> &'static OperationModel {
+        &DELETE_USER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_USER_PERMISSIONS_BOUNDARY: OperationModel = OperationModel {
+    name: "DeleteUserPermissionsBoundary",
+    input: &schemas::DELETE_USER_PERMISSIONS_BOUNDARY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteUserPermissionsBoundaryRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteUserPermissionsBoundary;
+
+impl Operation for DeleteUserPermissionsBoundary {
+    type Input = DeleteUserPermissionsBoundaryRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteUserPermissionsBoundary";
+    fn model() -> &'static OperationModel {
+        &DELETE_USER_PERMISSIONS_BOUNDARY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_USER_POLICY: OperationModel = OperationModel {
+    name: "DeleteUserPolicy",
+    input: &schemas::DELETE_USER_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteUserPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteUserPolicy;
+
+impl Operation for DeleteUserPolicy {
+    type Input = DeleteUserPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteUserPolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_USER_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DETACH_GROUP_POLICY: OperationModel = OperationModel {
+    name: "DetachGroupPolicy",
+    input: &schemas::DETACH_GROUP_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DetachGroupPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DetachGroupPolicy;
+
+impl Operation for DetachGroupPolicy {
+    type Input = DetachGroupPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DetachGroupPolicy";
+    fn model() -> &'static OperationModel {
+        &DETACH_GROUP_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DETACH_ROLE_POLICY: OperationModel = OperationModel {
     name: "DetachRolePolicy",
     input: &schemas::DETACH_ROLE_POLICY_REQUEST,
@@ -606,6 +1235,195 @@ impl Operation for DetachRolePolicy {
     }
 }
 
+static DETACH_USER_POLICY: OperationModel = OperationModel {
+    name: "DetachUserPolicy",
+    input: &schemas::DETACH_USER_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DetachUserPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DetachUserPolicy;
+
+impl Operation for DetachUserPolicy {
+    type Input = DetachUserPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DetachUserPolicy";
+    fn model() -> &'static OperationModel {
+        &DETACH_USER_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_ACCESS_KEY_LAST_USED: OperationModel = OperationModel {
+    name: "GetAccessKeyLastUsed",
+    input: &schemas::GET_ACCESS_KEY_LAST_USED_REQUEST,
+    output: &schemas::GET_ACCESS_KEY_LAST_USED_RESPONSE,
+    result_wrapper: Some("GetAccessKeyLastUsedResult"),
+    readonly: false,
+    new_input: || Box::new(GetAccessKeyLastUsedRequest::default()),
+    new_output: || Box::new(GetAccessKeyLastUsedResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAccessKeyLastUsed;
+
+impl Operation for GetAccessKeyLastUsed {
+    type Input = GetAccessKeyLastUsedRequest;
+    type Output = GetAccessKeyLastUsedResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetAccessKeyLastUsed";
+    fn model() -> &'static OperationModel {
+        &GET_ACCESS_KEY_LAST_USED
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_ACCOUNT_AUTHORIZATION_DETAILS: OperationModel = OperationModel {
+    name: "GetAccountAuthorizationDetails",
+    input: &schemas::GET_ACCOUNT_AUTHORIZATION_DETAILS_REQUEST,
+    output: &schemas::GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE,
+    result_wrapper: Some("GetAccountAuthorizationDetailsResult"),
+    readonly: false,
+    new_input: || Box::new(GetAccountAuthorizationDetailsRequest::default()),
+    new_output: || Box::new(GetAccountAuthorizationDetailsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAccountAuthorizationDetails;
+
+impl Operation for GetAccountAuthorizationDetails {
+    type Input = GetAccountAuthorizationDetailsRequest;
+    type Output = GetAccountAuthorizationDetailsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetAccountAuthorizationDetails";
+    fn model() -> &'static OperationModel {
+        &GET_ACCOUNT_AUTHORIZATION_DETAILS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_ACCOUNT_PASSWORD_POLICY: OperationModel = OperationModel {
+    name: "GetAccountPasswordPolicy",
+    input: &crate::protocol::UNIT,
+    output: &schemas::GET_ACCOUNT_PASSWORD_POLICY_RESPONSE,
+    result_wrapper: Some("GetAccountPasswordPolicyResult"),
+    readonly: false,
+    new_input: || Box::new(Unit::default()),
+    new_output: || Box::new(GetAccountPasswordPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAccountPasswordPolicy;
+
+impl Operation for GetAccountPasswordPolicy {
+    type Input = Unit;
+    type Output = GetAccountPasswordPolicyResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetAccountPasswordPolicy";
+    fn model() -> &'static OperationModel {
+        &GET_ACCOUNT_PASSWORD_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_ACCOUNT_SUMMARY: OperationModel = OperationModel {
+    name: "GetAccountSummary",
+    input: &crate::protocol::UNIT,
+    output: &schemas::GET_ACCOUNT_SUMMARY_RESPONSE,
+    result_wrapper: Some("GetAccountSummaryResult"),
+    readonly: false,
+    new_input: || Box::new(Unit::default()),
+    new_output: || Box::new(GetAccountSummaryResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAccountSummary;
+
+impl Operation for GetAccountSummary {
+    type Input = Unit;
+    type Output = GetAccountSummaryResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetAccountSummary";
+    fn model() -> &'static OperationModel {
+        &GET_ACCOUNT_SUMMARY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_GROUP: OperationModel = OperationModel {
+    name: "GetGroup",
+    input: &schemas::GET_GROUP_REQUEST,
+    output: &schemas::GET_GROUP_RESPONSE,
+    result_wrapper: Some("GetGroupResult"),
+    readonly: false,
+    new_input: || Box::new(GetGroupRequest::default()),
+    new_output: || Box::new(GetGroupResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetGroup;
+
+impl Operation for GetGroup {
+    type Input = GetGroupRequest;
+    type Output = GetGroupResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetGroup";
+    fn model() -> &'static OperationModel {
+        &GET_GROUP
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_GROUP_POLICY: OperationModel = OperationModel {
+    name: "GetGroupPolicy",
+    input: &schemas::GET_GROUP_POLICY_REQUEST,
+    output: &schemas::GET_GROUP_POLICY_RESPONSE,
+    result_wrapper: Some("GetGroupPolicyResult"),
+    readonly: false,
+    new_input: || Box::new(GetGroupPolicyRequest::default()),
+    new_output: || Box::new(GetGroupPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetGroupPolicy;
+
+impl Operation for GetGroupPolicy {
+    type Input = GetGroupPolicyRequest;
+    type Output = GetGroupPolicyResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetGroupPolicy";
+    fn model() -> &'static OperationModel {
+        &GET_GROUP_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static GET_INSTANCE_PROFILE: OperationModel = OperationModel {
     name: "GetInstanceProfile",
     input: &schemas::GET_INSTANCE_PROFILE_REQUEST,
@@ -627,6 +1445,33 @@ impl Operation for GetInstanceProfile {
     const NAME: &'static str = "GetInstanceProfile";
     fn model() -> &'static OperationModel {
         &GET_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "GetOpenIDConnectProvider",
+    input: &schemas::GET_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &schemas::GET_OPEN_ID_CONNECT_PROVIDER_RESPONSE,
+    result_wrapper: Some("GetOpenIDConnectProviderResult"),
+    readonly: false,
+    new_input: || Box::new(GetOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(GetOpenIDConnectProviderResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetOpenIDConnectProvider;
+
+impl Operation for GetOpenIDConnectProvider {
+    type Input = GetOpenIDConnectProviderRequest;
+    type Output = GetOpenIDConnectProviderResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &GET_OPEN_ID_CONNECT_PROVIDER
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -741,6 +1586,195 @@ impl Operation for GetRolePolicy {
     }
 }
 
+static GET_SAML_PROVIDER: OperationModel = OperationModel {
+    name: "GetSAMLProvider",
+    input: &schemas::GET_SAML_PROVIDER_REQUEST,
+    output: &schemas::GET_SAML_PROVIDER_RESPONSE,
+    result_wrapper: Some("GetSAMLProviderResult"),
+    readonly: false,
+    new_input: || Box::new(GetSAMLProviderRequest::default()),
+    new_output: || Box::new(GetSAMLProviderResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetSAMLProvider;
+
+impl Operation for GetSAMLProvider {
+    type Input = GetSAMLProviderRequest;
+    type Output = GetSAMLProviderResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetSAMLProvider";
+    fn model() -> &'static OperationModel {
+        &GET_SAML_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_SERVICE_LINKED_ROLE_DELETION_STATUS: OperationModel = OperationModel {
+    name: "GetServiceLinkedRoleDeletionStatus",
+    input: &schemas::GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST,
+    output: &schemas::GET_SERVICE_LINKED_ROLE_DELETION_STATUS_RESPONSE,
+    result_wrapper: Some("GetServiceLinkedRoleDeletionStatusResult"),
+    readonly: false,
+    new_input: || Box::new(GetServiceLinkedRoleDeletionStatusRequest::default()),
+    new_output: || Box::new(GetServiceLinkedRoleDeletionStatusResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetServiceLinkedRoleDeletionStatus;
+
+impl Operation for GetServiceLinkedRoleDeletionStatus {
+    type Input = GetServiceLinkedRoleDeletionStatusRequest;
+    type Output = GetServiceLinkedRoleDeletionStatusResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetServiceLinkedRoleDeletionStatus";
+    fn model() -> &'static OperationModel {
+        &GET_SERVICE_LINKED_ROLE_DELETION_STATUS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_USER: OperationModel = OperationModel {
+    name: "GetUser",
+    input: &schemas::GET_USER_REQUEST,
+    output: &schemas::GET_USER_RESPONSE,
+    result_wrapper: Some("GetUserResult"),
+    readonly: false,
+    new_input: || Box::new(GetUserRequest::default()),
+    new_output: || Box::new(GetUserResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetUser;
+
+impl Operation for GetUser {
+    type Input = GetUserRequest;
+    type Output = GetUserResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetUser";
+    fn model() -> &'static OperationModel {
+        &GET_USER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_USER_POLICY: OperationModel = OperationModel {
+    name: "GetUserPolicy",
+    input: &schemas::GET_USER_POLICY_REQUEST,
+    output: &schemas::GET_USER_POLICY_RESPONSE,
+    result_wrapper: Some("GetUserPolicyResult"),
+    readonly: false,
+    new_input: || Box::new(GetUserPolicyRequest::default()),
+    new_output: || Box::new(GetUserPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetUserPolicy;
+
+impl Operation for GetUserPolicy {
+    type Input = GetUserPolicyRequest;
+    type Output = GetUserPolicyResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetUserPolicy";
+    fn model() -> &'static OperationModel {
+        &GET_USER_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_ACCESS_KEYS: OperationModel = OperationModel {
+    name: "ListAccessKeys",
+    input: &schemas::LIST_ACCESS_KEYS_REQUEST,
+    output: &schemas::LIST_ACCESS_KEYS_RESPONSE,
+    result_wrapper: Some("ListAccessKeysResult"),
+    readonly: false,
+    new_input: || Box::new(ListAccessKeysRequest::default()),
+    new_output: || Box::new(ListAccessKeysResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListAccessKeys;
+
+impl Operation for ListAccessKeys {
+    type Input = ListAccessKeysRequest;
+    type Output = ListAccessKeysResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListAccessKeys";
+    fn model() -> &'static OperationModel {
+        &LIST_ACCESS_KEYS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_ACCOUNT_ALIASES: OperationModel = OperationModel {
+    name: "ListAccountAliases",
+    input: &schemas::LIST_ACCOUNT_ALIASES_REQUEST,
+    output: &schemas::LIST_ACCOUNT_ALIASES_RESPONSE,
+    result_wrapper: Some("ListAccountAliasesResult"),
+    readonly: false,
+    new_input: || Box::new(ListAccountAliasesRequest::default()),
+    new_output: || Box::new(ListAccountAliasesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListAccountAliases;
+
+impl Operation for ListAccountAliases {
+    type Input = ListAccountAliasesRequest;
+    type Output = ListAccountAliasesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListAccountAliases";
+    fn model() -> &'static OperationModel {
+        &LIST_ACCOUNT_ALIASES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_ATTACHED_GROUP_POLICIES: OperationModel = OperationModel {
+    name: "ListAttachedGroupPolicies",
+    input: &schemas::LIST_ATTACHED_GROUP_POLICIES_REQUEST,
+    output: &schemas::LIST_ATTACHED_GROUP_POLICIES_RESPONSE,
+    result_wrapper: Some("ListAttachedGroupPoliciesResult"),
+    readonly: false,
+    new_input: || Box::new(ListAttachedGroupPoliciesRequest::default()),
+    new_output: || Box::new(ListAttachedGroupPoliciesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListAttachedGroupPolicies;
+
+impl Operation for ListAttachedGroupPolicies {
+    type Input = ListAttachedGroupPoliciesRequest;
+    type Output = ListAttachedGroupPoliciesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListAttachedGroupPolicies";
+    fn model() -> &'static OperationModel {
+        &LIST_ATTACHED_GROUP_POLICIES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static LIST_ATTACHED_ROLE_POLICIES: OperationModel = OperationModel {
     name: "ListAttachedRolePolicies",
     input: &schemas::LIST_ATTACHED_ROLE_POLICIES_REQUEST,
@@ -768,6 +1802,33 @@ impl Operation for ListAttachedRolePolicies {
     }
 }
 
+static LIST_ATTACHED_USER_POLICIES: OperationModel = OperationModel {
+    name: "ListAttachedUserPolicies",
+    input: &schemas::LIST_ATTACHED_USER_POLICIES_REQUEST,
+    output: &schemas::LIST_ATTACHED_USER_POLICIES_RESPONSE,
+    result_wrapper: Some("ListAttachedUserPoliciesResult"),
+    readonly: false,
+    new_input: || Box::new(ListAttachedUserPoliciesRequest::default()),
+    new_output: || Box::new(ListAttachedUserPoliciesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListAttachedUserPolicies;
+
+impl Operation for ListAttachedUserPolicies {
+    type Input = ListAttachedUserPoliciesRequest;
+    type Output = ListAttachedUserPoliciesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListAttachedUserPolicies";
+    fn model() -> &'static OperationModel {
+        &LIST_ATTACHED_USER_POLICIES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static LIST_ENTITIES_FOR_POLICY: OperationModel = OperationModel {
     name: "ListEntitiesForPolicy",
     input: &schemas::LIST_ENTITIES_FOR_POLICY_REQUEST,
@@ -789,6 +1850,114 @@ impl Operation for ListEntitiesForPolicy {
     const NAME: &'static str = "ListEntitiesForPolicy";
     fn model() -> &'static OperationModel {
         &LIST_ENTITIES_FOR_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_GROUP_POLICIES: OperationModel = OperationModel {
+    name: "ListGroupPolicies",
+    input: &schemas::LIST_GROUP_POLICIES_REQUEST,
+    output: &schemas::LIST_GROUP_POLICIES_RESPONSE,
+    result_wrapper: Some("ListGroupPoliciesResult"),
+    readonly: false,
+    new_input: || Box::new(ListGroupPoliciesRequest::default()),
+    new_output: || Box::new(ListGroupPoliciesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListGroupPolicies;
+
+impl Operation for ListGroupPolicies {
+    type Input = ListGroupPoliciesRequest;
+    type Output = ListGroupPoliciesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListGroupPolicies";
+    fn model() -> &'static OperationModel {
+        &LIST_GROUP_POLICIES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_GROUPS: OperationModel = OperationModel {
+    name: "ListGroups",
+    input: &schemas::LIST_GROUPS_REQUEST,
+    output: &schemas::LIST_GROUPS_RESPONSE,
+    result_wrapper: Some("ListGroupsResult"),
+    readonly: false,
+    new_input: || Box::new(ListGroupsRequest::default()),
+    new_output: || Box::new(ListGroupsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListGroups;
+
+impl Operation for ListGroups {
+    type Input = ListGroupsRequest;
+    type Output = ListGroupsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListGroups";
+    fn model() -> &'static OperationModel {
+        &LIST_GROUPS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_GROUPS_FOR_USER: OperationModel = OperationModel {
+    name: "ListGroupsForUser",
+    input: &schemas::LIST_GROUPS_FOR_USER_REQUEST,
+    output: &schemas::LIST_GROUPS_FOR_USER_RESPONSE,
+    result_wrapper: Some("ListGroupsForUserResult"),
+    readonly: false,
+    new_input: || Box::new(ListGroupsForUserRequest::default()),
+    new_output: || Box::new(ListGroupsForUserResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListGroupsForUser;
+
+impl Operation for ListGroupsForUser {
+    type Input = ListGroupsForUserRequest;
+    type Output = ListGroupsForUserResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListGroupsForUser";
+    fn model() -> &'static OperationModel {
+        &LIST_GROUPS_FOR_USER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_INSTANCE_PROFILE_TAGS: OperationModel = OperationModel {
+    name: "ListInstanceProfileTags",
+    input: &schemas::LIST_INSTANCE_PROFILE_TAGS_REQUEST,
+    output: &schemas::LIST_INSTANCE_PROFILE_TAGS_RESPONSE,
+    result_wrapper: Some("ListInstanceProfileTagsResult"),
+    readonly: false,
+    new_input: || Box::new(ListInstanceProfileTagsRequest::default()),
+    new_output: || Box::new(ListInstanceProfileTagsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListInstanceProfileTags;
+
+impl Operation for ListInstanceProfileTags {
+    type Input = ListInstanceProfileTagsRequest;
+    type Output = ListInstanceProfileTagsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListInstanceProfileTags";
+    fn model() -> &'static OperationModel {
+        &LIST_INSTANCE_PROFILE_TAGS
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -843,6 +2012,60 @@ impl Operation for ListInstanceProfilesForRole {
     const NAME: &'static str = "ListInstanceProfilesForRole";
     fn model() -> &'static OperationModel {
         &LIST_INSTANCE_PROFILES_FOR_ROLE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS: OperationModel = OperationModel {
+    name: "ListOpenIDConnectProviderTags",
+    input: &schemas::LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_REQUEST,
+    output: &schemas::LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_RESPONSE,
+    result_wrapper: Some("ListOpenIDConnectProviderTagsResult"),
+    readonly: false,
+    new_input: || Box::new(ListOpenIDConnectProviderTagsRequest::default()),
+    new_output: || Box::new(ListOpenIDConnectProviderTagsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListOpenIDConnectProviderTags;
+
+impl Operation for ListOpenIDConnectProviderTags {
+    type Input = ListOpenIDConnectProviderTagsRequest;
+    type Output = ListOpenIDConnectProviderTagsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListOpenIDConnectProviderTags";
+    fn model() -> &'static OperationModel {
+        &LIST_OPEN_ID_CONNECT_PROVIDER_TAGS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_OPEN_ID_CONNECT_PROVIDERS: OperationModel = OperationModel {
+    name: "ListOpenIDConnectProviders",
+    input: &schemas::LIST_OPEN_ID_CONNECT_PROVIDERS_REQUEST,
+    output: &schemas::LIST_OPEN_ID_CONNECT_PROVIDERS_RESPONSE,
+    result_wrapper: Some("ListOpenIDConnectProvidersResult"),
+    readonly: false,
+    new_input: || Box::new(ListOpenIDConnectProvidersRequest::default()),
+    new_output: || Box::new(ListOpenIDConnectProvidersResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListOpenIDConnectProviders;
+
+impl Operation for ListOpenIDConnectProviders {
+    type Input = ListOpenIDConnectProvidersRequest;
+    type Output = ListOpenIDConnectProvidersResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListOpenIDConnectProviders";
+    fn model() -> &'static OperationModel {
+        &LIST_OPEN_ID_CONNECT_PROVIDERS
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -1011,6 +2234,168 @@ impl Operation for ListRoles {
     }
 }
 
+static LIST_SAML_PROVIDER_TAGS: OperationModel = OperationModel {
+    name: "ListSAMLProviderTags",
+    input: &schemas::LIST_SAML_PROVIDER_TAGS_REQUEST,
+    output: &schemas::LIST_SAML_PROVIDER_TAGS_RESPONSE,
+    result_wrapper: Some("ListSAMLProviderTagsResult"),
+    readonly: false,
+    new_input: || Box::new(ListSAMLProviderTagsRequest::default()),
+    new_output: || Box::new(ListSAMLProviderTagsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListSAMLProviderTags;
+
+impl Operation for ListSAMLProviderTags {
+    type Input = ListSAMLProviderTagsRequest;
+    type Output = ListSAMLProviderTagsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListSAMLProviderTags";
+    fn model() -> &'static OperationModel {
+        &LIST_SAML_PROVIDER_TAGS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_SAML_PROVIDERS: OperationModel = OperationModel {
+    name: "ListSAMLProviders",
+    input: &schemas::LIST_SAML_PROVIDERS_REQUEST,
+    output: &schemas::LIST_SAML_PROVIDERS_RESPONSE,
+    result_wrapper: Some("ListSAMLProvidersResult"),
+    readonly: false,
+    new_input: || Box::new(ListSAMLProvidersRequest::default()),
+    new_output: || Box::new(ListSAMLProvidersResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListSAMLProviders;
+
+impl Operation for ListSAMLProviders {
+    type Input = ListSAMLProvidersRequest;
+    type Output = ListSAMLProvidersResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListSAMLProviders";
+    fn model() -> &'static OperationModel {
+        &LIST_SAML_PROVIDERS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_USER_POLICIES: OperationModel = OperationModel {
+    name: "ListUserPolicies",
+    input: &schemas::LIST_USER_POLICIES_REQUEST,
+    output: &schemas::LIST_USER_POLICIES_RESPONSE,
+    result_wrapper: Some("ListUserPoliciesResult"),
+    readonly: false,
+    new_input: || Box::new(ListUserPoliciesRequest::default()),
+    new_output: || Box::new(ListUserPoliciesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListUserPolicies;
+
+impl Operation for ListUserPolicies {
+    type Input = ListUserPoliciesRequest;
+    type Output = ListUserPoliciesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListUserPolicies";
+    fn model() -> &'static OperationModel {
+        &LIST_USER_POLICIES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_USER_TAGS: OperationModel = OperationModel {
+    name: "ListUserTags",
+    input: &schemas::LIST_USER_TAGS_REQUEST,
+    output: &schemas::LIST_USER_TAGS_RESPONSE,
+    result_wrapper: Some("ListUserTagsResult"),
+    readonly: false,
+    new_input: || Box::new(ListUserTagsRequest::default()),
+    new_output: || Box::new(ListUserTagsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListUserTags;
+
+impl Operation for ListUserTags {
+    type Input = ListUserTagsRequest;
+    type Output = ListUserTagsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListUserTags";
+    fn model() -> &'static OperationModel {
+        &LIST_USER_TAGS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_USERS: OperationModel = OperationModel {
+    name: "ListUsers",
+    input: &schemas::LIST_USERS_REQUEST,
+    output: &schemas::LIST_USERS_RESPONSE,
+    result_wrapper: Some("ListUsersResult"),
+    readonly: false,
+    new_input: || Box::new(ListUsersRequest::default()),
+    new_output: || Box::new(ListUsersResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListUsers;
+
+impl Operation for ListUsers {
+    type Input = ListUsersRequest;
+    type Output = ListUsersResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListUsers";
+    fn model() -> &'static OperationModel {
+        &LIST_USERS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_GROUP_POLICY: OperationModel = OperationModel {
+    name: "PutGroupPolicy",
+    input: &schemas::PUT_GROUP_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutGroupPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutGroupPolicy;
+
+impl Operation for PutGroupPolicy {
+    type Input = PutGroupPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "PutGroupPolicy";
+    fn model() -> &'static OperationModel {
+        &PUT_GROUP_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static PUT_ROLE_PERMISSIONS_BOUNDARY: OperationModel = OperationModel {
     name: "PutRolePermissionsBoundary",
     input: &schemas::PUT_ROLE_PERMISSIONS_BOUNDARY_REQUEST,
@@ -1065,6 +2450,87 @@ impl Operation for PutRolePolicy {
     }
 }
 
+static PUT_USER_PERMISSIONS_BOUNDARY: OperationModel = OperationModel {
+    name: "PutUserPermissionsBoundary",
+    input: &schemas::PUT_USER_PERMISSIONS_BOUNDARY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutUserPermissionsBoundaryRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutUserPermissionsBoundary;
+
+impl Operation for PutUserPermissionsBoundary {
+    type Input = PutUserPermissionsBoundaryRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "PutUserPermissionsBoundary";
+    fn model() -> &'static OperationModel {
+        &PUT_USER_PERMISSIONS_BOUNDARY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_USER_POLICY: OperationModel = OperationModel {
+    name: "PutUserPolicy",
+    input: &schemas::PUT_USER_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutUserPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutUserPolicy;
+
+impl Operation for PutUserPolicy {
+    type Input = PutUserPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "PutUserPolicy";
+    fn model() -> &'static OperationModel {
+        &PUT_USER_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "RemoveClientIDFromOpenIDConnectProvider",
+    input: &schemas::REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(RemoveClientIDFromOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveClientIDFromOpenIDConnectProvider;
+
+impl Operation for RemoveClientIDFromOpenIDConnectProvider {
+    type Input = RemoveClientIDFromOpenIDConnectProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "RemoveClientIDFromOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static REMOVE_ROLE_FROM_INSTANCE_PROFILE: OperationModel = OperationModel {
     name: "RemoveRoleFromInstanceProfile",
     input: &schemas::REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST,
@@ -1092,6 +2558,33 @@ impl Operation for RemoveRoleFromInstanceProfile {
     }
 }
 
+static REMOVE_USER_FROM_GROUP: OperationModel = OperationModel {
+    name: "RemoveUserFromGroup",
+    input: &schemas::REMOVE_USER_FROM_GROUP_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(RemoveUserFromGroupRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveUserFromGroup;
+
+impl Operation for RemoveUserFromGroup {
+    type Input = RemoveUserFromGroupRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "RemoveUserFromGroup";
+    fn model() -> &'static OperationModel {
+        &REMOVE_USER_FROM_GROUP
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static SET_DEFAULT_POLICY_VERSION: OperationModel = OperationModel {
     name: "SetDefaultPolicyVersion",
     input: &schemas::SET_DEFAULT_POLICY_VERSION_REQUEST,
@@ -1113,6 +2606,60 @@ impl Operation for SetDefaultPolicyVersion {
     const NAME: &'static str = "SetDefaultPolicyVersion";
     fn model() -> &'static OperationModel {
         &SET_DEFAULT_POLICY_VERSION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static TAG_INSTANCE_PROFILE: OperationModel = OperationModel {
+    name: "TagInstanceProfile",
+    input: &schemas::TAG_INSTANCE_PROFILE_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(TagInstanceProfileRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct TagInstanceProfile;
+
+impl Operation for TagInstanceProfile {
+    type Input = TagInstanceProfileRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "TagInstanceProfile";
+    fn model() -> &'static OperationModel {
+        &TAG_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static TAG_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "TagOpenIDConnectProvider",
+    input: &schemas::TAG_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(TagOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct TagOpenIDConnectProvider;
+
+impl Operation for TagOpenIDConnectProvider {
+    type Input = TagOpenIDConnectProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "TagOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &TAG_OPEN_ID_CONNECT_PROVIDER
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -1173,6 +2720,114 @@ impl Operation for TagRole {
     }
 }
 
+static TAG_SAML_PROVIDER: OperationModel = OperationModel {
+    name: "TagSAMLProvider",
+    input: &schemas::TAG_SAML_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(TagSAMLProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct TagSAMLProvider;
+
+impl Operation for TagSAMLProvider {
+    type Input = TagSAMLProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "TagSAMLProvider";
+    fn model() -> &'static OperationModel {
+        &TAG_SAML_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static TAG_USER: OperationModel = OperationModel {
+    name: "TagUser",
+    input: &schemas::TAG_USER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(TagUserRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct TagUser;
+
+impl Operation for TagUser {
+    type Input = TagUserRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "TagUser";
+    fn model() -> &'static OperationModel {
+        &TAG_USER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UNTAG_INSTANCE_PROFILE: OperationModel = OperationModel {
+    name: "UntagInstanceProfile",
+    input: &schemas::UNTAG_INSTANCE_PROFILE_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UntagInstanceProfileRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UntagInstanceProfile;
+
+impl Operation for UntagInstanceProfile {
+    type Input = UntagInstanceProfileRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UntagInstanceProfile";
+    fn model() -> &'static OperationModel {
+        &UNTAG_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UNTAG_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
+    name: "UntagOpenIDConnectProvider",
+    input: &schemas::UNTAG_OPEN_ID_CONNECT_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UntagOpenIDConnectProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UntagOpenIDConnectProvider;
+
+impl Operation for UntagOpenIDConnectProvider {
+    type Input = UntagOpenIDConnectProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UntagOpenIDConnectProvider";
+    fn model() -> &'static OperationModel {
+        &UNTAG_OPEN_ID_CONNECT_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static UNTAG_POLICY: OperationModel = OperationModel {
     name: "UntagPolicy",
     input: &schemas::UNTAG_POLICY_REQUEST,
@@ -1227,6 +2882,114 @@ impl Operation for UntagRole {
     }
 }
 
+static UNTAG_SAML_PROVIDER: OperationModel = OperationModel {
+    name: "UntagSAMLProvider",
+    input: &schemas::UNTAG_SAML_PROVIDER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UntagSAMLProviderRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UntagSAMLProvider;
+
+impl Operation for UntagSAMLProvider {
+    type Input = UntagSAMLProviderRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UntagSAMLProvider";
+    fn model() -> &'static OperationModel {
+        &UNTAG_SAML_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UNTAG_USER: OperationModel = OperationModel {
+    name: "UntagUser",
+    input: &schemas::UNTAG_USER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UntagUserRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UntagUser;
+
+impl Operation for UntagUser {
+    type Input = UntagUserRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UntagUser";
+    fn model() -> &'static OperationModel {
+        &UNTAG_USER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_ACCESS_KEY: OperationModel = OperationModel {
+    name: "UpdateAccessKey",
+    input: &schemas::UPDATE_ACCESS_KEY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateAccessKeyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateAccessKey;
+
+impl Operation for UpdateAccessKey {
+    type Input = UpdateAccessKeyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UpdateAccessKey";
+    fn model() -> &'static OperationModel {
+        &UPDATE_ACCESS_KEY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_ACCOUNT_PASSWORD_POLICY: OperationModel = OperationModel {
+    name: "UpdateAccountPasswordPolicy",
+    input: &schemas::UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateAccountPasswordPolicyRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateAccountPasswordPolicy;
+
+impl Operation for UpdateAccountPasswordPolicy {
+    type Input = UpdateAccountPasswordPolicyRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UpdateAccountPasswordPolicy";
+    fn model() -> &'static OperationModel {
+        &UPDATE_ACCOUNT_PASSWORD_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static UPDATE_ASSUME_ROLE_POLICY: OperationModel = OperationModel {
     name: "UpdateAssumeRolePolicy",
     input: &schemas::UPDATE_ASSUME_ROLE_POLICY_REQUEST,
@@ -1248,6 +3011,60 @@ impl Operation for UpdateAssumeRolePolicy {
     const NAME: &'static str = "UpdateAssumeRolePolicy";
     fn model() -> &'static OperationModel {
         &UPDATE_ASSUME_ROLE_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_GROUP: OperationModel = OperationModel {
+    name: "UpdateGroup",
+    input: &schemas::UPDATE_GROUP_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateGroupRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateGroup;
+
+impl Operation for UpdateGroup {
+    type Input = UpdateGroupRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UpdateGroup";
+    fn model() -> &'static OperationModel {
+        &UPDATE_GROUP
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT: OperationModel = OperationModel {
+    name: "UpdateOpenIDConnectProviderThumbprint",
+    input: &schemas::UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateOpenIDConnectProviderThumbprintRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateOpenIDConnectProviderThumbprint;
+
+impl Operation for UpdateOpenIDConnectProviderThumbprint {
+    type Input = UpdateOpenIDConnectProviderThumbprintRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UpdateOpenIDConnectProviderThumbprint";
+    fn model() -> &'static OperationModel {
+        &UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -1302,6 +3119,60 @@ impl Operation for UpdateRoleDescription {
     const NAME: &'static str = "UpdateRoleDescription";
     fn model() -> &'static OperationModel {
         &UPDATE_ROLE_DESCRIPTION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_SAML_PROVIDER: OperationModel = OperationModel {
+    name: "UpdateSAMLProvider",
+    input: &schemas::UPDATE_SAML_PROVIDER_REQUEST,
+    output: &schemas::UPDATE_SAML_PROVIDER_RESPONSE,
+    result_wrapper: Some("UpdateSAMLProviderResult"),
+    readonly: false,
+    new_input: || Box::new(UpdateSAMLProviderRequest::default()),
+    new_output: || Box::new(UpdateSAMLProviderResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateSAMLProvider;
+
+impl Operation for UpdateSAMLProvider {
+    type Input = UpdateSAMLProviderRequest;
+    type Output = UpdateSAMLProviderResponse;
+    type Error = IamError;
+    const NAME: &'static str = "UpdateSAMLProvider";
+    fn model() -> &'static OperationModel {
+        &UPDATE_SAML_PROVIDER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_USER: OperationModel = OperationModel {
+    name: "UpdateUser",
+    input: &schemas::UPDATE_USER_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateUserRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateUser;
+
+impl Operation for UpdateUser {
+    type Input = UpdateUserRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "UpdateUser";
+    fn model() -> &'static OperationModel {
+        &UPDATE_USER
     }
     fn service() -> &'static ServiceModel {
         &MODEL

@@ -3,6 +3,41 @@
 use super::enums;
 use crate::schema::{ErrorTraits, Kind, Member, Schema};
 
+static ACCESS_KEY_MEMBERS: [Member; 5] = [
+    Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required(),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("SecretAccessKey", &ACCESS_KEY_SECRET_TYPE).required(),
+    Member::new("Status", &STATUS_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static ACCESS_KEY: Schema = Schema::structure("AccessKey", &ACCESS_KEY_MEMBERS);
+
+static ACCESS_KEY_LAST_USED_MEMBERS: [Member; 3] = [
+    Member::new("LastUsedDate", &DATE_TYPE),
+    Member::new("Region", &STRING_TYPE).required(),
+    Member::new("ServiceName", &STRING_TYPE).required(),
+];
+pub static ACCESS_KEY_LAST_USED: Schema =
+    Schema::structure("AccessKeyLastUsed", &ACCESS_KEY_LAST_USED_MEMBERS);
+
+static ACCESS_KEY_METADATA_MEMBERS: [Member; 4] = [
+    Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("Status", &STATUS_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE),
+];
+pub static ACCESS_KEY_METADATA: Schema =
+    Schema::structure("AccessKeyMetadata", &ACCESS_KEY_METADATA_MEMBERS);
+
+static ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("ClientID", &CLIENT_ID_TYPE).required(),
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required(),
+];
+pub static ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "AddClientIDToOpenIDConnectProviderRequest",
+    &ADD_CLIENT_ID_TO_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
+);
+
 static ADD_ROLE_TO_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required(),
     Member::new("RoleName", &ROLE_NAME_TYPE).required(),
@@ -12,6 +47,24 @@ pub static ADD_ROLE_TO_INSTANCE_PROFILE_REQUEST: Schema = Schema::structure(
     &ADD_ROLE_TO_INSTANCE_PROFILE_REQUEST_MEMBERS,
 );
 
+static ADD_USER_TO_GROUP_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static ADD_USER_TO_GROUP_REQUEST: Schema =
+    Schema::structure("AddUserToGroupRequest", &ADD_USER_TO_GROUP_REQUEST_MEMBERS);
+
+pub static ARN_LIST_TYPE: Schema = Schema::list("ArnListType", Member::new("member", &ARN_TYPE));
+
+static ATTACH_GROUP_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("PolicyArn", &ARN_TYPE).required(),
+];
+pub static ATTACH_GROUP_POLICY_REQUEST: Schema = Schema::structure(
+    "AttachGroupPolicyRequest",
+    &ATTACH_GROUP_POLICY_REQUEST_MEMBERS,
+);
+
 static ATTACH_ROLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PolicyArn", &ARN_TYPE).required(),
     Member::new("RoleName", &ROLE_NAME_TYPE).required(),
@@ -19,6 +72,15 @@ static ATTACH_ROLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
 pub static ATTACH_ROLE_POLICY_REQUEST: Schema = Schema::structure(
     "AttachRolePolicyRequest",
     &ATTACH_ROLE_POLICY_REQUEST_MEMBERS,
+);
+
+static ATTACH_USER_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("PolicyArn", &ARN_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static ATTACH_USER_POLICY_REQUEST: Schema = Schema::structure(
+    "AttachUserPolicyRequest",
+    &ATTACH_USER_POLICY_REQUEST_MEMBERS,
 );
 
 static ATTACHED_PERMISSIONS_BOUNDARY_MEMBERS: [Member; 2] = [
@@ -55,6 +117,36 @@ pub static CONCURRENT_MODIFICATION_EXCEPTION: Schema = Schema::structure(
 pub static CONCURRENT_MODIFICATION_MESSAGE: Schema =
     Schema::scalar("ConcurrentModificationMessage", Kind::String);
 
+static CREATE_ACCESS_KEY_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("UserName", &EXISTING_USER_NAME_TYPE)];
+pub static CREATE_ACCESS_KEY_REQUEST: Schema =
+    Schema::structure("CreateAccessKeyRequest", &CREATE_ACCESS_KEY_REQUEST_MEMBERS);
+
+static CREATE_ACCESS_KEY_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("AccessKey", &ACCESS_KEY).required()];
+pub static CREATE_ACCESS_KEY_RESPONSE: Schema = Schema::structure(
+    "CreateAccessKeyResponse",
+    &CREATE_ACCESS_KEY_RESPONSE_MEMBERS,
+);
+
+static CREATE_ACCOUNT_ALIAS_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("AccountAlias", &ACCOUNT_ALIAS_TYPE).required()];
+pub static CREATE_ACCOUNT_ALIAS_REQUEST: Schema = Schema::structure(
+    "CreateAccountAliasRequest",
+    &CREATE_ACCOUNT_ALIAS_REQUEST_MEMBERS,
+);
+
+static CREATE_GROUP_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("Path", &PATH_TYPE),
+];
+pub static CREATE_GROUP_REQUEST: Schema =
+    Schema::structure("CreateGroupRequest", &CREATE_GROUP_REQUEST_MEMBERS);
+
+static CREATE_GROUP_RESPONSE_MEMBERS: [Member; 1] = [Member::new("Group", &GROUP).required()];
+pub static CREATE_GROUP_RESPONSE: Schema =
+    Schema::structure("CreateGroupResponse", &CREATE_GROUP_RESPONSE_MEMBERS);
+
 static CREATE_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required(),
     Member::new("Path", &PATH_TYPE),
@@ -70,6 +162,26 @@ static CREATE_INSTANCE_PROFILE_RESPONSE_MEMBERS: [Member; 1] =
 pub static CREATE_INSTANCE_PROFILE_RESPONSE: Schema = Schema::structure(
     "CreateInstanceProfileResponse",
     &CREATE_INSTANCE_PROFILE_RESPONSE_MEMBERS,
+);
+
+static CREATE_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("ClientIDList", &CLIENT_ID_LIST_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("ThumbprintList", &THUMBPRINT_LIST_TYPE),
+    Member::new("Url", &OPEN_ID_CONNECT_PROVIDER_URL_TYPE).required(),
+];
+pub static CREATE_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "CreateOpenIDConnectProviderRequest",
+    &CREATE_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
+);
+
+static CREATE_OPEN_ID_CONNECT_PROVIDER_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+];
+pub static CREATE_OPEN_ID_CONNECT_PROVIDER_RESPONSE: Schema = Schema::structure(
+    "CreateOpenIDConnectProviderResponse",
+    &CREATE_OPEN_ID_CONNECT_PROVIDER_RESPONSE_MEMBERS,
 );
 
 static CREATE_POLICY_REQUEST_MEMBERS: [Member; 5] = [
@@ -119,6 +231,27 @@ static CREATE_ROLE_RESPONSE_MEMBERS: [Member; 1] = [Member::new("Role", &ROLE).r
 pub static CREATE_ROLE_RESPONSE: Schema =
     Schema::structure("CreateRoleResponse", &CREATE_ROLE_RESPONSE_MEMBERS);
 
+static CREATE_SAML_PROVIDER_REQUEST_MEMBERS: [Member; 5] = [
+    Member::new("AddPrivateKey", &PRIVATE_KEY_TYPE),
+    Member::new("AssertionEncryptionMode", &ASSERTION_ENCRYPTION_MODE_TYPE),
+    Member::new("Name", &SAML_PROVIDER_NAME_TYPE).required(),
+    Member::new("SAMLMetadataDocument", &SAML_METADATA_DOCUMENT_TYPE).required(),
+    Member::new("Tags", &TAG_LIST_TYPE),
+];
+pub static CREATE_SAML_PROVIDER_REQUEST: Schema = Schema::structure(
+    "CreateSAMLProviderRequest",
+    &CREATE_SAML_PROVIDER_REQUEST_MEMBERS,
+);
+
+static CREATE_SAML_PROVIDER_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("SAMLProviderArn", &ARN_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+];
+pub static CREATE_SAML_PROVIDER_RESPONSE: Schema = Schema::structure(
+    "CreateSAMLProviderResponse",
+    &CREATE_SAML_PROVIDER_RESPONSE_MEMBERS,
+);
+
 static CREATE_SERVICE_LINKED_ROLE_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("AWSServiceName", &GROUP_NAME_TYPE).required(),
     Member::new("CustomSuffix", &CUSTOM_SUFFIX_TYPE),
@@ -135,6 +268,33 @@ pub static CREATE_SERVICE_LINKED_ROLE_RESPONSE: Schema = Schema::structure(
     &CREATE_SERVICE_LINKED_ROLE_RESPONSE_MEMBERS,
 );
 
+static CREATE_USER_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("Path", &PATH_TYPE),
+    Member::new("PermissionsBoundary", &ARN_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static CREATE_USER_REQUEST: Schema =
+    Schema::structure("CreateUserRequest", &CREATE_USER_REQUEST_MEMBERS);
+
+static CREATE_USER_RESPONSE_MEMBERS: [Member; 1] = [Member::new("User", &USER)];
+pub static CREATE_USER_RESPONSE: Schema =
+    Schema::structure("CreateUserResponse", &CREATE_USER_RESPONSE_MEMBERS);
+
+static DELETE_ACCESS_KEY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE),
+];
+pub static DELETE_ACCESS_KEY_REQUEST: Schema =
+    Schema::structure("DeleteAccessKeyRequest", &DELETE_ACCESS_KEY_REQUEST_MEMBERS);
+
+static DELETE_ACCOUNT_ALIAS_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("AccountAlias", &ACCOUNT_ALIAS_TYPE).required()];
+pub static DELETE_ACCOUNT_ALIAS_REQUEST: Schema = Schema::structure(
+    "DeleteAccountAliasRequest",
+    &DELETE_ACCOUNT_ALIAS_REQUEST_MEMBERS,
+);
+
 static DELETE_CONFLICT_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &DELETE_CONFLICT_MESSAGE)];
 pub static DELETE_CONFLICT_EXCEPTION: Schema = Schema::structure(
@@ -148,11 +308,32 @@ pub static DELETE_CONFLICT_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static DELETE_GROUP_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+];
+pub static DELETE_GROUP_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteGroupPolicyRequest",
+    &DELETE_GROUP_POLICY_REQUEST_MEMBERS,
+);
+
+static DELETE_GROUP_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("GroupName", &GROUP_NAME_TYPE).required()];
+pub static DELETE_GROUP_REQUEST: Schema =
+    Schema::structure("DeleteGroupRequest", &DELETE_GROUP_REQUEST_MEMBERS);
+
 static DELETE_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required()];
 pub static DELETE_INSTANCE_PROFILE_REQUEST: Schema = Schema::structure(
     "DeleteInstanceProfileRequest",
     &DELETE_INSTANCE_PROFILE_REQUEST_MEMBERS,
+);
+
+static DELETE_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required()];
+pub static DELETE_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "DeleteOpenIDConnectProviderRequest",
+    &DELETE_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
 );
 
 static DELETE_POLICY_REQUEST_MEMBERS: [Member; 1] =
@@ -190,6 +371,74 @@ static DELETE_ROLE_REQUEST_MEMBERS: [Member; 1] =
 pub static DELETE_ROLE_REQUEST: Schema =
     Schema::structure("DeleteRoleRequest", &DELETE_ROLE_REQUEST_MEMBERS);
 
+static DELETE_SAML_PROVIDER_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("SAMLProviderArn", &ARN_TYPE).required()];
+pub static DELETE_SAML_PROVIDER_REQUEST: Schema = Schema::structure(
+    "DeleteSAMLProviderRequest",
+    &DELETE_SAML_PROVIDER_REQUEST_MEMBERS,
+);
+
+static DELETE_SERVICE_LINKED_ROLE_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("RoleName", &ROLE_NAME_TYPE).required()];
+pub static DELETE_SERVICE_LINKED_ROLE_REQUEST: Schema = Schema::structure(
+    "DeleteServiceLinkedRoleRequest",
+    &DELETE_SERVICE_LINKED_ROLE_REQUEST_MEMBERS,
+);
+
+static DELETE_SERVICE_LINKED_ROLE_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("DeletionTaskId", &DELETION_TASK_ID_TYPE).required()];
+pub static DELETE_SERVICE_LINKED_ROLE_RESPONSE: Schema = Schema::structure(
+    "DeleteServiceLinkedRoleResponse",
+    &DELETE_SERVICE_LINKED_ROLE_RESPONSE_MEMBERS,
+);
+
+static DELETE_USER_PERMISSIONS_BOUNDARY_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("UserName", &USER_NAME_TYPE).required()];
+pub static DELETE_USER_PERMISSIONS_BOUNDARY_REQUEST: Schema = Schema::structure(
+    "DeleteUserPermissionsBoundaryRequest",
+    &DELETE_USER_PERMISSIONS_BOUNDARY_REQUEST_MEMBERS,
+);
+
+static DELETE_USER_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static DELETE_USER_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteUserPolicyRequest",
+    &DELETE_USER_POLICY_REQUEST_MEMBERS,
+);
+
+static DELETE_USER_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("UserName", &EXISTING_USER_NAME_TYPE).required()];
+pub static DELETE_USER_REQUEST: Schema =
+    Schema::structure("DeleteUserRequest", &DELETE_USER_REQUEST_MEMBERS);
+
+static DELETION_TASK_FAILURE_REASON_TYPE_MEMBERS: [Member; 2] = [
+    Member::new("Reason", &REASON_TYPE),
+    Member::new("RoleUsageList", &ROLE_USAGE_LIST_TYPE),
+];
+pub static DELETION_TASK_FAILURE_REASON_TYPE: Schema = Schema::structure(
+    "DeletionTaskFailureReasonType",
+    &DELETION_TASK_FAILURE_REASON_TYPE_MEMBERS,
+);
+
+pub static DELETION_TASK_ID_TYPE: Schema =
+    Schema::scalar("DeletionTaskIdType", Kind::String).limited(Some(1), Some(1000));
+
+pub static DELETION_TASK_STATUS_TYPE: Schema = Schema::enumeration(
+    "DeletionTaskStatusType",
+    enums::DeletionTaskStatusType::VALUES,
+);
+
+static DETACH_GROUP_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("PolicyArn", &ARN_TYPE).required(),
+];
+pub static DETACH_GROUP_POLICY_REQUEST: Schema = Schema::structure(
+    "DetachGroupPolicyRequest",
+    &DETACH_GROUP_POLICY_REQUEST_MEMBERS,
+);
+
 static DETACH_ROLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PolicyArn", &ARN_TYPE).required(),
     Member::new("RoleName", &ROLE_NAME_TYPE).required(),
@@ -197,6 +446,15 @@ static DETACH_ROLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
 pub static DETACH_ROLE_POLICY_REQUEST: Schema = Schema::structure(
     "DetachRolePolicyRequest",
     &DETACH_ROLE_POLICY_REQUEST_MEMBERS,
+);
+
+static DETACH_USER_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("PolicyArn", &ARN_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static DETACH_USER_POLICY_REQUEST: Schema = Schema::structure(
+    "DetachUserPolicyRequest",
+    &DETACH_USER_POLICY_REQUEST_MEMBERS,
 );
 
 static ENTITY_ALREADY_EXISTS_EXCEPTION_MEMBERS: [Member; 1] =
@@ -212,7 +470,107 @@ pub static ENTITY_ALREADY_EXISTS_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static ENTITY_TEMPORARILY_UNMODIFIABLE_EXCEPTION_MEMBERS: [Member; 1] = [Member::new(
+    "message",
+    &ENTITY_TEMPORARILY_UNMODIFIABLE_MESSAGE,
+)];
+pub static ENTITY_TEMPORARILY_UNMODIFIABLE_EXCEPTION: Schema = Schema::structure(
+    "EntityTemporarilyUnmodifiableException",
+    &ENTITY_TEMPORARILY_UNMODIFIABLE_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "EntityTemporarilyUnmodifiable",
+    query_code: None,
+    http_status: 409,
+    sender_fault: true,
+});
+
 pub static ENTITY_TYPE: Schema = Schema::enumeration("EntityType", enums::EntityType::VALUES);
+
+static GET_ACCESS_KEY_LAST_USED_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required()];
+pub static GET_ACCESS_KEY_LAST_USED_REQUEST: Schema = Schema::structure(
+    "GetAccessKeyLastUsedRequest",
+    &GET_ACCESS_KEY_LAST_USED_REQUEST_MEMBERS,
+);
+
+static GET_ACCESS_KEY_LAST_USED_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("AccessKeyLastUsed", &ACCESS_KEY_LAST_USED),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE),
+];
+pub static GET_ACCESS_KEY_LAST_USED_RESPONSE: Schema = Schema::structure(
+    "GetAccessKeyLastUsedResponse",
+    &GET_ACCESS_KEY_LAST_USED_RESPONSE_MEMBERS,
+);
+
+static GET_ACCOUNT_AUTHORIZATION_DETAILS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Filter", &ENTITY_LIST_TYPE),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+];
+pub static GET_ACCOUNT_AUTHORIZATION_DETAILS_REQUEST: Schema = Schema::structure(
+    "GetAccountAuthorizationDetailsRequest",
+    &GET_ACCOUNT_AUTHORIZATION_DETAILS_REQUEST_MEMBERS,
+);
+
+static GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE_MEMBERS: [Member; 6] = [
+    Member::new("GroupDetailList", &GROUP_DETAIL_LIST_TYPE),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Policies", &MANAGED_POLICY_DETAIL_LIST_TYPE),
+    Member::new("RoleDetailList", &ROLE_DETAIL_LIST_TYPE),
+    Member::new("UserDetailList", &USER_DETAIL_LIST_TYPE),
+];
+pub static GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE: Schema = Schema::structure(
+    "GetAccountAuthorizationDetailsResponse",
+    &GET_ACCOUNT_AUTHORIZATION_DETAILS_RESPONSE_MEMBERS,
+);
+
+static GET_ACCOUNT_PASSWORD_POLICY_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("PasswordPolicy", &PASSWORD_POLICY).required()];
+pub static GET_ACCOUNT_PASSWORD_POLICY_RESPONSE: Schema = Schema::structure(
+    "GetAccountPasswordPolicyResponse",
+    &GET_ACCOUNT_PASSWORD_POLICY_RESPONSE_MEMBERS,
+);
+
+static GET_ACCOUNT_SUMMARY_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("SummaryMap", &SUMMARY_MAP_TYPE)];
+pub static GET_ACCOUNT_SUMMARY_RESPONSE: Schema = Schema::structure(
+    "GetAccountSummaryResponse",
+    &GET_ACCOUNT_SUMMARY_RESPONSE_MEMBERS,
+);
+
+static GET_GROUP_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+];
+pub static GET_GROUP_POLICY_REQUEST: Schema =
+    Schema::structure("GetGroupPolicyRequest", &GET_GROUP_POLICY_REQUEST_MEMBERS);
+
+static GET_GROUP_POLICY_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("PolicyDocument", &POLICY_DOCUMENT_TYPE).required(),
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+];
+pub static GET_GROUP_POLICY_RESPONSE: Schema =
+    Schema::structure("GetGroupPolicyResponse", &GET_GROUP_POLICY_RESPONSE_MEMBERS);
+
+static GET_GROUP_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+];
+pub static GET_GROUP_REQUEST: Schema =
+    Schema::structure("GetGroupRequest", &GET_GROUP_REQUEST_MEMBERS);
+
+static GET_GROUP_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("Group", &GROUP).required(),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Users", &USER_LIST_TYPE).required(),
+];
+pub static GET_GROUP_RESPONSE: Schema =
+    Schema::structure("GetGroupResponse", &GET_GROUP_RESPONSE_MEMBERS);
 
 static GET_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required()];
@@ -226,6 +584,25 @@ static GET_INSTANCE_PROFILE_RESPONSE_MEMBERS: [Member; 1] =
 pub static GET_INSTANCE_PROFILE_RESPONSE: Schema = Schema::structure(
     "GetInstanceProfileResponse",
     &GET_INSTANCE_PROFILE_RESPONSE_MEMBERS,
+);
+
+static GET_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required()];
+pub static GET_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "GetOpenIDConnectProviderRequest",
+    &GET_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
+);
+
+static GET_OPEN_ID_CONNECT_PROVIDER_RESPONSE_MEMBERS: [Member; 5] = [
+    Member::new("ClientIDList", &CLIENT_ID_LIST_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("ThumbprintList", &THUMBPRINT_LIST_TYPE),
+    Member::new("Url", &OPEN_ID_CONNECT_PROVIDER_URL_TYPE),
+];
+pub static GET_OPEN_ID_CONNECT_PROVIDER_RESPONSE: Schema = Schema::structure(
+    "GetOpenIDConnectProviderResponse",
+    &GET_OPEN_ID_CONNECT_PROVIDER_RESPONSE_MEMBERS,
 );
 
 static GET_POLICY_REQUEST_MEMBERS: [Member; 1] = [Member::new("PolicyArn", &ARN_TYPE).required()];
@@ -276,6 +653,84 @@ static GET_ROLE_RESPONSE_MEMBERS: [Member; 1] = [Member::new("Role", &ROLE).requ
 pub static GET_ROLE_RESPONSE: Schema =
     Schema::structure("GetRoleResponse", &GET_ROLE_RESPONSE_MEMBERS);
 
+static GET_SAML_PROVIDER_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("SAMLProviderArn", &ARN_TYPE).required()];
+pub static GET_SAML_PROVIDER_REQUEST: Schema =
+    Schema::structure("GetSAMLProviderRequest", &GET_SAML_PROVIDER_REQUEST_MEMBERS);
+
+static GET_SAML_PROVIDER_RESPONSE_MEMBERS: [Member; 7] = [
+    Member::new("AssertionEncryptionMode", &ASSERTION_ENCRYPTION_MODE_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("PrivateKeyList", &PRIVATE_KEY_LIST),
+    Member::new("SAMLMetadataDocument", &SAML_METADATA_DOCUMENT_TYPE),
+    Member::new("SAMLProviderUUID", &PRIVATE_KEY_ID_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("ValidUntil", &DATE_TYPE),
+];
+pub static GET_SAML_PROVIDER_RESPONSE: Schema = Schema::structure(
+    "GetSAMLProviderResponse",
+    &GET_SAML_PROVIDER_RESPONSE_MEMBERS,
+);
+
+static GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("DeletionTaskId", &DELETION_TASK_ID_TYPE).required()];
+pub static GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST: Schema = Schema::structure(
+    "GetServiceLinkedRoleDeletionStatusRequest",
+    &GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST_MEMBERS,
+);
+
+static GET_SERVICE_LINKED_ROLE_DELETION_STATUS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("Reason", &DELETION_TASK_FAILURE_REASON_TYPE),
+    Member::new("Status", &DELETION_TASK_STATUS_TYPE).required(),
+];
+pub static GET_SERVICE_LINKED_ROLE_DELETION_STATUS_RESPONSE: Schema = Schema::structure(
+    "GetServiceLinkedRoleDeletionStatusResponse",
+    &GET_SERVICE_LINKED_ROLE_DELETION_STATUS_RESPONSE_MEMBERS,
+);
+
+static GET_USER_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static GET_USER_POLICY_REQUEST: Schema =
+    Schema::structure("GetUserPolicyRequest", &GET_USER_POLICY_REQUEST_MEMBERS);
+
+static GET_USER_POLICY_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("PolicyDocument", &POLICY_DOCUMENT_TYPE).required(),
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static GET_USER_POLICY_RESPONSE: Schema =
+    Schema::structure("GetUserPolicyResponse", &GET_USER_POLICY_RESPONSE_MEMBERS);
+
+static GET_USER_REQUEST_MEMBERS: [Member; 1] = [Member::new("UserName", &EXISTING_USER_NAME_TYPE)];
+pub static GET_USER_REQUEST: Schema =
+    Schema::structure("GetUserRequest", &GET_USER_REQUEST_MEMBERS);
+
+static GET_USER_RESPONSE_MEMBERS: [Member; 1] = [Member::new("User", &USER).required()];
+pub static GET_USER_RESPONSE: Schema =
+    Schema::structure("GetUserResponse", &GET_USER_RESPONSE_MEMBERS);
+
+static GROUP_MEMBERS: [Member; 5] = [
+    Member::new("Arn", &ARN_TYPE).required(),
+    Member::new("CreateDate", &DATE_TYPE).required(),
+    Member::new("GroupId", &ID_TYPE).required(),
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("Path", &PATH_TYPE).required(),
+];
+pub static GROUP: Schema = Schema::structure("Group", &GROUP_MEMBERS);
+
+static GROUP_DETAIL_MEMBERS: [Member; 7] = [
+    Member::new("Arn", &ARN_TYPE),
+    Member::new("AttachedManagedPolicies", &ATTACHED_POLICIES_LIST_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("GroupId", &ID_TYPE),
+    Member::new("GroupName", &GROUP_NAME_TYPE),
+    Member::new("GroupPolicyList", &POLICY_DETAIL_LIST_TYPE),
+    Member::new("Path", &PATH_TYPE),
+];
+pub static GROUP_DETAIL: Schema = Schema::structure("GroupDetail", &GROUP_DETAIL_MEMBERS);
+
 static INSTANCE_PROFILE_MEMBERS: [Member; 7] = [
     Member::new("Arn", &ARN_TYPE).required(),
     Member::new("CreateDate", &DATE_TYPE).required(),
@@ -312,6 +767,62 @@ pub static LIMIT_EXCEEDED_EXCEPTION: Schema =
         },
     );
 
+static LIST_ACCESS_KEYS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE),
+];
+pub static LIST_ACCESS_KEYS_REQUEST: Schema =
+    Schema::structure("ListAccessKeysRequest", &LIST_ACCESS_KEYS_REQUEST_MEMBERS);
+
+static LIST_ACCESS_KEYS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("AccessKeyMetadata", &ACCESS_KEY_METADATA_LIST_TYPE).required(),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_ACCESS_KEYS_RESPONSE: Schema =
+    Schema::structure("ListAccessKeysResponse", &LIST_ACCESS_KEYS_RESPONSE_MEMBERS);
+
+static LIST_ACCOUNT_ALIASES_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+];
+pub static LIST_ACCOUNT_ALIASES_REQUEST: Schema = Schema::structure(
+    "ListAccountAliasesRequest",
+    &LIST_ACCOUNT_ALIASES_REQUEST_MEMBERS,
+);
+
+static LIST_ACCOUNT_ALIASES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("AccountAliases", &ACCOUNT_ALIAS_LIST_TYPE).required(),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_ACCOUNT_ALIASES_RESPONSE: Schema = Schema::structure(
+    "ListAccountAliasesResponse",
+    &LIST_ACCOUNT_ALIASES_RESPONSE_MEMBERS,
+);
+
+static LIST_ATTACHED_GROUP_POLICIES_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("PathPrefix", &POLICY_PATH_TYPE),
+];
+pub static LIST_ATTACHED_GROUP_POLICIES_REQUEST: Schema = Schema::structure(
+    "ListAttachedGroupPoliciesRequest",
+    &LIST_ATTACHED_GROUP_POLICIES_REQUEST_MEMBERS,
+);
+
+static LIST_ATTACHED_GROUP_POLICIES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("AttachedPolicies", &ATTACHED_POLICIES_LIST_TYPE),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_ATTACHED_GROUP_POLICIES_RESPONSE: Schema = Schema::structure(
+    "ListAttachedGroupPoliciesResponse",
+    &LIST_ATTACHED_GROUP_POLICIES_RESPONSE_MEMBERS,
+);
+
 static LIST_ATTACHED_ROLE_POLICIES_REQUEST_MEMBERS: [Member; 4] = [
     Member::new("Marker", &MARKER_TYPE),
     Member::new("MaxItems", &MAX_ITEMS_TYPE),
@@ -331,6 +842,27 @@ static LIST_ATTACHED_ROLE_POLICIES_RESPONSE_MEMBERS: [Member; 3] = [
 pub static LIST_ATTACHED_ROLE_POLICIES_RESPONSE: Schema = Schema::structure(
     "ListAttachedRolePoliciesResponse",
     &LIST_ATTACHED_ROLE_POLICIES_RESPONSE_MEMBERS,
+);
+
+static LIST_ATTACHED_USER_POLICIES_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("PathPrefix", &POLICY_PATH_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static LIST_ATTACHED_USER_POLICIES_REQUEST: Schema = Schema::structure(
+    "ListAttachedUserPoliciesRequest",
+    &LIST_ATTACHED_USER_POLICIES_REQUEST_MEMBERS,
+);
+
+static LIST_ATTACHED_USER_POLICIES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("AttachedPolicies", &ATTACHED_POLICIES_LIST_TYPE),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_ATTACHED_USER_POLICIES_RESPONSE: Schema = Schema::structure(
+    "ListAttachedUserPoliciesResponse",
+    &LIST_ATTACHED_USER_POLICIES_RESPONSE_MEMBERS,
 );
 
 static LIST_ENTITIES_FOR_POLICY_REQUEST_MEMBERS: [Member; 6] = [
@@ -356,6 +888,82 @@ static LIST_ENTITIES_FOR_POLICY_RESPONSE_MEMBERS: [Member; 5] = [
 pub static LIST_ENTITIES_FOR_POLICY_RESPONSE: Schema = Schema::structure(
     "ListEntitiesForPolicyResponse",
     &LIST_ENTITIES_FOR_POLICY_RESPONSE_MEMBERS,
+);
+
+static LIST_GROUP_POLICIES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+];
+pub static LIST_GROUP_POLICIES_REQUEST: Schema = Schema::structure(
+    "ListGroupPoliciesRequest",
+    &LIST_GROUP_POLICIES_REQUEST_MEMBERS,
+);
+
+static LIST_GROUP_POLICIES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("PolicyNames", &POLICY_NAME_LIST_TYPE).required(),
+];
+pub static LIST_GROUP_POLICIES_RESPONSE: Schema = Schema::structure(
+    "ListGroupPoliciesResponse",
+    &LIST_GROUP_POLICIES_RESPONSE_MEMBERS,
+);
+
+static LIST_GROUPS_FOR_USER_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static LIST_GROUPS_FOR_USER_REQUEST: Schema = Schema::structure(
+    "ListGroupsForUserRequest",
+    &LIST_GROUPS_FOR_USER_REQUEST_MEMBERS,
+);
+
+static LIST_GROUPS_FOR_USER_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("Groups", &GROUP_LIST_TYPE).required(),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_GROUPS_FOR_USER_RESPONSE: Schema = Schema::structure(
+    "ListGroupsForUserResponse",
+    &LIST_GROUPS_FOR_USER_RESPONSE_MEMBERS,
+);
+
+static LIST_GROUPS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("PathPrefix", &PATH_PREFIX_TYPE),
+];
+pub static LIST_GROUPS_REQUEST: Schema =
+    Schema::structure("ListGroupsRequest", &LIST_GROUPS_REQUEST_MEMBERS);
+
+static LIST_GROUPS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("Groups", &GROUP_LIST_TYPE).required(),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_GROUPS_RESPONSE: Schema =
+    Schema::structure("ListGroupsResponse", &LIST_GROUPS_RESPONSE_MEMBERS);
+
+static LIST_INSTANCE_PROFILE_TAGS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required(),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+];
+pub static LIST_INSTANCE_PROFILE_TAGS_REQUEST: Schema = Schema::structure(
+    "ListInstanceProfileTagsRequest",
+    &LIST_INSTANCE_PROFILE_TAGS_REQUEST_MEMBERS,
+);
+
+static LIST_INSTANCE_PROFILE_TAGS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static LIST_INSTANCE_PROFILE_TAGS_RESPONSE: Schema = Schema::structure(
+    "ListInstanceProfileTagsResponse",
+    &LIST_INSTANCE_PROFILE_TAGS_RESPONSE_MEMBERS,
 );
 
 static LIST_INSTANCE_PROFILES_FOR_ROLE_REQUEST_MEMBERS: [Member; 3] = [
@@ -396,6 +1004,41 @@ static LIST_INSTANCE_PROFILES_RESPONSE_MEMBERS: [Member; 3] = [
 pub static LIST_INSTANCE_PROFILES_RESPONSE: Schema = Schema::structure(
     "ListInstanceProfilesResponse",
     &LIST_INSTANCE_PROFILES_RESPONSE_MEMBERS,
+);
+
+static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required(),
+];
+pub static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_REQUEST: Schema = Schema::structure(
+    "ListOpenIDConnectProviderTagsRequest",
+    &LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_REQUEST_MEMBERS,
+);
+
+static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_RESPONSE: Schema = Schema::structure(
+    "ListOpenIDConnectProviderTagsResponse",
+    &LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_RESPONSE_MEMBERS,
+);
+
+static LIST_OPEN_ID_CONNECT_PROVIDERS_REQUEST_MEMBERS: [Member; 0] = [];
+pub static LIST_OPEN_ID_CONNECT_PROVIDERS_REQUEST: Schema = Schema::structure(
+    "ListOpenIDConnectProvidersRequest",
+    &LIST_OPEN_ID_CONNECT_PROVIDERS_REQUEST_MEMBERS,
+);
+
+static LIST_OPEN_ID_CONNECT_PROVIDERS_RESPONSE_MEMBERS: [Member; 1] = [Member::new(
+    "OpenIDConnectProviderList",
+    &OPEN_ID_CONNECT_PROVIDER_LIST_TYPE,
+)];
+pub static LIST_OPEN_ID_CONNECT_PROVIDERS_RESPONSE: Schema = Schema::structure(
+    "ListOpenIDConnectProvidersResponse",
+    &LIST_OPEN_ID_CONNECT_PROVIDERS_RESPONSE_MEMBERS,
 );
 
 static LIST_POLICIES_REQUEST_MEMBERS: [Member; 6] = [
@@ -505,6 +1148,91 @@ static LIST_ROLES_RESPONSE_MEMBERS: [Member; 3] = [
 pub static LIST_ROLES_RESPONSE: Schema =
     Schema::structure("ListRolesResponse", &LIST_ROLES_RESPONSE_MEMBERS);
 
+static LIST_SAML_PROVIDER_TAGS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("SAMLProviderArn", &ARN_TYPE).required(),
+];
+pub static LIST_SAML_PROVIDER_TAGS_REQUEST: Schema = Schema::structure(
+    "ListSAMLProviderTagsRequest",
+    &LIST_SAML_PROVIDER_TAGS_REQUEST_MEMBERS,
+);
+
+static LIST_SAML_PROVIDER_TAGS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static LIST_SAML_PROVIDER_TAGS_RESPONSE: Schema = Schema::structure(
+    "ListSAMLProviderTagsResponse",
+    &LIST_SAML_PROVIDER_TAGS_RESPONSE_MEMBERS,
+);
+
+static LIST_SAML_PROVIDERS_REQUEST_MEMBERS: [Member; 0] = [];
+pub static LIST_SAML_PROVIDERS_REQUEST: Schema = Schema::structure(
+    "ListSAMLProvidersRequest",
+    &LIST_SAML_PROVIDERS_REQUEST_MEMBERS,
+);
+
+static LIST_SAML_PROVIDERS_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("SAMLProviderList", &SAML_PROVIDER_LIST_TYPE)];
+pub static LIST_SAML_PROVIDERS_RESPONSE: Schema = Schema::structure(
+    "ListSAMLProvidersResponse",
+    &LIST_SAML_PROVIDERS_RESPONSE_MEMBERS,
+);
+
+static LIST_USER_POLICIES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static LIST_USER_POLICIES_REQUEST: Schema = Schema::structure(
+    "ListUserPoliciesRequest",
+    &LIST_USER_POLICIES_REQUEST_MEMBERS,
+);
+
+static LIST_USER_POLICIES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("PolicyNames", &POLICY_NAME_LIST_TYPE).required(),
+];
+pub static LIST_USER_POLICIES_RESPONSE: Schema = Schema::structure(
+    "ListUserPoliciesResponse",
+    &LIST_USER_POLICIES_RESPONSE_MEMBERS,
+);
+
+static LIST_USER_TAGS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static LIST_USER_TAGS_REQUEST: Schema =
+    Schema::structure("ListUserTagsRequest", &LIST_USER_TAGS_REQUEST_MEMBERS);
+
+static LIST_USER_TAGS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static LIST_USER_TAGS_RESPONSE: Schema =
+    Schema::structure("ListUserTagsResponse", &LIST_USER_TAGS_RESPONSE_MEMBERS);
+
+static LIST_USERS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("PathPrefix", &PATH_PREFIX_TYPE),
+];
+pub static LIST_USERS_REQUEST: Schema =
+    Schema::structure("ListUsersRequest", &LIST_USERS_REQUEST_MEMBERS);
+
+static LIST_USERS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("Users", &USER_LIST_TYPE).required(),
+];
+pub static LIST_USERS_RESPONSE: Schema =
+    Schema::structure("ListUsersResponse", &LIST_USERS_RESPONSE_MEMBERS);
+
 static MALFORMED_POLICY_DOCUMENT_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &MALFORMED_POLICY_DOCUMENT_MESSAGE)];
 pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: Schema = Schema::structure(
@@ -518,6 +1246,28 @@ pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static MANAGED_POLICY_DETAIL_MEMBERS: [Member; 12] = [
+    Member::new("Arn", &ARN_TYPE),
+    Member::new("AttachmentCount", &ATTACHMENT_COUNT_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("DefaultVersionId", &POLICY_VERSION_ID_TYPE),
+    Member::new("Description", &POLICY_DESCRIPTION_TYPE),
+    Member::new("IsAttachable", &BOOLEAN_TYPE),
+    Member::new("Path", &POLICY_PATH_TYPE),
+    Member::new("PermissionsBoundaryUsageCount", &ATTACHMENT_COUNT_TYPE),
+    Member::new("PolicyId", &ID_TYPE),
+    Member::new("PolicyName", &POLICY_NAME_TYPE),
+    Member::new("PolicyVersionList", &POLICY_DOCUMENT_VERSION_LIST_TYPE),
+    Member::new("UpdateDate", &DATE_TYPE),
+];
+pub static MANAGED_POLICY_DETAIL: Schema =
+    Schema::structure("ManagedPolicyDetail", &MANAGED_POLICY_DETAIL_MEMBERS);
+
+pub static MANAGED_POLICY_DETAIL_LIST_TYPE: Schema = Schema::list(
+    "ManagedPolicyDetailListType",
+    Member::new("member", &MANAGED_POLICY_DETAIL),
+);
+
 static NO_SUCH_ENTITY_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &NO_SUCH_ENTITY_MESSAGE)];
 pub static NO_SUCH_ENTITY_EXCEPTION: Schema =
@@ -529,6 +1279,49 @@ pub static NO_SUCH_ENTITY_EXCEPTION: Schema =
             sender_fault: true,
         },
     );
+
+static OPEN_ID_CONNECT_PROVIDER_LIST_ENTRY_MEMBERS: [Member; 1] = [Member::new("Arn", &ARN_TYPE)];
+pub static OPEN_ID_CONNECT_PROVIDER_LIST_ENTRY: Schema = Schema::structure(
+    "OpenIDConnectProviderListEntry",
+    &OPEN_ID_CONNECT_PROVIDER_LIST_ENTRY_MEMBERS,
+);
+
+pub static OPEN_ID_CONNECT_PROVIDER_LIST_TYPE: Schema = Schema::list(
+    "OpenIDConnectProviderListType",
+    Member::new("member", &OPEN_ID_CONNECT_PROVIDER_LIST_ENTRY),
+);
+
+pub static OPEN_ID_CONNECT_PROVIDER_URL_TYPE: Schema =
+    Schema::scalar("OpenIDConnectProviderUrlType", Kind::String).limited(Some(1), Some(255));
+
+static OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION_MEMBERS: [Member; 1] = [Member::new(
+    "message",
+    &OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION_MESSAGE,
+)];
+pub static OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION: Schema = Schema::structure(
+    "OpenIdIdpCommunicationErrorException",
+    &OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "OpenIdIdpCommunicationError",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static PASSWORD_POLICY_MEMBERS: [Member; 10] = [
+    Member::new("AllowUsersToChangePassword", &BOOLEAN_TYPE),
+    Member::new("ExpirePasswords", &BOOLEAN_TYPE),
+    Member::new("HardExpiry", &BOOLEAN_OBJECT_TYPE),
+    Member::new("MaxPasswordAge", &MAX_PASSWORD_AGE_TYPE),
+    Member::new("MinimumPasswordLength", &MINIMUM_PASSWORD_LENGTH_TYPE),
+    Member::new("PasswordReusePrevention", &PASSWORD_REUSE_PREVENTION_TYPE),
+    Member::new("RequireLowercaseCharacters", &BOOLEAN_TYPE),
+    Member::new("RequireNumbers", &BOOLEAN_TYPE),
+    Member::new("RequireSymbols", &BOOLEAN_TYPE),
+    Member::new("RequireUppercaseCharacters", &BOOLEAN_TYPE),
+];
+pub static PASSWORD_POLICY: Schema = Schema::structure("PasswordPolicy", &PASSWORD_POLICY_MEMBERS);
 
 pub static PERMISSIONS_BOUNDARY_ATTACHMENT_TYPE: Schema = Schema::enumeration(
     "PermissionsBoundaryAttachmentType",
@@ -550,6 +1343,12 @@ static POLICY_MEMBERS: [Member; 12] = [
     Member::new("UpdateDate", &DATE_TYPE),
 ];
 pub static POLICY: Schema = Schema::structure("Policy", &POLICY_MEMBERS);
+
+static POLICY_DETAIL_MEMBERS: [Member; 2] = [
+    Member::new("PolicyDocument", &POLICY_DOCUMENT_TYPE),
+    Member::new("PolicyName", &POLICY_NAME_TYPE),
+];
+pub static POLICY_DETAIL: Schema = Schema::structure("PolicyDetail", &POLICY_DETAIL_MEMBERS);
 
 static POLICY_GROUP_MEMBERS: [Member; 2] = [
     Member::new("GroupId", &ID_TYPE),
@@ -602,6 +1401,14 @@ static POLICY_VERSION_MEMBERS: [Member; 4] = [
 ];
 pub static POLICY_VERSION: Schema = Schema::structure("PolicyVersion", &POLICY_VERSION_MEMBERS);
 
+static PUT_GROUP_POLICY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("PolicyDocument", &POLICY_DOCUMENT_TYPE).required(),
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+];
+pub static PUT_GROUP_POLICY_REQUEST: Schema =
+    Schema::structure("PutGroupPolicyRequest", &PUT_GROUP_POLICY_REQUEST_MEMBERS);
+
 static PUT_ROLE_PERMISSIONS_BOUNDARY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PermissionsBoundary", &ARN_TYPE).required(),
     Member::new("RoleName", &ROLE_NAME_TYPE).required(),
@@ -619,6 +1426,38 @@ static PUT_ROLE_POLICY_REQUEST_MEMBERS: [Member; 3] = [
 pub static PUT_ROLE_POLICY_REQUEST: Schema =
     Schema::structure("PutRolePolicyRequest", &PUT_ROLE_POLICY_REQUEST_MEMBERS);
 
+static PUT_USER_PERMISSIONS_BOUNDARY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("PermissionsBoundary", &ARN_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static PUT_USER_PERMISSIONS_BOUNDARY_REQUEST: Schema = Schema::structure(
+    "PutUserPermissionsBoundaryRequest",
+    &PUT_USER_PERMISSIONS_BOUNDARY_REQUEST_MEMBERS,
+);
+
+static PUT_USER_POLICY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("PolicyDocument", &POLICY_DOCUMENT_TYPE).required(),
+    Member::new("PolicyName", &POLICY_NAME_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static PUT_USER_POLICY_REQUEST: Schema =
+    Schema::structure("PutUserPolicyRequest", &PUT_USER_POLICY_REQUEST_MEMBERS);
+
+pub static REASON_TYPE: Schema =
+    Schema::scalar("ReasonType", Kind::String).limited(None, Some(1000));
+
+pub static REGION_NAME_TYPE: Schema =
+    Schema::scalar("RegionNameType", Kind::String).limited(Some(1), Some(100));
+
+static REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("ClientID", &CLIENT_ID_TYPE).required(),
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required(),
+];
+pub static REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "RemoveClientIDFromOpenIDConnectProviderRequest",
+    &REMOVE_CLIENT_ID_FROM_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
+);
+
 static REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required(),
     Member::new("RoleName", &ROLE_NAME_TYPE).required(),
@@ -626,6 +1465,15 @@ static REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 2] = [
 pub static REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST: Schema = Schema::structure(
     "RemoveRoleFromInstanceProfileRequest",
     &REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST_MEMBERS,
+);
+
+static REMOVE_USER_FROM_GROUP_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static REMOVE_USER_FROM_GROUP_REQUEST: Schema = Schema::structure(
+    "RemoveUserFromGroupRequest",
+    &REMOVE_USER_FROM_GROUP_REQUEST_MEMBERS,
 );
 
 static ROLE_MEMBERS: [Member; 12] = [
@@ -644,11 +1492,63 @@ static ROLE_MEMBERS: [Member; 12] = [
 ];
 pub static ROLE: Schema = Schema::structure("Role", &ROLE_MEMBERS);
 
+static ROLE_DETAIL_MEMBERS: [Member; 12] = [
+    Member::new("Arn", &ARN_TYPE),
+    Member::new("AssumeRolePolicyDocument", &POLICY_DOCUMENT_TYPE),
+    Member::new("AttachedManagedPolicies", &ATTACHED_POLICIES_LIST_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("InstanceProfileList", &INSTANCE_PROFILE_LIST_TYPE),
+    Member::new("Path", &PATH_TYPE),
+    Member::new("PermissionsBoundary", &ATTACHED_PERMISSIONS_BOUNDARY),
+    Member::new("RoleId", &ID_TYPE),
+    Member::new("RoleLastUsed", &ROLE_LAST_USED),
+    Member::new("RoleName", &ROLE_NAME_TYPE),
+    Member::new("RolePolicyList", &POLICY_DETAIL_LIST_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+];
+pub static ROLE_DETAIL: Schema = Schema::structure("RoleDetail", &ROLE_DETAIL_MEMBERS);
+
 static ROLE_LAST_USED_MEMBERS: [Member; 2] = [
     Member::new("LastUsedDate", &DATE_TYPE),
     Member::new("Region", &STRING_TYPE),
 ];
 pub static ROLE_LAST_USED: Schema = Schema::structure("RoleLastUsed", &ROLE_LAST_USED_MEMBERS);
+
+pub static ROLE_USAGE_LIST_TYPE: Schema =
+    Schema::list("RoleUsageListType", Member::new("member", &ROLE_USAGE_TYPE));
+
+static ROLE_USAGE_TYPE_MEMBERS: [Member; 2] = [
+    Member::new("Region", &REGION_NAME_TYPE),
+    Member::new("Resources", &ARN_LIST_TYPE),
+];
+pub static ROLE_USAGE_TYPE: Schema = Schema::structure("RoleUsageType", &ROLE_USAGE_TYPE_MEMBERS);
+
+pub static SAML_METADATA_DOCUMENT_TYPE: Schema =
+    Schema::scalar("SAMLMetadataDocumentType", Kind::String).limited(Some(1000), Some(10000000));
+
+static SAML_PRIVATE_KEY_MEMBERS: [Member; 2] = [
+    Member::new("KeyId", &PRIVATE_KEY_ID_TYPE),
+    Member::new("Timestamp", &DATE_TYPE),
+];
+pub static SAML_PRIVATE_KEY: Schema =
+    Schema::structure("SAMLPrivateKey", &SAML_PRIVATE_KEY_MEMBERS);
+
+static SAML_PROVIDER_LIST_ENTRY_MEMBERS: [Member; 3] = [
+    Member::new("Arn", &ARN_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("ValidUntil", &DATE_TYPE),
+];
+pub static SAML_PROVIDER_LIST_ENTRY: Schema =
+    Schema::structure("SAMLProviderListEntry", &SAML_PROVIDER_LIST_ENTRY_MEMBERS);
+
+pub static SAML_PROVIDER_LIST_TYPE: Schema = Schema::list(
+    "SAMLProviderListType",
+    Member::new("member", &SAML_PROVIDER_LIST_ENTRY),
+);
+
+pub static SAML_PROVIDER_NAME_TYPE: Schema = Schema::scalar("SAMLProviderNameType", Kind::String)
+    .limited(Some(1), Some(128))
+    .matching("[\\w._-]+");
 
 static SERVICE_FAILURE_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &SERVICE_FAILURE_EXCEPTION_MESSAGE)];
@@ -685,6 +1585,24 @@ static TAG_MEMBERS: [Member; 2] = [
 ];
 pub static TAG: Schema = Schema::structure("Tag", &TAG_MEMBERS);
 
+static TAG_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required(),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static TAG_INSTANCE_PROFILE_REQUEST: Schema = Schema::structure(
+    "TagInstanceProfileRequest",
+    &TAG_INSTANCE_PROFILE_REQUEST_MEMBERS,
+);
+
+static TAG_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required(),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static TAG_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "TagOpenIDConnectProviderRequest",
+    &TAG_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
+);
+
 static TAG_POLICY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PolicyArn", &ARN_TYPE).required(),
     Member::new("Tags", &TAG_LIST_TYPE).required(),
@@ -699,6 +1617,20 @@ static TAG_ROLE_REQUEST_MEMBERS: [Member; 2] = [
 pub static TAG_ROLE_REQUEST: Schema =
     Schema::structure("TagRoleRequest", &TAG_ROLE_REQUEST_MEMBERS);
 
+static TAG_SAML_PROVIDER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("SAMLProviderArn", &ARN_TYPE).required(),
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+];
+pub static TAG_SAML_PROVIDER_REQUEST: Schema =
+    Schema::structure("TagSAMLProviderRequest", &TAG_SAML_PROVIDER_REQUEST_MEMBERS);
+
+static TAG_USER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("Tags", &TAG_LIST_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static TAG_USER_REQUEST: Schema =
+    Schema::structure("TagUserRequest", &TAG_USER_REQUEST_MEMBERS);
+
 static UNMODIFIABLE_ENTITY_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &UNMODIFIABLE_ENTITY_MESSAGE)];
 pub static UNMODIFIABLE_ENTITY_EXCEPTION: Schema = Schema::structure(
@@ -711,6 +1643,24 @@ pub static UNMODIFIABLE_ENTITY_EXCEPTION: Schema = Schema::structure(
     http_status: 400,
     sender_fault: true,
 });
+
+static UNTAG_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("InstanceProfileName", &INSTANCE_PROFILE_NAME_TYPE).required(),
+    Member::new("TagKeys", &TAG_KEY_LIST_TYPE).required(),
+];
+pub static UNTAG_INSTANCE_PROFILE_REQUEST: Schema = Schema::structure(
+    "UntagInstanceProfileRequest",
+    &UNTAG_INSTANCE_PROFILE_REQUEST_MEMBERS,
+);
+
+static UNTAG_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required(),
+    Member::new("TagKeys", &TAG_KEY_LIST_TYPE).required(),
+];
+pub static UNTAG_OPEN_ID_CONNECT_PROVIDER_REQUEST: Schema = Schema::structure(
+    "UntagOpenIDConnectProviderRequest",
+    &UNTAG_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS,
+);
 
 static UNTAG_POLICY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PolicyArn", &ARN_TYPE).required(),
@@ -726,6 +1676,46 @@ static UNTAG_ROLE_REQUEST_MEMBERS: [Member; 2] = [
 pub static UNTAG_ROLE_REQUEST: Schema =
     Schema::structure("UntagRoleRequest", &UNTAG_ROLE_REQUEST_MEMBERS);
 
+static UNTAG_SAML_PROVIDER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("SAMLProviderArn", &ARN_TYPE).required(),
+    Member::new("TagKeys", &TAG_KEY_LIST_TYPE).required(),
+];
+pub static UNTAG_SAML_PROVIDER_REQUEST: Schema = Schema::structure(
+    "UntagSAMLProviderRequest",
+    &UNTAG_SAML_PROVIDER_REQUEST_MEMBERS,
+);
+
+static UNTAG_USER_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("TagKeys", &TAG_KEY_LIST_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static UNTAG_USER_REQUEST: Schema =
+    Schema::structure("UntagUserRequest", &UNTAG_USER_REQUEST_MEMBERS);
+
+static UPDATE_ACCESS_KEY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required(),
+    Member::new("Status", &STATUS_TYPE).required(),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE),
+];
+pub static UPDATE_ACCESS_KEY_REQUEST: Schema =
+    Schema::structure("UpdateAccessKeyRequest", &UPDATE_ACCESS_KEY_REQUEST_MEMBERS);
+
+static UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST_MEMBERS: [Member; 9] = [
+    Member::new("AllowUsersToChangePassword", &BOOLEAN_TYPE),
+    Member::new("HardExpiry", &BOOLEAN_OBJECT_TYPE),
+    Member::new("MaxPasswordAge", &MAX_PASSWORD_AGE_TYPE),
+    Member::new("MinimumPasswordLength", &MINIMUM_PASSWORD_LENGTH_TYPE),
+    Member::new("PasswordReusePrevention", &PASSWORD_REUSE_PREVENTION_TYPE),
+    Member::new("RequireLowercaseCharacters", &BOOLEAN_TYPE),
+    Member::new("RequireNumbers", &BOOLEAN_TYPE),
+    Member::new("RequireSymbols", &BOOLEAN_TYPE),
+    Member::new("RequireUppercaseCharacters", &BOOLEAN_TYPE),
+];
+pub static UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST: Schema = Schema::structure(
+    "UpdateAccountPasswordPolicyRequest",
+    &UPDATE_ACCOUNT_PASSWORD_POLICY_REQUEST_MEMBERS,
+);
+
 static UPDATE_ASSUME_ROLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PolicyDocument", &POLICY_DOCUMENT_TYPE).required(),
     Member::new("RoleName", &ROLE_NAME_TYPE).required(),
@@ -733,6 +1723,23 @@ static UPDATE_ASSUME_ROLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
 pub static UPDATE_ASSUME_ROLE_POLICY_REQUEST: Schema = Schema::structure(
     "UpdateAssumeRolePolicyRequest",
     &UPDATE_ASSUME_ROLE_POLICY_REQUEST_MEMBERS,
+);
+
+static UPDATE_GROUP_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("GroupName", &GROUP_NAME_TYPE).required(),
+    Member::new("NewGroupName", &GROUP_NAME_TYPE),
+    Member::new("NewPath", &PATH_TYPE),
+];
+pub static UPDATE_GROUP_REQUEST: Schema =
+    Schema::structure("UpdateGroupRequest", &UPDATE_GROUP_REQUEST_MEMBERS);
+
+static UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("OpenIDConnectProviderArn", &ARN_TYPE).required(),
+    Member::new("ThumbprintList", &THUMBPRINT_LIST_TYPE).required(),
+];
+pub static UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT_REQUEST: Schema = Schema::structure(
+    "UpdateOpenIDConnectProviderThumbprintRequest",
+    &UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT_REQUEST_MEMBERS,
 );
 
 static UPDATE_ROLE_DESCRIPTION_REQUEST_MEMBERS: [Member; 2] = [
@@ -762,7 +1769,86 @@ static UPDATE_ROLE_RESPONSE_MEMBERS: [Member; 0] = [];
 pub static UPDATE_ROLE_RESPONSE: Schema =
     Schema::structure("UpdateRoleResponse", &UPDATE_ROLE_RESPONSE_MEMBERS);
 
+static UPDATE_SAML_PROVIDER_REQUEST_MEMBERS: [Member; 5] = [
+    Member::new("AddPrivateKey", &PRIVATE_KEY_TYPE),
+    Member::new("AssertionEncryptionMode", &ASSERTION_ENCRYPTION_MODE_TYPE),
+    Member::new("RemovePrivateKey", &PRIVATE_KEY_ID_TYPE),
+    Member::new("SAMLMetadataDocument", &SAML_METADATA_DOCUMENT_TYPE),
+    Member::new("SAMLProviderArn", &ARN_TYPE).required(),
+];
+pub static UPDATE_SAML_PROVIDER_REQUEST: Schema = Schema::structure(
+    "UpdateSAMLProviderRequest",
+    &UPDATE_SAML_PROVIDER_REQUEST_MEMBERS,
+);
+
+static UPDATE_SAML_PROVIDER_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("SAMLProviderArn", &ARN_TYPE)];
+pub static UPDATE_SAML_PROVIDER_RESPONSE: Schema = Schema::structure(
+    "UpdateSAMLProviderResponse",
+    &UPDATE_SAML_PROVIDER_RESPONSE_MEMBERS,
+);
+
+static UPDATE_USER_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("NewPath", &PATH_TYPE),
+    Member::new("NewUserName", &USER_NAME_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE).required(),
+];
+pub static UPDATE_USER_REQUEST: Schema =
+    Schema::structure("UpdateUserRequest", &UPDATE_USER_REQUEST_MEMBERS);
+
+static USER_MEMBERS: [Member; 8] = [
+    Member::new("Arn", &ARN_TYPE).required(),
+    Member::new("CreateDate", &DATE_TYPE).required(),
+    Member::new("PasswordLastUsed", &DATE_TYPE),
+    Member::new("Path", &PATH_TYPE).required(),
+    Member::new("PermissionsBoundary", &ATTACHED_PERMISSIONS_BOUNDARY),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("UserId", &ID_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static USER: Schema = Schema::structure("User", &USER_MEMBERS);
+
+static USER_DETAIL_MEMBERS: [Member; 10] = [
+    Member::new("Arn", &ARN_TYPE),
+    Member::new("AttachedManagedPolicies", &ATTACHED_POLICIES_LIST_TYPE),
+    Member::new("CreateDate", &DATE_TYPE),
+    Member::new("GroupList", &GROUP_NAME_LIST_TYPE),
+    Member::new("Path", &PATH_TYPE),
+    Member::new("PermissionsBoundary", &ATTACHED_PERMISSIONS_BOUNDARY),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("UserId", &ID_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE),
+    Member::new("UserPolicyList", &POLICY_DETAIL_LIST_TYPE),
+];
+pub static USER_DETAIL: Schema = Schema::structure("UserDetail", &USER_DETAIL_MEMBERS);
+
+pub static ACCESS_KEY_ID_TYPE: Schema = Schema::scalar("accessKeyIdType", Kind::String)
+    .limited(Some(16), Some(128))
+    .matching("[\\w]+");
+
+pub static ACCESS_KEY_METADATA_LIST_TYPE: Schema = Schema::list(
+    "accessKeyMetadataListType",
+    Member::new("member", &ACCESS_KEY_METADATA),
+);
+
+pub static ACCESS_KEY_SECRET_TYPE: Schema =
+    Schema::scalar("accessKeySecretType", Kind::String).secret();
+
+pub static ACCOUNT_ALIAS_LIST_TYPE: Schema = Schema::list(
+    "accountAliasListType",
+    Member::new("member", &ACCOUNT_ALIAS_TYPE),
+);
+
+pub static ACCOUNT_ALIAS_TYPE: Schema = Schema::scalar("accountAliasType", Kind::String)
+    .limited(Some(3), Some(63))
+    .matching("^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$");
+
 pub static ARN_TYPE: Schema = Schema::scalar("arnType", Kind::String).limited(Some(20), Some(2048));
+
+pub static ASSERTION_ENCRYPTION_MODE_TYPE: Schema = Schema::enumeration(
+    "assertionEncryptionModeType",
+    enums::AssertionEncryptionModeType::VALUES,
+);
 
 pub static ATTACHED_POLICIES_LIST_TYPE: Schema = Schema::list(
     "attachedPoliciesListType",
@@ -771,7 +1857,15 @@ pub static ATTACHED_POLICIES_LIST_TYPE: Schema = Schema::list(
 
 pub static ATTACHMENT_COUNT_TYPE: Schema = Schema::scalar("attachmentCountType", Kind::Integer);
 
+pub static BOOLEAN_OBJECT_TYPE: Schema = Schema::scalar("booleanObjectType", Kind::Boolean);
+
 pub static BOOLEAN_TYPE: Schema = Schema::scalar("booleanType", Kind::Boolean);
+
+pub static CLIENT_ID_LIST_TYPE: Schema =
+    Schema::list("clientIDListType", Member::new("member", &CLIENT_ID_TYPE));
+
+pub static CLIENT_ID_TYPE: Schema =
+    Schema::scalar("clientIDType", Kind::String).limited(Some(1), Some(255));
 
 pub static CUSTOM_SUFFIX_TYPE: Schema = Schema::scalar("customSuffixType", Kind::String)
     .limited(Some(1), Some(64))
@@ -783,6 +1877,24 @@ pub static DELETE_CONFLICT_MESSAGE: Schema = Schema::scalar("deleteConflictMessa
 
 pub static ENTITY_ALREADY_EXISTS_MESSAGE: Schema =
     Schema::scalar("entityAlreadyExistsMessage", Kind::String);
+
+pub static ENTITY_LIST_TYPE: Schema =
+    Schema::list("entityListType", Member::new("member", &ENTITY_TYPE));
+
+pub static ENTITY_TEMPORARILY_UNMODIFIABLE_MESSAGE: Schema =
+    Schema::scalar("entityTemporarilyUnmodifiableMessage", Kind::String);
+
+pub static EXISTING_USER_NAME_TYPE: Schema = Schema::scalar("existingUserNameType", Kind::String)
+    .limited(Some(1), Some(128))
+    .matching("[\\w+=,.@-]+");
+
+pub static GROUP_DETAIL_LIST_TYPE: Schema =
+    Schema::list("groupDetailListType", Member::new("member", &GROUP_DETAIL));
+
+pub static GROUP_LIST_TYPE: Schema = Schema::list("groupListType", Member::new("member", &GROUP));
+
+pub static GROUP_NAME_LIST_TYPE: Schema =
+    Schema::list("groupNameListType", Member::new("member", &GROUP_NAME_TYPE));
 
 pub static GROUP_NAME_TYPE: Schema = Schema::scalar("groupNameType", Kind::String)
     .limited(Some(1), Some(128))
@@ -818,7 +1930,19 @@ pub static MARKER_TYPE: Schema = Schema::scalar("markerType", Kind::String)
 pub static MAX_ITEMS_TYPE: Schema =
     Schema::scalar("maxItemsType", Kind::Integer).limited(Some(1), Some(1000));
 
+pub static MAX_PASSWORD_AGE_TYPE: Schema =
+    Schema::scalar("maxPasswordAgeType", Kind::Integer).limited(Some(1), Some(1095));
+
+pub static MINIMUM_PASSWORD_LENGTH_TYPE: Schema =
+    Schema::scalar("minimumPasswordLengthType", Kind::Integer).limited(Some(6), Some(128));
+
 pub static NO_SUCH_ENTITY_MESSAGE: Schema = Schema::scalar("noSuchEntityMessage", Kind::String);
+
+pub static OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION_MESSAGE: Schema =
+    Schema::scalar("openIdIdpCommunicationErrorExceptionMessage", Kind::String);
+
+pub static PASSWORD_REUSE_PREVENTION_TYPE: Schema =
+    Schema::scalar("passwordReusePreventionType", Kind::Integer).limited(Some(1), Some(24));
 
 pub static PATH_PREFIX_TYPE: Schema = Schema::scalar("pathPrefixType", Kind::String)
     .limited(Some(1), Some(512))
@@ -830,6 +1954,11 @@ pub static PATH_TYPE: Schema = Schema::scalar("pathType", Kind::String)
 
 pub static POLICY_DESCRIPTION_TYPE: Schema =
     Schema::scalar("policyDescriptionType", Kind::String).limited(None, Some(1000));
+
+pub static POLICY_DETAIL_LIST_TYPE: Schema = Schema::list(
+    "policyDetailListType",
+    Member::new("member", &POLICY_DETAIL),
+);
 
 pub static POLICY_DOCUMENT_TYPE: Schema = Schema::scalar("policyDocumentType", Kind::String)
     .limited(Some(1), Some(131072))
@@ -865,11 +1994,26 @@ pub static POLICY_SCOPE_TYPE: Schema =
 pub static POLICY_VERSION_ID_TYPE: Schema =
     Schema::scalar("policyVersionIdType", Kind::String).matching("v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?");
 
+pub static PRIVATE_KEY_ID_TYPE: Schema = Schema::scalar("privateKeyIdType", Kind::String)
+    .limited(Some(22), Some(64))
+    .matching("[A-Z0-9]+");
+
+pub static PRIVATE_KEY_LIST: Schema =
+    Schema::list("privateKeyList", Member::new("member", &SAML_PRIVATE_KEY)).limited(None, Some(2));
+
+pub static PRIVATE_KEY_TYPE: Schema = Schema::scalar("privateKeyType", Kind::String)
+    .limited(Some(1), Some(16384))
+    .matching("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")
+    .secret();
+
 pub static RESPONSE_MARKER_TYPE: Schema = Schema::scalar("responseMarkerType", Kind::String);
 
 pub static ROLE_DESCRIPTION_TYPE: Schema = Schema::scalar("roleDescriptionType", Kind::String)
     .limited(None, Some(1000))
     .matching("[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u00A1-\\u00FF]*");
+
+pub static ROLE_DETAIL_LIST_TYPE: Schema =
+    Schema::list("roleDetailListType", Member::new("member", &ROLE_DETAIL));
 
 pub static ROLE_LIST_TYPE: Schema = Schema::list("roleListType", Member::new("member", &ROLE));
 
@@ -883,7 +2027,20 @@ pub static ROLE_NAME_TYPE: Schema = Schema::scalar("roleNameType", Kind::String)
 pub static SERVICE_FAILURE_EXCEPTION_MESSAGE: Schema =
     Schema::scalar("serviceFailureExceptionMessage", Kind::String);
 
+pub static STATUS_TYPE: Schema = Schema::enumeration("statusType", enums::StatusType::VALUES);
+
 pub static STRING_TYPE: Schema = Schema::scalar("stringType", Kind::String);
+
+pub static SUMMARY_KEY_TYPE: Schema =
+    Schema::enumeration("summaryKeyType", enums::SummaryKeyType::VALUES);
+
+pub static SUMMARY_MAP_TYPE: Schema = Schema::map(
+    "summaryMapType",
+    Member::new("key", &SUMMARY_KEY_TYPE),
+    Member::new("value", &SUMMARY_VALUE_TYPE),
+);
+
+pub static SUMMARY_VALUE_TYPE: Schema = Schema::scalar("summaryValueType", Kind::Integer);
 
 pub static TAG_KEY_LIST_TYPE: Schema =
     Schema::list("tagKeyListType", Member::new("member", &TAG_KEY_TYPE)).limited(None, Some(50));
@@ -899,8 +2056,21 @@ pub static TAG_VALUE_TYPE: Schema = Schema::scalar("tagValueType", Kind::String)
     .limited(Some(0), Some(256))
     .matching("[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*");
 
+pub static THUMBPRINT_LIST_TYPE: Schema = Schema::list(
+    "thumbprintListType",
+    Member::new("member", &THUMBPRINT_TYPE),
+);
+
+pub static THUMBPRINT_TYPE: Schema =
+    Schema::scalar("thumbprintType", Kind::String).limited(Some(40), Some(40));
+
 pub static UNMODIFIABLE_ENTITY_MESSAGE: Schema =
     Schema::scalar("unmodifiableEntityMessage", Kind::String);
+
+pub static USER_DETAIL_LIST_TYPE: Schema =
+    Schema::list("userDetailListType", Member::new("member", &USER_DETAIL));
+
+pub static USER_LIST_TYPE: Schema = Schema::list("userListType", Member::new("member", &USER));
 
 pub static USER_NAME_TYPE: Schema = Schema::scalar("userNameType", Kind::String)
     .limited(Some(1), Some(64))

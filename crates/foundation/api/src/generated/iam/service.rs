@@ -7,25 +7,60 @@ use async_trait::async_trait;
 use super::errors::IamError;
 use super::operations::MODEL;
 use super::types::{
-    AddRoleToInstanceProfileRequest, AttachRolePolicyRequest, CreateInstanceProfileRequest,
-    CreateInstanceProfileResponse, CreatePolicyRequest, CreatePolicyResponse,
-    CreatePolicyVersionRequest, CreatePolicyVersionResponse, CreateRoleRequest, CreateRoleResponse,
-    CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse, DeleteInstanceProfileRequest,
-    DeletePolicyRequest, DeletePolicyVersionRequest, DeleteRolePermissionsBoundaryRequest,
-    DeleteRolePolicyRequest, DeleteRoleRequest, DetachRolePolicyRequest, GetInstanceProfileRequest,
-    GetInstanceProfileResponse, GetPolicyRequest, GetPolicyResponse, GetPolicyVersionRequest,
-    GetPolicyVersionResponse, GetRolePolicyRequest, GetRolePolicyResponse, GetRoleRequest,
-    GetRoleResponse, ListAttachedRolePoliciesRequest, ListAttachedRolePoliciesResponse,
-    ListEntitiesForPolicyRequest, ListEntitiesForPolicyResponse,
+    AddClientIDToOpenIDConnectProviderRequest, AddRoleToInstanceProfileRequest,
+    AddUserToGroupRequest, AttachGroupPolicyRequest, AttachRolePolicyRequest,
+    AttachUserPolicyRequest, CreateAccessKeyRequest, CreateAccessKeyResponse,
+    CreateAccountAliasRequest, CreateGroupRequest, CreateGroupResponse,
+    CreateInstanceProfileRequest, CreateInstanceProfileResponse,
+    CreateOpenIDConnectProviderRequest, CreateOpenIDConnectProviderResponse, CreatePolicyRequest,
+    CreatePolicyResponse, CreatePolicyVersionRequest, CreatePolicyVersionResponse,
+    CreateRoleRequest, CreateRoleResponse, CreateSAMLProviderRequest, CreateSAMLProviderResponse,
+    CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse, CreateUserRequest,
+    CreateUserResponse, DeleteAccessKeyRequest, DeleteAccountAliasRequest,
+    DeleteGroupPolicyRequest, DeleteGroupRequest, DeleteInstanceProfileRequest,
+    DeleteOpenIDConnectProviderRequest, DeletePolicyRequest, DeletePolicyVersionRequest,
+    DeleteRolePermissionsBoundaryRequest, DeleteRolePolicyRequest, DeleteRoleRequest,
+    DeleteSAMLProviderRequest, DeleteServiceLinkedRoleRequest, DeleteServiceLinkedRoleResponse,
+    DeleteUserPermissionsBoundaryRequest, DeleteUserPolicyRequest, DeleteUserRequest,
+    DetachGroupPolicyRequest, DetachRolePolicyRequest, DetachUserPolicyRequest,
+    GetAccessKeyLastUsedRequest, GetAccessKeyLastUsedResponse,
+    GetAccountAuthorizationDetailsRequest, GetAccountAuthorizationDetailsResponse,
+    GetAccountPasswordPolicyResponse, GetAccountSummaryResponse, GetGroupPolicyRequest,
+    GetGroupPolicyResponse, GetGroupRequest, GetGroupResponse, GetInstanceProfileRequest,
+    GetInstanceProfileResponse, GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse,
+    GetPolicyRequest, GetPolicyResponse, GetPolicyVersionRequest, GetPolicyVersionResponse,
+    GetRolePolicyRequest, GetRolePolicyResponse, GetRoleRequest, GetRoleResponse,
+    GetSAMLProviderRequest, GetSAMLProviderResponse, GetServiceLinkedRoleDeletionStatusRequest,
+    GetServiceLinkedRoleDeletionStatusResponse, GetUserPolicyRequest, GetUserPolicyResponse,
+    GetUserRequest, GetUserResponse, ListAccessKeysRequest, ListAccessKeysResponse,
+    ListAccountAliasesRequest, ListAccountAliasesResponse, ListAttachedGroupPoliciesRequest,
+    ListAttachedGroupPoliciesResponse, ListAttachedRolePoliciesRequest,
+    ListAttachedRolePoliciesResponse, ListAttachedUserPoliciesRequest,
+    ListAttachedUserPoliciesResponse, ListEntitiesForPolicyRequest, ListEntitiesForPolicyResponse,
+    ListGroupPoliciesRequest, ListGroupPoliciesResponse, ListGroupsForUserRequest,
+    ListGroupsForUserResponse, ListGroupsRequest, ListGroupsResponse,
+    ListInstanceProfileTagsRequest, ListInstanceProfileTagsResponse,
     ListInstanceProfilesForRoleRequest, ListInstanceProfilesForRoleResponse,
-    ListInstanceProfilesRequest, ListInstanceProfilesResponse, ListPoliciesRequest,
+    ListInstanceProfilesRequest, ListInstanceProfilesResponse,
+    ListOpenIDConnectProviderTagsRequest, ListOpenIDConnectProviderTagsResponse,
+    ListOpenIDConnectProvidersRequest, ListOpenIDConnectProvidersResponse, ListPoliciesRequest,
     ListPoliciesResponse, ListPolicyTagsRequest, ListPolicyTagsResponse, ListPolicyVersionsRequest,
     ListPolicyVersionsResponse, ListRolePoliciesRequest, ListRolePoliciesResponse,
     ListRoleTagsRequest, ListRoleTagsResponse, ListRolesRequest, ListRolesResponse,
-    PutRolePermissionsBoundaryRequest, PutRolePolicyRequest, RemoveRoleFromInstanceProfileRequest,
-    SetDefaultPolicyVersionRequest, TagPolicyRequest, TagRoleRequest, UntagPolicyRequest,
-    UntagRoleRequest, UpdateAssumeRolePolicyRequest, UpdateRoleDescriptionRequest,
+    ListSAMLProviderTagsRequest, ListSAMLProviderTagsResponse, ListSAMLProvidersRequest,
+    ListSAMLProvidersResponse, ListUserPoliciesRequest, ListUserPoliciesResponse,
+    ListUserTagsRequest, ListUserTagsResponse, ListUsersRequest, ListUsersResponse,
+    PutGroupPolicyRequest, PutRolePermissionsBoundaryRequest, PutRolePolicyRequest,
+    PutUserPermissionsBoundaryRequest, PutUserPolicyRequest,
+    RemoveClientIDFromOpenIDConnectProviderRequest, RemoveRoleFromInstanceProfileRequest,
+    RemoveUserFromGroupRequest, SetDefaultPolicyVersionRequest, TagInstanceProfileRequest,
+    TagOpenIDConnectProviderRequest, TagPolicyRequest, TagRoleRequest, TagSAMLProviderRequest,
+    TagUserRequest, UntagInstanceProfileRequest, UntagOpenIDConnectProviderRequest,
+    UntagPolicyRequest, UntagRoleRequest, UntagSAMLProviderRequest, UntagUserRequest,
+    UpdateAccessKeyRequest, UpdateAccountPasswordPolicyRequest, UpdateAssumeRolePolicyRequest,
+    UpdateGroupRequest, UpdateOpenIDConnectProviderThumbprintRequest, UpdateRoleDescriptionRequest,
     UpdateRoleDescriptionResponse, UpdateRoleRequest, UpdateRoleResponse,
+    UpdateSAMLProviderRequest, UpdateSAMLProviderResponse, UpdateUserRequest,
 };
 use crate::context::RequestContext;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
@@ -34,10 +69,28 @@ use crate::shape::{Structure, Unit};
 /// The built operations of this service.
 #[async_trait]
 pub trait Iam: Send + Sync {
+    async fn add_client_id_to_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: AddClientIDToOpenIDConnectProviderRequest,
+    ) -> Result<(), IamError>;
+
     async fn add_role_to_instance_profile(
         &self,
         ctx: &RequestContext,
         input: AddRoleToInstanceProfileRequest,
+    ) -> Result<(), IamError>;
+
+    async fn add_user_to_group(
+        &self,
+        ctx: &RequestContext,
+        input: AddUserToGroupRequest,
+    ) -> Result<(), IamError>;
+
+    async fn attach_group_policy(
+        &self,
+        ctx: &RequestContext,
+        input: AttachGroupPolicyRequest,
     ) -> Result<(), IamError>;
 
     async fn attach_role_policy(
@@ -46,11 +99,41 @@ pub trait Iam: Send + Sync {
         input: AttachRolePolicyRequest,
     ) -> Result<(), IamError>;
 
+    async fn attach_user_policy(
+        &self,
+        ctx: &RequestContext,
+        input: AttachUserPolicyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn create_access_key(
+        &self,
+        ctx: &RequestContext,
+        input: CreateAccessKeyRequest,
+    ) -> Result<CreateAccessKeyResponse, IamError>;
+
+    async fn create_account_alias(
+        &self,
+        ctx: &RequestContext,
+        input: CreateAccountAliasRequest,
+    ) -> Result<(), IamError>;
+
+    async fn create_group(
+        &self,
+        ctx: &RequestContext,
+        input: CreateGroupRequest,
+    ) -> Result<CreateGroupResponse, IamError>;
+
     async fn create_instance_profile(
         &self,
         ctx: &RequestContext,
         input: CreateInstanceProfileRequest,
     ) -> Result<CreateInstanceProfileResponse, IamError>;
+
+    async fn create_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: CreateOpenIDConnectProviderRequest,
+    ) -> Result<CreateOpenIDConnectProviderResponse, IamError>;
 
     async fn create_policy(
         &self,
@@ -70,16 +153,60 @@ pub trait Iam: Send + Sync {
         input: CreateRoleRequest,
     ) -> Result<CreateRoleResponse, IamError>;
 
+    async fn create_saml_provider(
+        &self,
+        ctx: &RequestContext,
+        input: CreateSAMLProviderRequest,
+    ) -> Result<CreateSAMLProviderResponse, IamError>;
+
     async fn create_service_linked_role(
         &self,
         ctx: &RequestContext,
         input: CreateServiceLinkedRoleRequest,
     ) -> Result<CreateServiceLinkedRoleResponse, IamError>;
 
+    async fn create_user(
+        &self,
+        ctx: &RequestContext,
+        input: CreateUserRequest,
+    ) -> Result<CreateUserResponse, IamError>;
+
+    async fn delete_access_key(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteAccessKeyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_account_alias(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteAccountAliasRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_account_password_policy(&self, ctx: &RequestContext) -> Result<(), IamError>;
+
+    async fn delete_group(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteGroupRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_group_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteGroupPolicyRequest,
+    ) -> Result<(), IamError>;
+
     async fn delete_instance_profile(
         &self,
         ctx: &RequestContext,
         input: DeleteInstanceProfileRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteOpenIDConnectProviderRequest,
     ) -> Result<(), IamError>;
 
     async fn delete_policy(
@@ -112,17 +239,99 @@ pub trait Iam: Send + Sync {
         input: DeleteRolePolicyRequest,
     ) -> Result<(), IamError>;
 
+    async fn delete_saml_provider(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteSAMLProviderRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_service_linked_role(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteServiceLinkedRoleRequest,
+    ) -> Result<DeleteServiceLinkedRoleResponse, IamError>;
+
+    async fn delete_user(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteUserRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_user_permissions_boundary(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteUserPermissionsBoundaryRequest,
+    ) -> Result<(), IamError>;
+
+    async fn delete_user_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteUserPolicyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn detach_group_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DetachGroupPolicyRequest,
+    ) -> Result<(), IamError>;
+
     async fn detach_role_policy(
         &self,
         ctx: &RequestContext,
         input: DetachRolePolicyRequest,
     ) -> Result<(), IamError>;
 
+    async fn detach_user_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DetachUserPolicyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn get_access_key_last_used(
+        &self,
+        ctx: &RequestContext,
+        input: GetAccessKeyLastUsedRequest,
+    ) -> Result<GetAccessKeyLastUsedResponse, IamError>;
+
+    async fn get_account_authorization_details(
+        &self,
+        ctx: &RequestContext,
+        input: GetAccountAuthorizationDetailsRequest,
+    ) -> Result<GetAccountAuthorizationDetailsResponse, IamError>;
+
+    async fn get_account_password_policy(
+        &self,
+        ctx: &RequestContext,
+    ) -> Result<GetAccountPasswordPolicyResponse, IamError>;
+
+    async fn get_account_summary(
+        &self,
+        ctx: &RequestContext,
+    ) -> Result<GetAccountSummaryResponse, IamError>;
+
+    async fn get_group(
+        &self,
+        ctx: &RequestContext,
+        input: GetGroupRequest,
+    ) -> Result<GetGroupResponse, IamError>;
+
+    async fn get_group_policy(
+        &self,
+        ctx: &RequestContext,
+        input: GetGroupPolicyRequest,
+    ) -> Result<GetGroupPolicyResponse, IamError>;
+
     async fn get_instance_profile(
         &self,
         ctx: &RequestContext,
         input: GetInstanceProfileRequest,
     ) -> Result<GetInstanceProfileResponse, IamError>;
+
+    async fn get_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: GetOpenIDConnectProviderRequest,
+    ) -> Result<GetOpenIDConnectProviderResponse, IamError>;
 
     async fn get_policy(
         &self,
@@ -148,17 +357,89 @@ pub trait Iam: Send + Sync {
         input: GetRolePolicyRequest,
     ) -> Result<GetRolePolicyResponse, IamError>;
 
+    async fn get_saml_provider(
+        &self,
+        ctx: &RequestContext,
+        input: GetSAMLProviderRequest,
+    ) -> Result<GetSAMLProviderResponse, IamError>;
+
+    async fn get_service_linked_role_deletion_status(
+        &self,
+        ctx: &RequestContext,
+        input: GetServiceLinkedRoleDeletionStatusRequest,
+    ) -> Result<GetServiceLinkedRoleDeletionStatusResponse, IamError>;
+
+    async fn get_user(
+        &self,
+        ctx: &RequestContext,
+        input: GetUserRequest,
+    ) -> Result<GetUserResponse, IamError>;
+
+    async fn get_user_policy(
+        &self,
+        ctx: &RequestContext,
+        input: GetUserPolicyRequest,
+    ) -> Result<GetUserPolicyResponse, IamError>;
+
+    async fn list_access_keys(
+        &self,
+        ctx: &RequestContext,
+        input: ListAccessKeysRequest,
+    ) -> Result<ListAccessKeysResponse, IamError>;
+
+    async fn list_account_aliases(
+        &self,
+        ctx: &RequestContext,
+        input: ListAccountAliasesRequest,
+    ) -> Result<ListAccountAliasesResponse, IamError>;
+
+    async fn list_attached_group_policies(
+        &self,
+        ctx: &RequestContext,
+        input: ListAttachedGroupPoliciesRequest,
+    ) -> Result<ListAttachedGroupPoliciesResponse, IamError>;
+
     async fn list_attached_role_policies(
         &self,
         ctx: &RequestContext,
         input: ListAttachedRolePoliciesRequest,
     ) -> Result<ListAttachedRolePoliciesResponse, IamError>;
 
+    async fn list_attached_user_policies(
+        &self,
+        ctx: &RequestContext,
+        input: ListAttachedUserPoliciesRequest,
+    ) -> Result<ListAttachedUserPoliciesResponse, IamError>;
+
     async fn list_entities_for_policy(
         &self,
         ctx: &RequestContext,
         input: ListEntitiesForPolicyRequest,
     ) -> Result<ListEntitiesForPolicyResponse, IamError>;
+
+    async fn list_group_policies(
+        &self,
+        ctx: &RequestContext,
+        input: ListGroupPoliciesRequest,
+    ) -> Result<ListGroupPoliciesResponse, IamError>;
+
+    async fn list_groups(
+        &self,
+        ctx: &RequestContext,
+        input: ListGroupsRequest,
+    ) -> Result<ListGroupsResponse, IamError>;
+
+    async fn list_groups_for_user(
+        &self,
+        ctx: &RequestContext,
+        input: ListGroupsForUserRequest,
+    ) -> Result<ListGroupsForUserResponse, IamError>;
+
+    async fn list_instance_profile_tags(
+        &self,
+        ctx: &RequestContext,
+        input: ListInstanceProfileTagsRequest,
+    ) -> Result<ListInstanceProfileTagsResponse, IamError>;
 
     async fn list_instance_profiles(
         &self,
@@ -171,6 +452,18 @@ pub trait Iam: Send + Sync {
         ctx: &RequestContext,
         input: ListInstanceProfilesForRoleRequest,
     ) -> Result<ListInstanceProfilesForRoleResponse, IamError>;
+
+    async fn list_open_id_connect_provider_tags(
+        &self,
+        ctx: &RequestContext,
+        input: ListOpenIDConnectProviderTagsRequest,
+    ) -> Result<ListOpenIDConnectProviderTagsResponse, IamError>;
+
+    async fn list_open_id_connect_providers(
+        &self,
+        ctx: &RequestContext,
+        input: ListOpenIDConnectProvidersRequest,
+    ) -> Result<ListOpenIDConnectProvidersResponse, IamError>;
 
     async fn list_policies(
         &self,
@@ -208,6 +501,42 @@ pub trait Iam: Send + Sync {
         input: ListRolesRequest,
     ) -> Result<ListRolesResponse, IamError>;
 
+    async fn list_saml_provider_tags(
+        &self,
+        ctx: &RequestContext,
+        input: ListSAMLProviderTagsRequest,
+    ) -> Result<ListSAMLProviderTagsResponse, IamError>;
+
+    async fn list_saml_providers(
+        &self,
+        ctx: &RequestContext,
+        input: ListSAMLProvidersRequest,
+    ) -> Result<ListSAMLProvidersResponse, IamError>;
+
+    async fn list_user_policies(
+        &self,
+        ctx: &RequestContext,
+        input: ListUserPoliciesRequest,
+    ) -> Result<ListUserPoliciesResponse, IamError>;
+
+    async fn list_user_tags(
+        &self,
+        ctx: &RequestContext,
+        input: ListUserTagsRequest,
+    ) -> Result<ListUserTagsResponse, IamError>;
+
+    async fn list_users(
+        &self,
+        ctx: &RequestContext,
+        input: ListUsersRequest,
+    ) -> Result<ListUsersResponse, IamError>;
+
+    async fn put_group_policy(
+        &self,
+        ctx: &RequestContext,
+        input: PutGroupPolicyRequest,
+    ) -> Result<(), IamError>;
+
     async fn put_role_permissions_boundary(
         &self,
         ctx: &RequestContext,
@@ -220,16 +549,52 @@ pub trait Iam: Send + Sync {
         input: PutRolePolicyRequest,
     ) -> Result<(), IamError>;
 
+    async fn put_user_permissions_boundary(
+        &self,
+        ctx: &RequestContext,
+        input: PutUserPermissionsBoundaryRequest,
+    ) -> Result<(), IamError>;
+
+    async fn put_user_policy(
+        &self,
+        ctx: &RequestContext,
+        input: PutUserPolicyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn remove_client_id_from_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: RemoveClientIDFromOpenIDConnectProviderRequest,
+    ) -> Result<(), IamError>;
+
     async fn remove_role_from_instance_profile(
         &self,
         ctx: &RequestContext,
         input: RemoveRoleFromInstanceProfileRequest,
     ) -> Result<(), IamError>;
 
+    async fn remove_user_from_group(
+        &self,
+        ctx: &RequestContext,
+        input: RemoveUserFromGroupRequest,
+    ) -> Result<(), IamError>;
+
     async fn set_default_policy_version(
         &self,
         ctx: &RequestContext,
         input: SetDefaultPolicyVersionRequest,
+    ) -> Result<(), IamError>;
+
+    async fn tag_instance_profile(
+        &self,
+        ctx: &RequestContext,
+        input: TagInstanceProfileRequest,
+    ) -> Result<(), IamError>;
+
+    async fn tag_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: TagOpenIDConnectProviderRequest,
     ) -> Result<(), IamError>;
 
     async fn tag_policy(
@@ -239,6 +604,26 @@ pub trait Iam: Send + Sync {
     ) -> Result<(), IamError>;
 
     async fn tag_role(&self, ctx: &RequestContext, input: TagRoleRequest) -> Result<(), IamError>;
+
+    async fn tag_saml_provider(
+        &self,
+        ctx: &RequestContext,
+        input: TagSAMLProviderRequest,
+    ) -> Result<(), IamError>;
+
+    async fn tag_user(&self, ctx: &RequestContext, input: TagUserRequest) -> Result<(), IamError>;
+
+    async fn untag_instance_profile(
+        &self,
+        ctx: &RequestContext,
+        input: UntagInstanceProfileRequest,
+    ) -> Result<(), IamError>;
+
+    async fn untag_open_id_connect_provider(
+        &self,
+        ctx: &RequestContext,
+        input: UntagOpenIDConnectProviderRequest,
+    ) -> Result<(), IamError>;
 
     async fn untag_policy(
         &self,
@@ -252,10 +637,46 @@ pub trait Iam: Send + Sync {
         input: UntagRoleRequest,
     ) -> Result<(), IamError>;
 
+    async fn untag_saml_provider(
+        &self,
+        ctx: &RequestContext,
+        input: UntagSAMLProviderRequest,
+    ) -> Result<(), IamError>;
+
+    async fn untag_user(
+        &self,
+        ctx: &RequestContext,
+        input: UntagUserRequest,
+    ) -> Result<(), IamError>;
+
+    async fn update_access_key(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateAccessKeyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn update_account_password_policy(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateAccountPasswordPolicyRequest,
+    ) -> Result<(), IamError>;
+
     async fn update_assume_role_policy(
         &self,
         ctx: &RequestContext,
         input: UpdateAssumeRolePolicyRequest,
+    ) -> Result<(), IamError>;
+
+    async fn update_group(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateGroupRequest,
+    ) -> Result<(), IamError>;
+
+    async fn update_open_id_connect_provider_thumbprint(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateOpenIDConnectProviderThumbprintRequest,
     ) -> Result<(), IamError>;
 
     async fn update_role(
@@ -269,6 +690,18 @@ pub trait Iam: Send + Sync {
         ctx: &RequestContext,
         input: UpdateRoleDescriptionRequest,
     ) -> Result<UpdateRoleDescriptionResponse, IamError>;
+
+    async fn update_saml_provider(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateSAMLProviderRequest,
+    ) -> Result<UpdateSAMLProviderResponse, IamError>;
+
+    async fn update_user(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateUserRequest,
+    ) -> Result<(), IamError>;
 }
 
 /// The service, ready to be called over the wire.
@@ -289,7 +722,7 @@ impl Dispatch for Table {
             0 => Box::pin(async move {
                 answer(
                     self.0
-                        .add_role_to_instance_profile(ctx, downcast(input)?)
+                        .add_client_id_to_open_id_connect_provider(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -297,27 +730,126 @@ impl Dispatch for Table {
             1 => Box::pin(async move {
                 answer(
                     self.0
-                        .attach_role_policy(ctx, downcast(input)?)
+                        .add_role_to_instance_profile(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
             }),
             2 => Box::pin(async move {
+                answer(
+                    self.0
+                        .add_user_to_group(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            3 => Box::pin(async move {
+                answer(
+                    self.0
+                        .attach_group_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            4 => Box::pin(async move {
+                answer(
+                    self.0
+                        .attach_role_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            5 => Box::pin(async move {
+                answer(
+                    self.0
+                        .attach_user_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            6 => Box::pin(
+                async move { answer(self.0.create_access_key(ctx, downcast(input)?).await) },
+            ),
+            7 => Box::pin(async move {
+                answer(
+                    self.0
+                        .create_account_alias(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            8 => Box::pin(async move { answer(self.0.create_group(ctx, downcast(input)?).await) }),
+            9 => Box::pin(async move {
                 answer(self.0.create_instance_profile(ctx, downcast(input)?).await)
             }),
-            3 => Box::pin(async move { answer(self.0.create_policy(ctx, downcast(input)?).await) }),
-            4 => Box::pin(async move {
+            10 => Box::pin(async move {
+                answer(
+                    self.0
+                        .create_open_id_connect_provider(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            11 => {
+                Box::pin(async move { answer(self.0.create_policy(ctx, downcast(input)?).await) })
+            }
+            12 => Box::pin(async move {
                 answer(self.0.create_policy_version(ctx, downcast(input)?).await)
             }),
-            5 => Box::pin(async move { answer(self.0.create_role(ctx, downcast(input)?).await) }),
-            6 => Box::pin(async move {
+            13 => Box::pin(async move { answer(self.0.create_role(ctx, downcast(input)?).await) }),
+            14 => {
+                Box::pin(
+                    async move { answer(self.0.create_saml_provider(ctx, downcast(input)?).await) },
+                )
+            }
+            15 => Box::pin(async move {
                 answer(
                     self.0
                         .create_service_linked_role(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            7 => Box::pin(async move {
+            16 => Box::pin(async move { answer(self.0.create_user(ctx, downcast(input)?).await) }),
+            17 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_access_key(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            18 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_account_alias(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            19 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_account_password_policy(ctx)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            20 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_group(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            21 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_group_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            22 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_instance_profile(ctx, downcast(input)?)
@@ -325,7 +857,15 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            8 => Box::pin(async move {
+            23 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_open_id_connect_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            24 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_policy(ctx, downcast(input)?)
@@ -333,7 +873,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            9 => Box::pin(async move {
+            25 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_policy_version(ctx, downcast(input)?)
@@ -341,7 +881,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            10 => Box::pin(async move {
+            26 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_role(ctx, downcast(input)?)
@@ -349,7 +889,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            11 => Box::pin(async move {
+            27 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_role_permissions_boundary(ctx, downcast(input)?)
@@ -357,7 +897,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            12 => Box::pin(async move {
+            28 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_role_policy(ctx, downcast(input)?)
@@ -365,73 +905,10 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            13 => Box::pin(async move {
-                answer(
-                    self.0
-                        .detach_role_policy(ctx, downcast(input)?)
-                        .await
-                        .map(|()| Unit {}),
-                )
-            }),
-            14 => {
-                Box::pin(
-                    async move { answer(self.0.get_instance_profile(ctx, downcast(input)?).await) },
-                )
-            }
-            15 => Box::pin(async move { answer(self.0.get_policy(ctx, downcast(input)?).await) }),
-            16 => {
-                Box::pin(
-                    async move { answer(self.0.get_policy_version(ctx, downcast(input)?).await) },
-                )
-            }
-            17 => Box::pin(async move { answer(self.0.get_role(ctx, downcast(input)?).await) }),
-            18 => {
-                Box::pin(async move { answer(self.0.get_role_policy(ctx, downcast(input)?).await) })
-            }
-            19 => Box::pin(async move {
-                answer(
-                    self.0
-                        .list_attached_role_policies(ctx, downcast(input)?)
-                        .await,
-                )
-            }),
-            20 => Box::pin(async move {
-                answer(self.0.list_entities_for_policy(ctx, downcast(input)?).await)
-            }),
-            21 => Box::pin(async move {
-                answer(self.0.list_instance_profiles(ctx, downcast(input)?).await)
-            }),
-            22 => Box::pin(async move {
-                answer(
-                    self.0
-                        .list_instance_profiles_for_role(ctx, downcast(input)?)
-                        .await,
-                )
-            }),
-            23 => {
-                Box::pin(async move { answer(self.0.list_policies(ctx, downcast(input)?).await) })
-            }
-            24 => Box::pin(
-                async move { answer(self.0.list_policy_tags(ctx, downcast(input)?).await) },
-            ),
-            25 => {
-                Box::pin(
-                    async move { answer(self.0.list_policy_versions(ctx, downcast(input)?).await) },
-                )
-            }
-            26 => {
-                Box::pin(
-                    async move { answer(self.0.list_role_policies(ctx, downcast(input)?).await) },
-                )
-            }
-            27 => {
-                Box::pin(async move { answer(self.0.list_role_tags(ctx, downcast(input)?).await) })
-            }
-            28 => Box::pin(async move { answer(self.0.list_roles(ctx, downcast(input)?).await) }),
             29 => Box::pin(async move {
                 answer(
                     self.0
-                        .put_role_permissions_boundary(ctx, downcast(input)?)
+                        .delete_saml_provider(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -439,15 +916,14 @@ impl Dispatch for Table {
             30 => Box::pin(async move {
                 answer(
                     self.0
-                        .put_role_policy(ctx, downcast(input)?)
-                        .await
-                        .map(|()| Unit {}),
+                        .delete_service_linked_role(ctx, downcast(input)?)
+                        .await,
                 )
             }),
             31 => Box::pin(async move {
                 answer(
                     self.0
-                        .remove_role_from_instance_profile(ctx, downcast(input)?)
+                        .delete_user(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -455,7 +931,7 @@ impl Dispatch for Table {
             32 => Box::pin(async move {
                 answer(
                     self.0
-                        .set_default_policy_version(ctx, downcast(input)?)
+                        .delete_user_permissions_boundary(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -463,7 +939,7 @@ impl Dispatch for Table {
             33 => Box::pin(async move {
                 answer(
                     self.0
-                        .tag_policy(ctx, downcast(input)?)
+                        .delete_user_policy(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -471,7 +947,7 @@ impl Dispatch for Table {
             34 => Box::pin(async move {
                 answer(
                     self.0
-                        .tag_role(ctx, downcast(input)?)
+                        .detach_group_policy(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -479,7 +955,7 @@ impl Dispatch for Table {
             35 => Box::pin(async move {
                 answer(
                     self.0
-                        .untag_policy(ctx, downcast(input)?)
+                        .detach_role_policy(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -487,12 +963,359 @@ impl Dispatch for Table {
             36 => Box::pin(async move {
                 answer(
                     self.0
-                        .untag_role(ctx, downcast(input)?)
+                        .detach_user_policy(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
             }),
             37 => Box::pin(async move {
+                answer(self.0.get_access_key_last_used(ctx, downcast(input)?).await)
+            }),
+            38 => Box::pin(async move {
+                answer(
+                    self.0
+                        .get_account_authorization_details(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            39 => Box::pin(async move { answer(self.0.get_account_password_policy(ctx).await) }),
+            40 => Box::pin(async move { answer(self.0.get_account_summary(ctx).await) }),
+            41 => Box::pin(async move { answer(self.0.get_group(ctx, downcast(input)?).await) }),
+            42 => Box::pin(
+                async move { answer(self.0.get_group_policy(ctx, downcast(input)?).await) },
+            ),
+            43 => {
+                Box::pin(
+                    async move { answer(self.0.get_instance_profile(ctx, downcast(input)?).await) },
+                )
+            }
+            44 => Box::pin(async move {
+                answer(
+                    self.0
+                        .get_open_id_connect_provider(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            45 => Box::pin(async move { answer(self.0.get_policy(ctx, downcast(input)?).await) }),
+            46 => {
+                Box::pin(
+                    async move { answer(self.0.get_policy_version(ctx, downcast(input)?).await) },
+                )
+            }
+            47 => Box::pin(async move { answer(self.0.get_role(ctx, downcast(input)?).await) }),
+            48 => {
+                Box::pin(async move { answer(self.0.get_role_policy(ctx, downcast(input)?).await) })
+            }
+            49 => Box::pin(
+                async move { answer(self.0.get_saml_provider(ctx, downcast(input)?).await) },
+            ),
+            50 => Box::pin(async move {
+                answer(
+                    self.0
+                        .get_service_linked_role_deletion_status(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            51 => Box::pin(async move { answer(self.0.get_user(ctx, downcast(input)?).await) }),
+            52 => {
+                Box::pin(async move { answer(self.0.get_user_policy(ctx, downcast(input)?).await) })
+            }
+            53 => Box::pin(
+                async move { answer(self.0.list_access_keys(ctx, downcast(input)?).await) },
+            ),
+            54 => {
+                Box::pin(
+                    async move { answer(self.0.list_account_aliases(ctx, downcast(input)?).await) },
+                )
+            }
+            55 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_attached_group_policies(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            56 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_attached_role_policies(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            57 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_attached_user_policies(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            58 => Box::pin(async move {
+                answer(self.0.list_entities_for_policy(ctx, downcast(input)?).await)
+            }),
+            59 => {
+                Box::pin(
+                    async move { answer(self.0.list_group_policies(ctx, downcast(input)?).await) },
+                )
+            }
+            60 => Box::pin(async move { answer(self.0.list_groups(ctx, downcast(input)?).await) }),
+            61 => {
+                Box::pin(
+                    async move { answer(self.0.list_groups_for_user(ctx, downcast(input)?).await) },
+                )
+            }
+            62 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_instance_profile_tags(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            63 => Box::pin(async move {
+                answer(self.0.list_instance_profiles(ctx, downcast(input)?).await)
+            }),
+            64 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_instance_profiles_for_role(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            65 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_open_id_connect_provider_tags(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            66 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_open_id_connect_providers(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            67 => {
+                Box::pin(async move { answer(self.0.list_policies(ctx, downcast(input)?).await) })
+            }
+            68 => Box::pin(
+                async move { answer(self.0.list_policy_tags(ctx, downcast(input)?).await) },
+            ),
+            69 => {
+                Box::pin(
+                    async move { answer(self.0.list_policy_versions(ctx, downcast(input)?).await) },
+                )
+            }
+            70 => {
+                Box::pin(
+                    async move { answer(self.0.list_role_policies(ctx, downcast(input)?).await) },
+                )
+            }
+            71 => {
+                Box::pin(async move { answer(self.0.list_role_tags(ctx, downcast(input)?).await) })
+            }
+            72 => Box::pin(async move { answer(self.0.list_roles(ctx, downcast(input)?).await) }),
+            73 => Box::pin(async move {
+                answer(self.0.list_saml_provider_tags(ctx, downcast(input)?).await)
+            }),
+            74 => {
+                Box::pin(
+                    async move { answer(self.0.list_saml_providers(ctx, downcast(input)?).await) },
+                )
+            }
+            75 => {
+                Box::pin(
+                    async move { answer(self.0.list_user_policies(ctx, downcast(input)?).await) },
+                )
+            }
+            76 => {
+                Box::pin(async move { answer(self.0.list_user_tags(ctx, downcast(input)?).await) })
+            }
+            77 => Box::pin(async move { answer(self.0.list_users(ctx, downcast(input)?).await) }),
+            78 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_group_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            79 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_role_permissions_boundary(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            80 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_role_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            81 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_user_permissions_boundary(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            82 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_user_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            83 => Box::pin(async move {
+                answer(
+                    self.0
+                        .remove_client_id_from_open_id_connect_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            84 => Box::pin(async move {
+                answer(
+                    self.0
+                        .remove_role_from_instance_profile(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            85 => Box::pin(async move {
+                answer(
+                    self.0
+                        .remove_user_from_group(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            86 => Box::pin(async move {
+                answer(
+                    self.0
+                        .set_default_policy_version(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            87 => Box::pin(async move {
+                answer(
+                    self.0
+                        .tag_instance_profile(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            88 => Box::pin(async move {
+                answer(
+                    self.0
+                        .tag_open_id_connect_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            89 => Box::pin(async move {
+                answer(
+                    self.0
+                        .tag_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            90 => Box::pin(async move {
+                answer(
+                    self.0
+                        .tag_role(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            91 => Box::pin(async move {
+                answer(
+                    self.0
+                        .tag_saml_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            92 => Box::pin(async move {
+                answer(
+                    self.0
+                        .tag_user(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            93 => Box::pin(async move {
+                answer(
+                    self.0
+                        .untag_instance_profile(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            94 => Box::pin(async move {
+                answer(
+                    self.0
+                        .untag_open_id_connect_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            95 => Box::pin(async move {
+                answer(
+                    self.0
+                        .untag_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            96 => Box::pin(async move {
+                answer(
+                    self.0
+                        .untag_role(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            97 => Box::pin(async move {
+                answer(
+                    self.0
+                        .untag_saml_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            98 => Box::pin(async move {
+                answer(
+                    self.0
+                        .untag_user(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            99 => Box::pin(async move {
+                answer(
+                    self.0
+                        .update_access_key(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            100 => Box::pin(async move {
+                answer(
+                    self.0
+                        .update_account_password_policy(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            101 => Box::pin(async move {
                 answer(
                     self.0
                         .update_assume_role_policy(ctx, downcast(input)?)
@@ -500,9 +1323,38 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            38 => Box::pin(async move { answer(self.0.update_role(ctx, downcast(input)?).await) }),
-            39 => Box::pin(async move {
+            102 => Box::pin(async move {
+                answer(
+                    self.0
+                        .update_group(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            103 => Box::pin(async move {
+                answer(
+                    self.0
+                        .update_open_id_connect_provider_thumbprint(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            104 => Box::pin(async move { answer(self.0.update_role(ctx, downcast(input)?).await) }),
+            105 => Box::pin(async move {
                 answer(self.0.update_role_description(ctx, downcast(input)?).await)
+            }),
+            106 => {
+                Box::pin(
+                    async move { answer(self.0.update_saml_provider(ctx, downcast(input)?).await) },
+                )
+            }
+            107 => Box::pin(async move {
+                answer(
+                    self.0
+                        .update_user(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
             }),
             _ => no_such_index(operation),
         }

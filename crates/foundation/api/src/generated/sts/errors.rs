@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::types::{
-    ExpiredTokenException, MalformedPolicyDocumentException, PackedPolicyTooLargeException,
-    RegionDisabledException,
+    ExpiredTokenException, InvalidAuthorizationMessageException, MalformedPolicyDocumentException,
+    PackedPolicyTooLargeException, RegionDisabledException,
 };
 use crate::error::ApiError;
 
@@ -13,6 +13,7 @@ use crate::error::ApiError;
 #[derive(Clone, Debug, PartialEq)]
 pub enum StsError {
     ExpiredTokenException(ExpiredTokenException),
+    InvalidAuthorizationMessageException(InvalidAuthorizationMessageException),
     MalformedPolicyDocumentException(MalformedPolicyDocumentException),
     PackedPolicyTooLargeException(PackedPolicyTooLargeException),
     RegionDisabledException(RegionDisabledException),
@@ -24,6 +25,12 @@ pub enum StsError {
 impl StsError {
     pub fn expired_token_exception(message: impl Into<String>) -> Self {
         Self::ExpiredTokenException(ExpiredTokenException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn invalid_authorization_message_exception(message: impl Into<String>) -> Self {
+        Self::InvalidAuthorizationMessageException(InvalidAuthorizationMessageException {
             message: Some(message.into()),
         })
     }
@@ -62,6 +69,9 @@ impl From<StsError> for ApiError {
     fn from(error: StsError) -> Self {
         match error {
             StsError::ExpiredTokenException(exception) => Self::modelled(Arc::new(exception)),
+            StsError::InvalidAuthorizationMessageException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
             StsError::MalformedPolicyDocumentException(exception) => {
                 Self::modelled(Arc::new(exception))
             }

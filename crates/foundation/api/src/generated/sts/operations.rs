@@ -3,7 +3,10 @@
 use super::errors::StsError;
 use super::schemas;
 use super::types::{
-    AssumeRoleRequest, AssumeRoleResponse, GetCallerIdentityRequest, GetCallerIdentityResponse,
+    AssumeRoleRequest, AssumeRoleResponse, DecodeAuthorizationMessageRequest,
+    DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest, GetAccessKeyInfoResponse,
+    GetCallerIdentityRequest, GetCallerIdentityResponse, GetFederationTokenRequest,
+    GetFederationTokenResponse, GetSessionTokenRequest, GetSessionTokenResponse,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
 use crate::validate::ValidationStyle;
@@ -23,16 +26,19 @@ pub static MODEL: ServiceModel = ServiceModel {
     validation: ValidationStyle::FrontEnd {
         code: "ValidationError",
     },
-    operations: &[&ASSUME_ROLE, &GET_CALLER_IDENTITY],
+    operations: &[
+        &ASSUME_ROLE,
+        &DECODE_AUTHORIZATION_MESSAGE,
+        &GET_ACCESS_KEY_INFO,
+        &GET_CALLER_IDENTITY,
+        &GET_FEDERATION_TOKEN,
+        &GET_SESSION_TOKEN,
+    ],
     not_built: &[
         "AssumeRoleWithSAML",
         "AssumeRoleWithWebIdentity",
         "AssumeRoot",
-        "DecodeAuthorizationMessage",
-        "GetAccessKeyInfo",
         "GetDelegatedAccessToken",
-        "GetFederationToken",
-        "GetSessionToken",
         "GetWebIdentityToken",
     ],
 };
@@ -64,6 +70,60 @@ impl Operation for AssumeRole {
     }
 }
 
+static DECODE_AUTHORIZATION_MESSAGE: OperationModel = OperationModel {
+    name: "DecodeAuthorizationMessage",
+    input: &schemas::DECODE_AUTHORIZATION_MESSAGE_REQUEST,
+    output: &schemas::DECODE_AUTHORIZATION_MESSAGE_RESPONSE,
+    result_wrapper: Some("DecodeAuthorizationMessageResult"),
+    readonly: false,
+    new_input: || Box::new(DecodeAuthorizationMessageRequest::default()),
+    new_output: || Box::new(DecodeAuthorizationMessageResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeAuthorizationMessage;
+
+impl Operation for DecodeAuthorizationMessage {
+    type Input = DecodeAuthorizationMessageRequest;
+    type Output = DecodeAuthorizationMessageResponse;
+    type Error = StsError;
+    const NAME: &'static str = "DecodeAuthorizationMessage";
+    fn model() -> &'static OperationModel {
+        &DECODE_AUTHORIZATION_MESSAGE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_ACCESS_KEY_INFO: OperationModel = OperationModel {
+    name: "GetAccessKeyInfo",
+    input: &schemas::GET_ACCESS_KEY_INFO_REQUEST,
+    output: &schemas::GET_ACCESS_KEY_INFO_RESPONSE,
+    result_wrapper: Some("GetAccessKeyInfoResult"),
+    readonly: false,
+    new_input: || Box::new(GetAccessKeyInfoRequest::default()),
+    new_output: || Box::new(GetAccessKeyInfoResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAccessKeyInfo;
+
+impl Operation for GetAccessKeyInfo {
+    type Input = GetAccessKeyInfoRequest;
+    type Output = GetAccessKeyInfoResponse;
+    type Error = StsError;
+    const NAME: &'static str = "GetAccessKeyInfo";
+    fn model() -> &'static OperationModel {
+        &GET_ACCESS_KEY_INFO
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static GET_CALLER_IDENTITY: OperationModel = OperationModel {
     name: "GetCallerIdentity",
     input: &schemas::GET_CALLER_IDENTITY_REQUEST,
@@ -85,6 +145,60 @@ impl Operation for GetCallerIdentity {
     const NAME: &'static str = "GetCallerIdentity";
     fn model() -> &'static OperationModel {
         &GET_CALLER_IDENTITY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_FEDERATION_TOKEN: OperationModel = OperationModel {
+    name: "GetFederationToken",
+    input: &schemas::GET_FEDERATION_TOKEN_REQUEST,
+    output: &schemas::GET_FEDERATION_TOKEN_RESPONSE,
+    result_wrapper: Some("GetFederationTokenResult"),
+    readonly: false,
+    new_input: || Box::new(GetFederationTokenRequest::default()),
+    new_output: || Box::new(GetFederationTokenResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetFederationToken;
+
+impl Operation for GetFederationToken {
+    type Input = GetFederationTokenRequest;
+    type Output = GetFederationTokenResponse;
+    type Error = StsError;
+    const NAME: &'static str = "GetFederationToken";
+    fn model() -> &'static OperationModel {
+        &GET_FEDERATION_TOKEN
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_SESSION_TOKEN: OperationModel = OperationModel {
+    name: "GetSessionToken",
+    input: &schemas::GET_SESSION_TOKEN_REQUEST,
+    output: &schemas::GET_SESSION_TOKEN_RESPONSE,
+    result_wrapper: Some("GetSessionTokenResult"),
+    readonly: false,
+    new_input: || Box::new(GetSessionTokenRequest::default()),
+    new_output: || Box::new(GetSessionTokenResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetSessionToken;
+
+impl Operation for GetSessionToken {
+    type Input = GetSessionTokenRequest;
+    type Output = GetSessionTokenResponse;
+    type Error = StsError;
+    const NAME: &'static str = "GetSessionToken";
+    fn model() -> &'static OperationModel {
+        &GET_SESSION_TOKEN
     }
     fn service() -> &'static ServiceModel {
         &MODEL

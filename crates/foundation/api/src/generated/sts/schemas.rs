@@ -48,6 +48,20 @@ static CREDENTIALS_MEMBERS: [Member; 4] = [
 ];
 pub static CREDENTIALS: Schema = Schema::structure("Credentials", &CREDENTIALS_MEMBERS);
 
+static DECODE_AUTHORIZATION_MESSAGE_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("EncodedMessage", &ENCODED_MESSAGE_TYPE).required()];
+pub static DECODE_AUTHORIZATION_MESSAGE_REQUEST: Schema = Schema::structure(
+    "DecodeAuthorizationMessageRequest",
+    &DECODE_AUTHORIZATION_MESSAGE_REQUEST_MEMBERS,
+);
+
+static DECODE_AUTHORIZATION_MESSAGE_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("DecodedMessage", &DECODED_MESSAGE_TYPE)];
+pub static DECODE_AUTHORIZATION_MESSAGE_RESPONSE: Schema = Schema::structure(
+    "DecodeAuthorizationMessageResponse",
+    &DECODE_AUTHORIZATION_MESSAGE_RESPONSE_MEMBERS,
+);
+
 static EXPIRED_TOKEN_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &EXPIRED_IDENTITY_TOKEN_MESSAGE)];
 pub static EXPIRED_TOKEN_EXCEPTION: Schema =
@@ -59,6 +73,25 @@ pub static EXPIRED_TOKEN_EXCEPTION: Schema =
             sender_fault: true,
         },
     );
+
+static FEDERATED_USER_MEMBERS: [Member; 2] = [
+    Member::new("Arn", &ARN_TYPE).required(),
+    Member::new("FederatedUserId", &FEDERATED_ID_TYPE).required(),
+];
+pub static FEDERATED_USER: Schema = Schema::structure("FederatedUser", &FEDERATED_USER_MEMBERS);
+
+static GET_ACCESS_KEY_INFO_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required()];
+pub static GET_ACCESS_KEY_INFO_REQUEST: Schema = Schema::structure(
+    "GetAccessKeyInfoRequest",
+    &GET_ACCESS_KEY_INFO_REQUEST_MEMBERS,
+);
+
+static GET_ACCESS_KEY_INFO_RESPONSE_MEMBERS: [Member; 1] = [Member::new("Account", &ACCOUNT_TYPE)];
+pub static GET_ACCESS_KEY_INFO_RESPONSE: Schema = Schema::structure(
+    "GetAccessKeyInfoResponse",
+    &GET_ACCESS_KEY_INFO_RESPONSE_MEMBERS,
+);
 
 static GET_CALLER_IDENTITY_REQUEST_MEMBERS: [Member; 0] = [];
 pub static GET_CALLER_IDENTITY_REQUEST: Schema = Schema::structure(
@@ -75,6 +108,63 @@ pub static GET_CALLER_IDENTITY_RESPONSE: Schema = Schema::structure(
     "GetCallerIdentityResponse",
     &GET_CALLER_IDENTITY_RESPONSE_MEMBERS,
 );
+
+static GET_FEDERATION_TOKEN_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("DurationSeconds", &DURATION_SECONDS_TYPE),
+    Member::new("MinimumSessionTokenSize", &MINIMUM_SESSION_TOKEN_SIZE_TYPE),
+    Member::new("Name", &USER_NAME_TYPE).required(),
+    Member::new("Policy", &SESSION_POLICY_DOCUMENT_TYPE),
+    Member::new("PolicyArns", &POLICY_DESCRIPTOR_LIST_TYPE),
+    Member::new("Tags", &TAG_LIST_TYPE),
+];
+pub static GET_FEDERATION_TOKEN_REQUEST: Schema = Schema::structure(
+    "GetFederationTokenRequest",
+    &GET_FEDERATION_TOKEN_REQUEST_MEMBERS,
+);
+
+static GET_FEDERATION_TOKEN_RESPONSE_MEMBERS: [Member; 5] = [
+    Member::new("Credentials", &CREDENTIALS),
+    Member::new("FederatedUser", &FEDERATED_USER),
+    Member::new("PackedPolicySize", &NON_NEGATIVE_INTEGER_TYPE),
+    Member::new("SessionTokenSize", &SESSION_TOKEN_SIZE_TYPE),
+    Member::new("SessionTokenUtilization", &SESSION_TOKEN_UTILIZATION_TYPE),
+];
+pub static GET_FEDERATION_TOKEN_RESPONSE: Schema = Schema::structure(
+    "GetFederationTokenResponse",
+    &GET_FEDERATION_TOKEN_RESPONSE_MEMBERS,
+);
+
+static GET_SESSION_TOKEN_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("DurationSeconds", &DURATION_SECONDS_TYPE),
+    Member::new("MinimumSessionTokenSize", &MINIMUM_SESSION_TOKEN_SIZE_TYPE),
+    Member::new("SerialNumber", &SERIAL_NUMBER_TYPE),
+    Member::new("TokenCode", &TOKEN_CODE_TYPE),
+];
+pub static GET_SESSION_TOKEN_REQUEST: Schema =
+    Schema::structure("GetSessionTokenRequest", &GET_SESSION_TOKEN_REQUEST_MEMBERS);
+
+static GET_SESSION_TOKEN_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("Credentials", &CREDENTIALS),
+    Member::new("SessionTokenSize", &SESSION_TOKEN_SIZE_TYPE),
+    Member::new("SessionTokenUtilization", &SESSION_TOKEN_UTILIZATION_TYPE),
+];
+pub static GET_SESSION_TOKEN_RESPONSE: Schema = Schema::structure(
+    "GetSessionTokenResponse",
+    &GET_SESSION_TOKEN_RESPONSE_MEMBERS,
+);
+
+static INVALID_AUTHORIZATION_MESSAGE_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &INVALID_AUTHORIZATION_MESSAGE)];
+pub static INVALID_AUTHORIZATION_MESSAGE_EXCEPTION: Schema = Schema::structure(
+    "InvalidAuthorizationMessageException",
+    &INVALID_AUTHORIZATION_MESSAGE_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "InvalidAuthorizationMessageException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
 
 static MALFORMED_POLICY_DOCUMENT_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &MALFORMED_POLICY_DOCUMENT_MESSAGE)];
@@ -158,12 +248,27 @@ pub static CONTEXT_ASSERTION_TYPE: Schema =
 
 pub static DATE_TYPE: Schema = Schema::scalar("dateType", Kind::Timestamp);
 
+pub static DECODED_MESSAGE_TYPE: Schema = Schema::scalar("decodedMessageType", Kind::String);
+
+pub static DURATION_SECONDS_TYPE: Schema =
+    Schema::scalar("durationSecondsType", Kind::Integer).limited(Some(900), Some(129600));
+
+pub static ENCODED_MESSAGE_TYPE: Schema =
+    Schema::scalar("encodedMessageType", Kind::String).limited(Some(1), Some(10240));
+
 pub static EXPIRED_IDENTITY_TOKEN_MESSAGE: Schema =
     Schema::scalar("expiredIdentityTokenMessage", Kind::String);
 
 pub static EXTERNAL_ID_TYPE: Schema = Schema::scalar("externalIdType", Kind::String)
     .limited(Some(2), Some(1224))
     .matching("[\\w+=,.@:\\/-]*");
+
+pub static FEDERATED_ID_TYPE: Schema = Schema::scalar("federatedIdType", Kind::String)
+    .limited(Some(2), Some(193))
+    .matching("[\\w+=,.@\\:-]*");
+
+pub static INVALID_AUTHORIZATION_MESSAGE: Schema =
+    Schema::scalar("invalidAuthorizationMessage", Kind::String);
 
 pub static MALFORMED_POLICY_DOCUMENT_MESSAGE: Schema =
     Schema::scalar("malformedPolicyDocumentMessage", Kind::String);
@@ -194,6 +299,11 @@ pub static ROLE_SESSION_NAME_TYPE: Schema = Schema::scalar("roleSessionNameType"
 pub static SERIAL_NUMBER_TYPE: Schema = Schema::scalar("serialNumberType", Kind::String)
     .limited(Some(9), Some(256))
     .matching("[\\w+=/:,.@-]*");
+
+pub static SESSION_POLICY_DOCUMENT_TYPE: Schema =
+    Schema::scalar("sessionPolicyDocumentType", Kind::String)
+        .limited(Some(1), Some(2048))
+        .matching("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+");
 
 pub static SESSION_TOKEN_SIZE_TYPE: Schema =
     Schema::scalar("sessionTokenSizeType", Kind::Integer).limited(Some(0), None);
@@ -231,3 +341,7 @@ pub static UNRESTRICTED_SESSION_POLICY_DOCUMENT_TYPE: Schema =
         .matching("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+");
 
 pub static USER_ID_TYPE: Schema = Schema::scalar("userIdType", Kind::String);
+
+pub static USER_NAME_TYPE: Schema = Schema::scalar("userNameType", Kind::String)
+    .limited(Some(2), Some(32))
+    .matching("[\\w+=,.@-]*");

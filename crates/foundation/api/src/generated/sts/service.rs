@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use super::errors::StsError;
 use super::operations::MODEL;
 use super::types::{
-    AssumeRoleRequest, AssumeRoleResponse, GetCallerIdentityRequest, GetCallerIdentityResponse,
+    AssumeRoleRequest, AssumeRoleResponse, DecodeAuthorizationMessageRequest,
+    DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest, GetAccessKeyInfoResponse,
+    GetCallerIdentityRequest, GetCallerIdentityResponse, GetFederationTokenRequest,
+    GetFederationTokenResponse, GetSessionTokenRequest, GetSessionTokenResponse,
 };
 use crate::context::RequestContext;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
@@ -22,11 +25,35 @@ pub trait Sts: Send + Sync {
         input: AssumeRoleRequest,
     ) -> Result<AssumeRoleResponse, StsError>;
 
+    async fn decode_authorization_message(
+        &self,
+        ctx: &RequestContext,
+        input: DecodeAuthorizationMessageRequest,
+    ) -> Result<DecodeAuthorizationMessageResponse, StsError>;
+
+    async fn get_access_key_info(
+        &self,
+        ctx: &RequestContext,
+        input: GetAccessKeyInfoRequest,
+    ) -> Result<GetAccessKeyInfoResponse, StsError>;
+
     async fn get_caller_identity(
         &self,
         ctx: &RequestContext,
         input: GetCallerIdentityRequest,
     ) -> Result<GetCallerIdentityResponse, StsError>;
+
+    async fn get_federation_token(
+        &self,
+        ctx: &RequestContext,
+        input: GetFederationTokenRequest,
+    ) -> Result<GetFederationTokenResponse, StsError>;
+
+    async fn get_session_token(
+        &self,
+        ctx: &RequestContext,
+        input: GetSessionTokenRequest,
+    ) -> Result<GetSessionTokenResponse, StsError>;
 }
 
 /// The service, ready to be called over the wire.
@@ -45,11 +72,31 @@ impl Dispatch for Table {
     ) -> DispatchFuture<'a> {
         match operation {
             0 => Box::pin(async move { answer(self.0.assume_role(ctx, downcast(input)?).await) }),
-            1 => {
+            1 => Box::pin(async move {
+                answer(
+                    self.0
+                        .decode_authorization_message(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            2 => {
+                Box::pin(
+                    async move { answer(self.0.get_access_key_info(ctx, downcast(input)?).await) },
+                )
+            }
+            3 => {
                 Box::pin(
                     async move { answer(self.0.get_caller_identity(ctx, downcast(input)?).await) },
                 )
             }
+            4 => {
+                Box::pin(
+                    async move { answer(self.0.get_federation_token(ctx, downcast(input)?).await) },
+                )
+            }
+            5 => Box::pin(
+                async move { answer(self.0.get_session_token(ctx, downcast(input)?).await) },
+            ),
             _ => no_such_index(operation),
         }
     }

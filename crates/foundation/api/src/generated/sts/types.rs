@@ -92,6 +92,28 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DecodeAuthorizationMessageRequest {
+    pub encoded_message: String,
+}
+
+structure_impls!(
+    DecodeAuthorizationMessageRequest,
+    schemas::DECODE_AUTHORIZATION_MESSAGE_REQUEST,
+    0 = encoded_message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DecodeAuthorizationMessageResponse {
+    pub decoded_message: Option<String>,
+}
+
+structure_impls!(
+    DecodeAuthorizationMessageResponse,
+    schemas::DECODE_AUTHORIZATION_MESSAGE_RESPONSE,
+    0 = decoded_message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ExpiredTokenException {
     pub message: Option<String>,
 }
@@ -100,6 +122,41 @@ structure_impls!(
     ExpiredTokenException,
     schemas::EXPIRED_TOKEN_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct FederatedUser {
+    pub arn: String,
+    pub federated_user_id: String,
+}
+
+structure_impls!(
+    FederatedUser,
+    schemas::FEDERATED_USER,
+    0 = arn,
+    1 = federated_user_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetAccessKeyInfoRequest {
+    pub access_key_id: String,
+}
+
+structure_impls!(
+    GetAccessKeyInfoRequest,
+    schemas::GET_ACCESS_KEY_INFO_REQUEST,
+    0 = access_key_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetAccessKeyInfoResponse {
+    pub account: Option<String>,
+}
+
+structure_impls!(
+    GetAccessKeyInfoResponse,
+    schemas::GET_ACCESS_KEY_INFO_RESPONSE,
+    0 = account
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -123,6 +180,89 @@ structure_impls!(
     0 = account,
     1 = arn,
     2 = user_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetFederationTokenRequest {
+    pub duration_seconds: Option<i32>,
+    pub minimum_session_token_size: Option<i32>,
+    pub name: String,
+    pub policy: Option<String>,
+    pub policy_arns: Option<Vec<PolicyDescriptorType>>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+structure_impls!(
+    GetFederationTokenRequest,
+    schemas::GET_FEDERATION_TOKEN_REQUEST,
+    0 = duration_seconds,
+    1 = minimum_session_token_size,
+    2 = name,
+    3 = policy,
+    4 = policy_arns,
+    5 = tags
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetFederationTokenResponse {
+    pub credentials: Option<Credentials>,
+    pub federated_user: Option<FederatedUser>,
+    pub packed_policy_size: Option<i32>,
+    pub session_token_size: Option<i32>,
+    pub session_token_utilization: Option<i32>,
+}
+
+structure_impls!(
+    GetFederationTokenResponse,
+    schemas::GET_FEDERATION_TOKEN_RESPONSE,
+    0 = credentials,
+    1 = federated_user,
+    2 = packed_policy_size,
+    3 = session_token_size,
+    4 = session_token_utilization
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetSessionTokenRequest {
+    pub duration_seconds: Option<i32>,
+    pub minimum_session_token_size: Option<i32>,
+    pub serial_number: Option<String>,
+    pub token_code: Option<String>,
+}
+
+structure_impls!(
+    GetSessionTokenRequest,
+    schemas::GET_SESSION_TOKEN_REQUEST,
+    0 = duration_seconds,
+    1 = minimum_session_token_size,
+    2 = serial_number,
+    3 = token_code
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetSessionTokenResponse {
+    pub credentials: Option<Credentials>,
+    pub session_token_size: Option<i32>,
+    pub session_token_utilization: Option<i32>,
+}
+
+structure_impls!(
+    GetSessionTokenResponse,
+    schemas::GET_SESSION_TOKEN_RESPONSE,
+    0 = credentials,
+    1 = session_token_size,
+    2 = session_token_utilization
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InvalidAuthorizationMessageException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    InvalidAuthorizationMessageException,
+    schemas::INVALID_AUTHORIZATION_MESSAGE_EXCEPTION,
+    0 = message
 );
 
 #[derive(Clone, Default, PartialEq)]
