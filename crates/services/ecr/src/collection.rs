@@ -18,14 +18,14 @@ use crate::layers::Place;
 use crate::model::Digest;
 use crate::registry_state::{Options, RegistryState};
 use crate::tables::{
-    BlobRow, BlobState, ContentRow, DeletedRepositoryRow, ImageRow, LayerRow, PullRow,
-    RepositoryRow, TagRow, global,
+    BlobRow, BlobState, ContentRow, DeletedRepositoryRow, ImageRow, LayerRow, LifecyclePreviewRow,
+    LifecycleRow, PullRow, RepositoryPolicyRow, RepositoryRow, TagRow, global,
 };
 
 /// Four operations a layer, and a few for the repository, fit in a transaction.
 const LAYERS_AT_ONCE: usize = 20;
 /// Images, tags and pulls take one each.
-const ROWS_AT_ONCE: usize = 80;
+pub(crate) const ROWS_AT_ONCE: usize = 80;
 
 /// One thing that is due.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn of(transaction: Transaction) -> Self {
+    pub(crate) fn of(transaction: Transaction) -> Self {
         Self {
             remove_object: None,
             transaction,
@@ -48,7 +48,9 @@ impl Step {
 pub fn plan(snapshot: &Snapshot, now: Timestamp, options: &Options) -> Vec<Step> {
     let mut steps = Vec::new();
     for repository in snapshot.list_everywhere::<RepositoryRow>() {
-        steps.extend(plan_repository(snapshot, now, options, &repository));
+        // Both write the content's row, so one of them waits for the other's commit.
+        let step = crate::expiry::plan(snapshot, now, &repository);
+        steps.extend(step.or_else(|| plan_repository(snapshot, now, options, &repository)));
     }
     for deleted in snapshot.list_everywhere::<DeletedRepositoryRow>() {
         steps.push(plan_deleted(snapshot, now, &deleted));
@@ -91,6 +93,20 @@ fn plan_repository(
     let mut transaction = Transaction::new();
     transaction.expect_read(repository);
     // An image that came between would need what is unlinked here.
+    change_content(snapshot, repository, &mut transaction);
+    for layer in unused {
+        unlink(snapshot, now, layer, &mut transaction);
+    }
+    Some(Step::of(transaction))
+}
+
+/// Makes a transaction conflict with every other that changes the repository's content.
+pub(crate) fn change_content(
+    snapshot: &Snapshot,
+    repository: &Versioned<RepositoryRow>,
+    transaction: &mut Transaction,
+) {
+    let (account, region) = (repository.key.account(), repository.key.region());
     match snapshot.read::<ContentRow>(&account, &region, &repository.id) {
         Some(content) => {
             let next = ContentRow {
@@ -103,10 +119,6 @@ fn plan_repository(
             transaction.create::<ContentRow>(&account, &region, &repository.id, &first);
         }
     }
-    for layer in unused {
-        unlink(snapshot, now, layer, &mut transaction);
-    }
-    Some(Step::of(transaction))
 }
 
 /// Clears what a deleted repository held, and at the end the note that it was deleted.
@@ -139,6 +151,9 @@ fn plan_deleted(
         .collect();
     if keys.is_empty() {
         transaction.remove::<ContentRow>(&account, &region, id);
+        transaction.remove::<LifecycleRow>(&account, &region, id);
+        transaction.remove::<LifecyclePreviewRow>(&account, &region, id);
+        transaction.remove::<RepositoryPolicyRow>(&account, &region, id);
         transaction.delete(deleted.key.clone());
     }
     for key in keys {
@@ -147,7 +162,7 @@ fn plan_deleted(
     Step::of(transaction)
 }
 
-fn unlink(
+pub(crate) fn unlink(
     snapshot: &Snapshot,
     now: Timestamp,
     layer: &Versioned<LayerRow>,

@@ -50,6 +50,8 @@ pub enum RegistryError {
     },
     #[error("Requested image referenced by manifest list: [{}]", list(.0))]
     ReferencedByIndex(Vec<Digest>),
+    #[error("The layer with digest '{layer}' is needed by the image with digest '{image}'")]
+    LayerNeeded { layer: Digest, image: Digest },
     /// The client's body broke off.
     #[error("the request's body broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),

@@ -9,14 +9,13 @@ use gantry_arn::RepositoryName;
 use gantry_env::Timestamp;
 use gantry_store::{Snapshot, Transaction, Versioned};
 
+use crate::collection::change_content;
 use crate::error::RegistryError;
 use crate::layers::Place;
 use crate::model::manifest::Manifest;
 use crate::model::{Digest, ImageTag, Reference};
 use crate::registry_state::RegistryState;
-use crate::tables::{
-    ContentRow, ImageRow, LayerRow, PullRow, RepositoryRow, TagRow, content_name, tag_name,
-};
+use crate::tables::{ImageRow, LayerRow, PullRow, RepositoryRow, TagRow, content_name, tag_name};
 
 /// How many tags one transaction removes; within its limit with all that goes along.
 const TAGS_AT_ONCE: usize = 40;
@@ -83,6 +82,19 @@ impl RegistryState {
     ) -> Vec<Versioned<ImageRow>> {
         let names = format!("{repository}@");
         snapshot.list_prefix::<ImageRow>(&place.account, &place.region, &names)
+    }
+
+    /// The images that are about another one, by digest. That one need not be there.
+    pub fn referrers(
+        &self,
+        snapshot: &Snapshot,
+        place: &Place,
+        repository: &str,
+        subject: &Digest,
+    ) -> Vec<Versioned<ImageRow>> {
+        let mut images = self.images(snapshot, place, repository);
+        images.retain(|image| image.manifest.subject.as_ref() == Some(subject));
+        images
     }
 
     /// The bytes of an image's manifest, exactly as they were pushed.
@@ -161,7 +173,7 @@ impl RegistryState {
         let repository = self.repository(snapshot, place, name)?;
         self.check_references(snapshot, place, &repository.id, &image.manifest)?;
 
-        let mut transaction = self.changing(snapshot, place, &repository);
+        let mut transaction = self.changing(snapshot, &repository);
         let (account, region) = (&place.account, &place.region);
         let row_name = content_name(&repository.id, &image.digest);
         // The manifest's own bytes may be collected between storing them and this commit; then
@@ -250,24 +262,11 @@ impl RegistryState {
     pub(crate) fn changing(
         &self,
         snapshot: &Snapshot,
-        place: &Place,
         repository: &Versioned<RepositoryRow>,
     ) -> Transaction {
         let mut transaction = Transaction::new();
         transaction.expect_read(repository);
-        let (account, region) = (&place.account, &place.region);
-        match snapshot.read::<ContentRow>(account, region, &repository.id) {
-            Some(content) => {
-                let next = ContentRow {
-                    generation: content.generation + 1,
-                };
-                transaction.update::<ContentRow>(&content, &next);
-            }
-            None => {
-                let first = ContentRow { generation: 1 };
-                transaction.create::<ContentRow>(account, region, &repository.id, &first);
-            }
-        }
+        change_content(snapshot, repository, &mut transaction);
         transaction
     }
 
@@ -285,7 +284,7 @@ impl RegistryState {
             let row = self
                 .tag(&snapshot, place, &repository.id, tag)
                 .ok_or_else(unknown)?;
-            let mut transaction = self.changing(&snapshot, place, &repository);
+            let mut transaction = self.changing(&snapshot, &repository);
             transaction.delete(row.key.clone());
             let tags = self.tags(&snapshot, place, &repository.id);
             let is_last = tags
@@ -328,7 +327,7 @@ impl RegistryState {
             tags.retain(|tag| tag.digest == *digest);
             let is_last = tags.len() <= TAGS_AT_ONCE;
             tags.truncate(TAGS_AT_ONCE);
-            let mut transaction = self.changing(&snapshot, place, &repository);
+            let mut transaction = self.changing(&snapshot, &repository);
             for tag in &tags {
                 transaction.delete(tag.key.clone());
             }

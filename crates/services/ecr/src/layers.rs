@@ -10,12 +10,14 @@ use gantry_arn::{AccountId, Region, RepositoryName};
 use gantry_env::Timestamp;
 use gantry_store::{Snapshot, Transaction, Versioned};
 
+use crate::collection::unlink;
 use crate::error::RegistryError;
 use crate::model::Digest;
+use crate::model::settings::AccountSetting;
 use crate::model::upload::{BLOB_BYTES_MAX, UploadId, UploadState};
 use crate::registry_state::RegistryState;
-use crate::tables::{BlobRow, BlobState, LayerRow, RepositoryRow, content_name, global};
-use crate::uploads::{Lease, Session};
+use crate::tables::{BlobRow, BlobState, ImageRow, LayerRow, RepositoryRow, content_name, global};
+use crate::uploads::{Lease, Parts, Session};
 
 /// The registry that a request is for: the token's account and region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,10 @@ impl RegistryState {
         digest: &Digest,
         now: Timestamp,
     ) -> Result<(), RegistryError> {
+        let snapshot = self.store.snapshot();
+        if self.account_setting(&snapshot, place, AccountSetting::BlobMounting) == "DISABLED" {
+            return Err(RegistryError::BlobUnknown(digest.clone()));
+        }
         self.want_layer(place, from, digest, now).await?;
         self.link(place, name, digest, None, now).await.map(drop)
     }
@@ -132,6 +138,7 @@ impl RegistryState {
                 state,
                 writer,
                 object,
+                parts: Parts::default(),
             },
         );
         Ok(upload)
@@ -146,6 +153,59 @@ impl RegistryState {
     ) -> Result<Lease, RegistryError> {
         let repository = self.repository(&self.store.snapshot(), place, name)?;
         self.uploads.take(&repository.id, upload, range)
+    }
+
+    /// Writes one part of the API's to an upload, which it must continue exactly. Answers how
+    /// many bytes there are now.
+    pub async fn write_part(
+        &self,
+        place: &Place,
+        name: &RepositoryName,
+        upload: UploadId,
+        range: Range<u64>,
+        bytes: Bytes,
+    ) -> Result<u64, RegistryError> {
+        let mut lease = self.take_upload(place, name, upload, Some(range))?;
+        let session = lease.session()?;
+        session.state.receive(bytes.len())?;
+        session.parts.note(bytes.len() as u64);
+        session.writer.write(bytes).await?;
+        lease.give_back(self.env.now())
+    }
+
+    /// Takes a blob away from a repository, unless an image there needs it.
+    pub async fn delete_layer(
+        &self,
+        place: &Place,
+        name: &RepositoryName,
+        digest: &Digest,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        for _ in 0..Self::TRIES {
+            let snapshot = self.store.snapshot();
+            let repository = self.repository(&snapshot, place, name)?;
+            let (layer, _) = self
+                .layer(&snapshot, place, &repository.id, digest)
+                .ok_or_else(|| RegistryError::BlobUnknown(digest.clone()))?;
+            let images = self.images(&snapshot, place, &repository.id);
+            let needs = |image: &&Versioned<ImageRow>| {
+                let mut blobs = image.manifest.blobs();
+                image.digest == *digest || blobs.any(|content| content.digest == *digest)
+            };
+            if let Some(image) = images.iter().find(needs) {
+                return Err(RegistryError::LayerNeeded {
+                    layer: digest.clone(),
+                    image: image.digest.clone(),
+                });
+            }
+            // An image that is pushed meanwhile conflicts.
+            let mut transaction = self.changing(&snapshot, &repository);
+            unlink(&snapshot, now, &layer, &mut transaction);
+            if self.commit(transaction).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::Contended)
     }
 
     /// Verifies what an upload received and makes it a blob of the repository.

@@ -10,16 +10,20 @@
 //! - An image's layers are there in the commit that makes it, and stay as long as it does.
 //! - An upload that breaks off, times out or dies with its process leaves nothing.
 //!
-//! What it deliberately does not do: evaluate policies (another account's registry is closed),
-//! encrypt with KMS or scan (both settings are kept and returned), convert between media types,
-//! apply lifecycle rules, replicate.
+//! - A lifecycle policy never takes an image that an index still needs.
+//!
+//! What it deliberately does not do: evaluate the policies of repositories and registries (they
+//! are kept, and another account's registry is closed), encrypt with KMS or scan (both settings
+//! are kept and returned), convert between media types, archive, replicate.
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod blobs;
 mod collection;
+mod creation;
 mod error;
+mod expiry;
 mod images;
 mod layers;
 pub mod model;
@@ -46,8 +50,9 @@ use blobs::BlobStore;
 use model::token::TokenKey;
 use registry_state::RegistryState;
 use tables::{
-    BlobRow, ContentRow, DeletedRepositoryRow, ImageRow, LayerRow, PullRow, RepositoryRow, TagRow,
-    TokenKeyRow, global,
+    AccountSettingRow, BlobRow, ContentRow, CreationTemplateRow, DeletedRepositoryRow, ImageRow,
+    LayerRow, LifecyclePreviewRow, LifecycleRow, PullRow, RegistryPolicyRow, RegistryScanningRow,
+    RepositoryPolicyRow, RepositoryRow, TagRow, TokenKeyRow, global,
 };
 use uploads::Uploads;
 
@@ -148,6 +153,13 @@ fn check(snapshot: &Snapshot) -> Result<(), RowError> {
     snapshot.check::<PullRow>()?;
     snapshot.check::<DeletedRepositoryRow>()?;
     snapshot.check::<BlobRow>()?;
+    snapshot.check::<LifecycleRow>()?;
+    snapshot.check::<LifecyclePreviewRow>()?;
+    snapshot.check::<RepositoryPolicyRow>()?;
+    snapshot.check::<RegistryPolicyRow>()?;
+    snapshot.check::<RegistryScanningRow>()?;
+    snapshot.check::<AccountSettingRow>()?;
+    snapshot.check::<CreationTemplateRow>()?;
     snapshot.check::<TokenKeyRow>()
 }
 

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_env::Env;
-use gantry_store::{Store, Transaction};
+use gantry_store::{Snapshot, Store, Transaction};
 
 use crate::blobs::BlobStore;
 use crate::error::RegistryError;
+use crate::layers::Place;
+use crate::model::settings::AccountSetting;
+use crate::tables::AccountSettingRow;
 use crate::uploads::Uploads;
 
 /// The registry's intervals and limits.
@@ -63,6 +66,20 @@ impl RegistryState {
             Ok(_) => Ok(true),
             Err(error) if error.is_conflict() => Ok(false),
             Err(error) => Err(RegistryError::Store(error)),
+        }
+    }
+
+    /// An account's setting, or its default.
+    pub fn account_setting(
+        &self,
+        snapshot: &Snapshot,
+        place: &Place,
+        setting: AccountSetting,
+    ) -> String {
+        let name = setting.name();
+        match snapshot.read::<AccountSettingRow>(&place.account, &place.region, name) {
+            Some(row) => row.value.clone(),
+            None => setting.values()[0].to_owned(),
         }
     }
 }

@@ -13,7 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use gantry_api::ecr::{EncryptionConfiguration, ImageScanningConfiguration};
+use gantry_api::ecr::{
+    EncryptionConfiguration, ImageScanningConfiguration, RegistryScanningRule,
+    RepositoryCreationTemplate,
+};
 use gantry_arn::{AccountId, Region, RepositoryName};
 use gantry_env::Timestamp;
 use gantry_store::Table;
@@ -102,6 +105,70 @@ pub struct DeletedRepositoryRow {
     pub deleted_at: Timestamp,
 }
 table!(DeletedRepositoryRow, "deleted-repository");
+
+/// A repository's lifecycle policy, by the repository's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifecycleRow {
+    pub text: String,
+    /// When it was last applied to the images. Written when it expires some, and otherwise about
+    /// once a day.
+    pub evaluated_at: Option<Timestamp>,
+    /// An expired image with more tags than one transaction removes. It goes on being removed,
+    /// whatever the rules would say of the tags that are left.
+    #[serde(default)]
+    pub unfinished: Option<Digest>,
+}
+table!(LifecycleRow, "lifecycle-policy");
+
+/// The last preview of a lifecycle policy, by the repository's id. What it would expire follows
+/// from the images, so only the question is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifecyclePreviewRow {
+    pub text: String,
+    pub started_at: Timestamp,
+}
+table!(LifecyclePreviewRow, "lifecycle-preview");
+
+/// A repository's policy, by the repository's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryPolicyRow {
+    pub text: String,
+}
+table!(RepositoryPolicyRow, "repository-policy");
+
+/// A registry's policy: at most one in each account and region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryPolicyRow {
+    pub text: String,
+}
+table!(RegistryPolicyRow, "registry-policy");
+
+/// When a registry's images are to be scanned: at most one in each account and region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistryScanningRow {
+    pub rules: Vec<RegistryScanningRule>,
+}
+table!(RegistryScanningRow, "registry-scanning");
+
+/// A setting of an account, by its name. One that is not there has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountSettingRow {
+    pub value: String,
+}
+table!(AccountSettingRow, "account-setting");
+
+/// What repositories are made like that a push makes, by the prefix without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CreationTemplateRow {
+    pub template: RepositoryCreationTemplate,
+    /// What the template's two members about tags mean together.
+    pub mutability: TagMutability,
+    pub tags: BTreeMap<String, String>,
+}
+table!(CreationTemplateRow, "creation-template");
+
+/// The name of a row of which a registry has one.
+pub const ONLY: &str = "current";
 
 /// Bytes that are stored once for all repositories of all accounts, by digest, in the global
 /// place. Nobody reads one but through a [`LayerRow`].

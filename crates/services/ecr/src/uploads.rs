@@ -24,6 +24,28 @@ pub struct Session {
     pub writer: BlobWriter,
     /// The object that `writer` makes.
     pub object: String,
+    pub parts: Parts,
+}
+
+/// What the parts of the API's own upload must keep to: all but the last have a least size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    last_is_small: bool,
+    too_small: bool,
+}
+
+impl Parts {
+    const BYTES_MIN: u64 = 5 * 1024 * 1024;
+
+    pub fn note(&mut self, length: u64) {
+        self.too_small |= self.last_is_small;
+        self.last_is_small = length < Self::BYTES_MIN;
+    }
+
+    /// Whether a part that another one followed was too small.
+    pub fn too_small(self) -> bool {
+        self.too_small
+    }
 }
 
 enum Slot {
@@ -132,6 +154,12 @@ impl Lease {
         self.session
             .as_deref_mut()
             .ok_or(RegistryError::UploadUnknown)
+    }
+
+    /// How many bytes the upload has received.
+    pub fn received(&self) -> u64 {
+        let session = self.session.as_ref();
+        session.map_or(0, |session| session.state.received())
     }
 
     /// The request's part is written; another may follow.

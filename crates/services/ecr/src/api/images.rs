@@ -398,7 +398,7 @@ pub(super) fn failure_of(
     }
 }
 
-fn not_found(found: &Found, id: &ImageIdentifier) -> String {
+pub(super) fn not_found(found: &Found, id: &ImageIdentifier) -> String {
     let text = |part: &Option<String>| part.clone().unwrap_or_else(|| "null".to_owned());
     format!(
         "The image with imageId {{imageDigest:'{}', imageTag:'{}'}} does not exist within the repository with name '{}' in the registry with id '{}'",

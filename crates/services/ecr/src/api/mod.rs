@@ -5,29 +5,28 @@
 
 mod deletion;
 mod images;
+mod layers;
+mod lifecycle;
+mod operations;
+mod policies;
 mod pushing;
+mod referrers;
 mod repositories;
+mod scanning;
+mod settings;
 mod tags;
+mod templates;
 mod tokens;
 
-use async_trait::async_trait;
-use gantry_api::ecr::{
-    BatchDeleteImageRequest, BatchDeleteImageResponse, BatchGetImageRequest, BatchGetImageResponse,
-    CreateRepositoryRequest, CreateRepositoryResponse, DeleteRepositoryRequest,
-    DeleteRepositoryResponse, DescribeImagesRequest, DescribeImagesResponse,
-    DescribeRepositoriesRequest, DescribeRepositoriesResponse, Ecr, EcrError,
-    GetAuthorizationTokenRequest, GetAuthorizationTokenResponse, ListImagesRequest,
-    ListImagesResponse, ListTagsForResourceRequest, ListTagsForResourceResponse, PutImageRequest,
-    PutImageResponse, PutImageTagMutabilityRequest, PutImageTagMutabilityResponse,
-    TagResourceRequest, TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
-};
+use gantry_api::ecr::EcrError;
 use gantry_api::{ApiError, RequestContext};
 use gantry_arn::{Arn, RepositoryName};
-use gantry_store::{Snapshot, Versioned};
+use gantry_store::{Snapshot, Transaction, Versioned};
 
 use crate::EcrService;
 use crate::error::RegistryError;
 use crate::layers::Place;
+use crate::registry_state::RegistryState;
 use crate::tables::RepositoryRow;
 
 /// Both the default and what most lists of ECR allow at once.
@@ -87,6 +86,28 @@ impl EcrService {
         })
     }
 
+    /// Commits what `change` writes about a repository, decided anew for as long as somebody
+    /// else is faster. The repository must still be as it was found.
+    async fn change_beside<R>(
+        &self,
+        ctx: &RequestContext,
+        registry: Option<&str>,
+        action: &str,
+        name: &str,
+        change: impl Fn(&Found, &mut Transaction) -> Result<R, EcrError>,
+    ) -> Result<(Found, R), EcrError> {
+        for _ in 0..RegistryState::TRIES {
+            let found = self.find(ctx, registry, action, name)?;
+            let mut transaction = Transaction::new();
+            transaction.expect_read(&found.repository);
+            let result = change(&found, &mut transaction)?;
+            if self.state.commit(transaction).await? {
+                return Ok((found, result));
+            }
+        }
+        Err(RegistryError::Contended.into())
+    }
+
     /// The name by which the caller reaches this registry.
     fn host(ctx: &RequestContext) -> &str {
         ctx.host.as_deref().unwrap_or("localhost:4566")
@@ -115,6 +136,16 @@ fn page_limit(max_results: Option<i32>) -> usize {
     max_results
         .and_then(|limit| usize::try_from(limit).ok())
         .map_or(PAGE, |limit| limit.clamp(1, PAGE_MAX))
+}
+
+/// A part of an operation that AWS has and Gantry does not yet.
+fn not_built(what: &str) -> EcrError {
+    let message = format!("{what} is not built in Gantry yet");
+    ApiError {
+        message,
+        ..ApiError::not_built("ecr", "")
+    }
+    .into()
 }
 
 fn invalid_token() -> EcrError {
@@ -149,120 +180,14 @@ impl From<RegistryError> for EcrError {
                 ))
             }
             RegistryError::TooManyUploads => EcrError::limit_exceeded_exception(message),
-            RegistryError::UploadUnknown
-            | RegistryError::Upload(_)
+            RegistryError::UploadUnknown => EcrError::upload_not_found_exception(message),
+            RegistryError::Upload(_)
+            | RegistryError::LayerNeeded { .. }
             | RegistryError::ReferencedByIndex(_) => EcrError::invalid_parameter_exception(message),
             RegistryError::Body(_)
             | RegistryError::Storage(_)
             | RegistryError::Store(_)
             | RegistryError::Contended => ApiError::internal(error).into(),
         }
-    }
-}
-
-#[async_trait]
-impl Ecr for EcrService {
-    async fn batch_delete_image(
-        &self,
-        ctx: &RequestContext,
-        input: BatchDeleteImageRequest,
-    ) -> Result<BatchDeleteImageResponse, EcrError> {
-        self.delete_images(ctx, input).await
-    }
-
-    async fn batch_get_image(
-        &self,
-        ctx: &RequestContext,
-        input: BatchGetImageRequest,
-    ) -> Result<BatchGetImageResponse, EcrError> {
-        self.get_images(ctx, input).await
-    }
-
-    async fn create_repository(
-        &self,
-        ctx: &RequestContext,
-        input: CreateRepositoryRequest,
-    ) -> Result<CreateRepositoryResponse, EcrError> {
-        self.create(ctx, input).await
-    }
-
-    async fn delete_repository(
-        &self,
-        ctx: &RequestContext,
-        input: DeleteRepositoryRequest,
-    ) -> Result<DeleteRepositoryResponse, EcrError> {
-        self.delete(ctx, input).await
-    }
-
-    async fn describe_images(
-        &self,
-        ctx: &RequestContext,
-        input: DescribeImagesRequest,
-    ) -> Result<DescribeImagesResponse, EcrError> {
-        self.describe_image_details(ctx, input)
-    }
-
-    async fn describe_repositories(
-        &self,
-        ctx: &RequestContext,
-        input: DescribeRepositoriesRequest,
-    ) -> Result<DescribeRepositoriesResponse, EcrError> {
-        self.describe(ctx, input)
-    }
-
-    async fn get_authorization_token(
-        &self,
-        ctx: &RequestContext,
-        input: GetAuthorizationTokenRequest,
-    ) -> Result<GetAuthorizationTokenResponse, EcrError> {
-        self.authorize(ctx, input)
-    }
-
-    async fn list_images(
-        &self,
-        ctx: &RequestContext,
-        input: ListImagesRequest,
-    ) -> Result<ListImagesResponse, EcrError> {
-        self.list_image_ids(ctx, input)
-    }
-
-    async fn list_tags_for_resource(
-        &self,
-        ctx: &RequestContext,
-        input: ListTagsForResourceRequest,
-    ) -> Result<ListTagsForResourceResponse, EcrError> {
-        self.list_resource_tags(ctx, input)
-    }
-
-    async fn put_image(
-        &self,
-        ctx: &RequestContext,
-        input: PutImageRequest,
-    ) -> Result<PutImageResponse, EcrError> {
-        self.put(ctx, input).await
-    }
-
-    async fn put_image_tag_mutability(
-        &self,
-        ctx: &RequestContext,
-        input: PutImageTagMutabilityRequest,
-    ) -> Result<PutImageTagMutabilityResponse, EcrError> {
-        self.put_mutability(ctx, input).await
-    }
-
-    async fn tag_resource(
-        &self,
-        ctx: &RequestContext,
-        input: TagResourceRequest,
-    ) -> Result<TagResourceResponse, EcrError> {
-        self.add_resource_tags(ctx, input).await
-    }
-
-    async fn untag_resource(
-        &self,
-        ctx: &RequestContext,
-        input: UntagResourceRequest,
-    ) -> Result<UntagResourceResponse, EcrError> {
-        self.remove_resource_tags(ctx, input).await
     }
 }

@@ -141,7 +141,7 @@ impl EcrService {
                 )));
             }
             // Written as changed content, so that an image that is pushed right now conflicts.
-            let mut transaction = self.state.changing(&snapshot, &place, &repository);
+            let mut transaction = self.state.changing(&snapshot, &repository);
             transaction.delete(repository.key.clone());
             let deleted = DeletedRepositoryRow {
                 deleted_at: ctx.now,
@@ -213,7 +213,7 @@ fn described(ctx: &RequestContext, place: &Place, row: &RepositoryRow) -> Reposi
     }
 }
 
-fn mutability(
+pub(super) fn mutability(
     setting: ImageTagMutability,
     filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
 ) -> Result<TagMutability, EcrError> {

@@ -44,15 +44,20 @@ impl EcrService {
         let password = grant
             .password(&self.token_key)
             .map_err(ApiError::internal)?;
-        let host = Self::host(ctx);
-        // Off loopback the endpoint speaks TLS (design: one port, both by sniffing).
-        let scheme = if is_loopback(host) { "http" } else { "https" };
         Ok(AuthorizationData {
             authorization_token: Some(STANDARD.encode(format!("{USER}:{password}"))),
             expires_at: Some(expires_at),
-            proxy_endpoint: Some(format!("{scheme}://{host}")),
+            proxy_endpoint: Some(endpoint(ctx)),
         })
     }
+}
+
+/// This registry's address, by the name with which the caller found it.
+pub(super) fn endpoint(ctx: &RequestContext) -> String {
+    let host = EcrService::host(ctx);
+    // Off loopback the endpoint speaks TLS (design: one port, both by sniffing).
+    let scheme = if is_loopback(host) { "http" } else { "https" };
+    format!("{scheme}://{host}")
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -28,7 +28,7 @@ impl TagMutability {
 
 /// `*` stands for any run of characters. Greedy with one place to go back to, so the work is
 /// bounded by the product of both lengths whatever the filter.
-pub(super) fn wildcard(pattern: &str, text: &str) -> bool {
+pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None;

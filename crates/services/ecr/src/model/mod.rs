@@ -5,12 +5,15 @@
 //! What it leaves to others: rows (`tables`), bytes (`blobs`), both of the wires.
 
 pub mod digest;
+pub mod download;
 pub mod immutability;
 pub mod lifecycle;
 pub mod manifest;
 pub mod page;
+pub mod policy;
 pub mod range;
 pub mod route;
+pub mod settings;
 pub mod tag;
 pub mod token;
 pub mod upload;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gantry_arn::{AccountId, Region};
 use gantry_env::Timestamp;
 use hmac::{Hmac, Mac};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -48,27 +49,11 @@ impl Grant {
     }
 
     pub fn password(&self, key: &TokenKey) -> Result<String, serde_json::Error> {
-        let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(self)?);
-        let signature = mac(key, &payload).finalize().into_bytes();
-        Ok(format!("{payload}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        sealed(GRANT, self, key)
     }
 
     pub fn verify(password: &str, key: &TokenKey, now: Timestamp) -> Result<Self, TokenError> {
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(TokenError::Invalid);
-        }
-        let (payload, signature) = password.split_once('.').ok_or(TokenError::Invalid)?;
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| TokenError::Invalid)?;
-        // `verify_slice` compares in constant time.
-        mac(key, payload)
-            .verify_slice(&signature)
-            .map_err(|_| TokenError::Invalid)?;
-        let json = URL_SAFE_NO_PAD
-            .decode(payload)
-            .map_err(|_| TokenError::Invalid)?;
-        let grant: Self = serde_json::from_slice(&json).map_err(|_| TokenError::Invalid)?;
+        let grant: Self = opened(GRANT, password, key)?;
         if now >= grant.expires_at {
             return Err(TokenError::Expired);
         }
@@ -76,10 +61,47 @@ impl Grant {
     }
 }
 
-fn mac(key: &TokenKey, payload: &str) -> Hmac<Sha256> {
-    // The label keeps signatures of other things under the same key from being taken for a grant.
+/// Each kind of token has a label, so that one of another kind under the same key is never taken
+/// for it.
+const GRANT: &[u8] = b"gantry registry grant 1\0";
+
+/// A value as a text that only the key's holder can make.
+pub(super) fn sealed<T: Serialize>(
+    label: &[u8],
+    value: &T,
+    key: &TokenKey,
+) -> Result<String, serde_json::Error> {
+    let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(value)?);
+    let signature = mac(label, key, &payload).finalize().into_bytes();
+    Ok(format!("{payload}.{}", URL_SAFE_NO_PAD.encode(signature)))
+}
+
+/// Reads what [`sealed`] made with the same label and key.
+pub(super) fn opened<T: DeserializeOwned>(
+    label: &[u8],
+    text: &str,
+    key: &TokenKey,
+) -> Result<T, TokenError> {
+    if text.len() > PASSWORD_BYTES_MAX {
+        return Err(TokenError::Invalid);
+    }
+    let (payload, signature) = text.split_once('.').ok_or(TokenError::Invalid)?;
+    let signature = URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| TokenError::Invalid)?;
+    // `verify_slice` compares in constant time.
+    mac(label, key, payload)
+        .verify_slice(&signature)
+        .map_err(|_| TokenError::Invalid)?;
+    let json = URL_SAFE_NO_PAD
+        .decode(payload)
+        .map_err(|_| TokenError::Invalid)?;
+    serde_json::from_slice(&json).map_err(|_| TokenError::Invalid)
+}
+
+fn mac(label: &[u8], key: &TokenKey, payload: &str) -> Hmac<Sha256> {
     <Hmac<Sha256> as Mac>::new(key.into())
-        .chain_update(b"gantry registry grant 1\0")
+        .chain_update(label)
         .chain_update(payload.as_bytes())
 }
 

@@ -73,6 +73,11 @@ impl Refusal {
         refusal
     }
 
+    pub fn header(mut self, name: HeaderName, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
     fn answer(self) -> Answer {
         let errors = json!({"errors": [{"code": self.code, "message": self.message}]});
         let mut answer = Answer::json(self.status, errors.to_string());
@@ -112,7 +117,9 @@ impl From<RegistryError> for Refusal {
             }
             RegistryError::LayerSize { .. } => (S::BAD_REQUEST, "SIZE_INVALID"),
             RegistryError::TagImmutable { .. } => (S::BAD_REQUEST, "TAG_INVALID"),
-            RegistryError::ReferencedByIndex(_) => (S::FORBIDDEN, "DENIED"),
+            RegistryError::ReferencedByIndex(_) | RegistryError::LayerNeeded { .. } => {
+                (S::FORBIDDEN, "DENIED")
+            }
             RegistryError::Body(_) => (S::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
             RegistryError::Storage(_) | RegistryError::Store(_) => {
                 // The cause is for the log and for nobody else.

@@ -10,19 +10,23 @@ use serde_json::json;
 
 use super::answers::{Answer, Refusal};
 use super::blobs::CONTENT_DIGEST;
+use super::conditions::{entity_tag, is_known, not_modified};
 use super::{BoxError, Call, next_piece};
 use crate::error::RegistryError;
 use crate::images::Push;
 use crate::model::manifest::{MANIFEST_BYTES_MAX, ManifestError, OCI_INDEX};
+use crate::model::route::percent_encoded;
 use crate::model::{Digest, Reference};
+use crate::tables::ImageRow;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// Both the default and the most tags on a page, as at ECR.
 const TAGS_PAGE: usize = 1000;
 
-/// The most entries in a referrers list, which has no pages here.
-const REFERRERS_MAX: usize = 1000;
+/// The most entries on a page of referrers, and the most bytes: clients read no more than 4 MiB.
+const REFERRERS_PAGE: usize = 1000;
+const REFERRERS_BYTES: usize = 3 * 1024 * 1024;
 
 impl Call<'_> {
     pub(super) async fn manifest(
@@ -36,9 +40,12 @@ impl Call<'_> {
         let image = state
             .image(&snapshot, &self.place, &repository.id, reference)
             .ok_or_else(|| RegistryError::ManifestUnknown(reference.clone()))?;
+        if is_known(&self.parts.headers, &image.digest) {
+            return Ok(not_modified(CONTENT_DIGEST, &image.digest));
+        }
         let answer = Answer::new(StatusCode::OK)
             .header(CONTENT_DIGEST, &image.digest)
-            .header(ETAG, format!("\"{}\"", image.digest))
+            .header(ETAG, entity_tag(&image.digest))
             .header(CONTENT_TYPE, &image.manifest.media_type)
             .header(CONTENT_LENGTH, image.manifest_size);
         if self.parts.method == Method::HEAD {
@@ -166,36 +173,54 @@ impl Call<'_> {
         let snapshot = state.store.snapshot();
         let repository = state.repository(&snapshot, &self.place, name)?;
         let wanted = self.parameter("artifactType");
-        let images = state.images(&snapshot, &self.place, &repository.id);
-        let about = images
+        let last = self.parameter("last").unwrap_or_default();
+        let about = state.referrers(&snapshot, &self.place, &repository.id, digest);
+        let mut rest = about
             .iter()
-            .filter(|image| image.manifest.subject.as_ref() == Some(digest));
-        let of_type = about
             .filter(|image| wanted.is_none() || image.manifest.artifact_type == wanted)
-            .take(REFERRERS_MAX);
-        let descriptors: Vec<_> = of_type
-            .map(|image| {
-                let mut descriptor = json!({
-                    "mediaType": image.manifest.media_type,
-                    "digest": image.digest.as_str(),
-                    "size": image.manifest_size,
-                });
-                if let Some(artifact_type) = &image.manifest.artifact_type {
-                    descriptor["artifactType"] = json!(artifact_type);
-                }
-                if let Some(annotations) = &image.manifest.annotations {
-                    descriptor["annotations"] = annotations.clone();
-                }
-                descriptor
-            })
-            .collect();
+            .filter(|image| image.digest.as_str() > last.as_str())
+            .peekable();
+        let (mut descriptors, mut bytes, mut last) = (Vec::new(), 0, None);
+        while let Some(image) = rest.peek() {
+            let descriptor = descriptor_of(image);
+            bytes += descriptor.to_string().len();
+            if descriptors.len() == REFERRERS_PAGE
+                || (bytes > REFERRERS_BYTES && !descriptors.is_empty())
+            {
+                break;
+            }
+            descriptors.push(descriptor);
+            last = Some(&image.digest);
+            rest.next();
+        }
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
         let mut answer =
             Answer::json(StatusCode::OK, index.to_string()).header(CONTENT_TYPE, OCI_INDEX);
+        if let (Some(last), Some(_)) = (last, rest.peek()) {
+            let filter = wanted.as_deref().map(percent_encoded);
+            let filter = filter.map_or_else(String::new, |it| format!("&artifactType={it}"));
+            let next = format!("</v2/{name}/referrers/{digest}?last={last}{filter}>; rel=\"next\"");
+            answer = answer.header(LINK, next);
+        }
         if wanted.is_some() {
             let applied = HeaderName::from_static("oci-filters-applied");
             answer = answer.header(applied, "artifactType");
         }
         Ok(answer)
     }
+}
+
+fn descriptor_of(image: &ImageRow) -> serde_json::Value {
+    let mut descriptor = json!({
+        "mediaType": image.manifest.media_type,
+        "digest": image.digest.as_str(),
+        "size": image.manifest_size,
+    });
+    if let Some(artifact_type) = &image.manifest.artifact_type {
+        descriptor["artifactType"] = json!(artifact_type);
+    }
+    if let Some(annotations) = &image.manifest.annotations {
+        descriptor["annotations"] = annotations.clone();
+    }
+    descriptor
 }

@@ -1,12 +1,13 @@
 //! The OCI distribution API, under `/v2/`.
 //!
 //! What always holds: nothing is answered but "who are you?" before the password was verified;
-//! account and region come from the password alone; bodies are streamed both ways, and only
+//! account and region come from the password (or from a signed link to one layer) alone; bodies are streamed both ways, and only
 //! manifests are held in memory.
 //! What it leaves to others: what is stored and when (`layers`, `images`).
 
 mod answers;
 mod blobs;
+mod conditions;
 mod manifests;
 mod uploads;
 
@@ -17,6 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gantry_api::server::{RawRoute, RequestBody, RequestFacts, ResponseBody};
+use gantry_arn::RepositoryName;
 use gantry_env::Timestamp;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -26,7 +28,8 @@ use hyper::body::Body;
 use crate::EcrService;
 use crate::error::RegistryError;
 use crate::layers::Place;
-use crate::model::route::{Route, RouteError};
+use crate::model::download::{DownloadGrant, PARAMETER};
+use crate::model::route::{self, Route, RouteError};
 use crate::model::token::{Grant, TokenError};
 use answers::{Answer, Refusal};
 
@@ -88,6 +91,9 @@ impl Registry {
     fn admit(&self, parts: &Parts, origin: &str, now: Timestamp) -> Result<Place, Refusal> {
         let unknown = |message: &str| Refusal::unauthorized(origin, message);
         let Some(header) = parts.headers.get(AUTHORIZATION) else {
+            if let Some(token) = route::parameter(parts.uri.query(), PARAMETER) {
+                return self.admit_download(parts, &token, now);
+            }
             return Err(unknown("no basic auth credentials"));
         };
         let password = header.to_str().ok().and_then(basic_password);
@@ -117,6 +123,32 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// A link lets in whoever has it, to the one layer that it names and until it expires.
+    fn admit_download(&self, parts: &Parts, token: &str, now: Timestamp) -> Result<Place, Refusal> {
+        let denied = |message: &str| Refusal::new(StatusCode::FORBIDDEN, "DENIED", message);
+        let grant = match DownloadGrant::verify(token, &self.service.token_key, now) {
+            Ok(grant) => grant,
+            Err(TokenError::Expired) => return Err(denied("the link has expired")),
+            Err(TokenError::Invalid) => {
+                return Err(denied("the link is not one of this registry's"));
+            }
+        };
+        let meant = Route::Blob {
+            repository: grant.repository,
+            digest: grant.digest,
+        };
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        if !is_read || Route::parse(parts.uri.path())? != meant {
+            return Err(denied("the link is for one layer, to be read"));
+        }
+        Ok(Place {
+            account: grant.account,
+            region: grant.region,
+        })
+    }
+}
+
 fn basic_password(header: &str) -> Option<String> {
     let (scheme, credentials) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -143,12 +175,11 @@ impl Call<'_> {
             Route::Blob { repository, digest } if get || head => {
                 self.blob(&repository, &digest).await
             }
-            Route::Blob { .. } if is(Method::DELETE) => Err(Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "UNSUPPORTED",
-                "a layer is removed once no image of its repository uses it; delete the images",
-            )),
+            Route::Blob { repository, digest } if is(Method::DELETE) => {
+                self.delete_blob(&repository, &digest).await
+            }
             Route::Uploads { repository } if is(Method::POST) => {
+                self.create_on_push(&repository).await?;
                 self.begin_upload(&repository, body).await
             }
             Route::Upload { repository, upload } if get => self.upload_status(&repository, upload),
@@ -168,7 +199,10 @@ impl Call<'_> {
             Route::Manifest {
                 repository,
                 reference,
-            } if is(Method::PUT) => self.put_manifest(&repository, reference, body).await,
+            } if is(Method::PUT) => {
+                self.create_on_push(&repository).await?;
+                self.put_manifest(&repository, reference, body).await
+            }
             Route::Manifest {
                 repository,
                 reference,
@@ -183,12 +217,17 @@ impl Call<'_> {
         }
     }
 
+    async fn create_on_push(&self, name: &RepositoryName) -> Result<(), Refusal> {
+        let state = &self.service.state;
+        Ok(state.create_on_push(&self.place, name, self.now).await?)
+    }
+
     fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
     fn parameter(&self, name: &str) -> Option<String> {
-        crate::model::route::parameter(self.parts.uri.query(), name)
+        route::parameter(self.parts.uri.query(), name)
     }
 }
 

@@ -119,7 +119,17 @@ async fn the_aws_cli_sees_what_skopeo_pushed() {
             with("describe-images", &["--image-ids", "imageTag=v9"]),
             "ImageNotFoundException",
         ),
-        (with("get-lifecycle-policy", &[]), "not built"),
+        (
+            with("get-lifecycle-policy", &[]),
+            "LifecyclePolicyNotFoundException",
+        ),
+        (
+            with(
+                "describe-image-replication-status",
+                &["--image-id", "imageTag=v9"],
+            ),
+            "not built",
+        ),
     ] {
         let error = aws(&registry, &arguments).await.unwrap_err();
         assert!(error.contains(expected), "{arguments:?}: {error}");

@@ -166,8 +166,8 @@ async fn what_is_not_there_has_its_own_code() {
         (
             "DELETE",
             format!("/v2/app/blobs/{digest}"),
-            405,
-            "UNSUPPORTED",
+            404,
+            "BLOB_UNKNOWN",
         ),
         (
             "POST",
@@ -265,6 +265,11 @@ async fn tags_come_in_pages() {
         .await;
     assert_eq!(second.json()["tags"], json!(["c"]));
     assert_eq!(second.header("link"), "");
+    let none = fixture.call("GET", "/v2/app/tags/list?n=0", &[], "").await;
+    assert_eq!(
+        (none.json()["tags"].clone(), none.header("link")),
+        (json!([]), "")
+    );
     let bad = fixture.call("GET", "/v2/app/tags/list?n=-1", &[], "").await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
 }
@@ -298,6 +303,33 @@ async fn referrers_are_listed_by_what_they_are_about() {
         .call("GET", &format!("{path}?artifactType=x"), &[], "")
         .await;
     assert_eq!(other.json()["manifests"], json!([]));
+    assert_eq!(other.header("oci-filters-applied"), "artifactType");
+    assert_eq!(list.header("oci-filters-applied"), "");
+
+    // Many of them come in pages, each with the filter that was asked for.
+    for number in 0..1200 {
+        let mut other = signature.clone();
+        other["annotations"]["by"] = json!(number.to_string());
+        let digest = Digest::of(other.to_string().as_bytes());
+        let put = fixture
+            .put_manifest("app", digest.as_str(), OCI_IMAGE, &other.to_string())
+            .await;
+        assert_eq!(put.status, StatusCode::CREATED);
+    }
+    let mut next = format!("{path}?artifactType=application%2Fvnd.example.signature");
+    let mut seen = std::collections::BTreeSet::new();
+    let mut pages = 0;
+    while !next.is_empty() {
+        let page = fixture.call("GET", &next, &[], "").await;
+        for manifest in page.json()["manifests"].as_array().unwrap() {
+            assert!(seen.insert(manifest["digest"].as_str().unwrap().to_owned()));
+        }
+        let link = page.header("link");
+        let end = link.find('>').unwrap_or_default();
+        next = link.get(1..end).unwrap_or_default().to_owned();
+        pages += 1;
+    }
+    assert_eq!((seen.len(), pages), (1201, 2));
 }
 
 #[tokio::test]
@@ -339,4 +371,100 @@ async fn a_large_blob_is_streamed_whole_and_in_parts() {
         .call("GET", &path, &[("range", "bytes=1999999-2000001")], "")
         .await;
     assert_eq!(&part.body[..], &bytes[1_999_999..2_000_002]);
+}
+
+#[tokio::test]
+async fn what_a_client_has_is_not_sent_again() {
+    let fixture = Fixture::with_repository().await;
+    let image = fixture.push_image("app", "v1", b"layer").await;
+    let blob = Digest::of(b"layer");
+    for (path, digest) in [
+        ("/v2/app/manifests/v1".to_owned(), &image),
+        (format!("/v2/app/manifests/{image}"), &image),
+        (format!("/v2/app/blobs/{blob}"), &blob),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let plain = fixture.call(method, &path, &[], "").await;
+            assert_eq!(plain.status, StatusCode::OK, "{method} {path}");
+            let tag = plain.header("etag");
+            assert_eq!(tag, format!("\"{digest}\""));
+            let known = fixture
+                .call(method, &path, &[("if-none-match", tag)], "")
+                .await;
+            assert_eq!(known.status, StatusCode::NOT_MODIFIED, "{method} {path}");
+            assert_eq!((known.header("etag"), known.body.len()), (tag, 0));
+            let other = [("if-none-match", "\"sha256:0\"")];
+            let other = fixture.call(method, &path, &other, "").await;
+            assert_eq!(other.status, StatusCode::OK, "{method} {path}");
+        }
+    }
+    let path = format!("/v2/app/blobs/{blob}");
+    let tag = format!("\"{blob}\"");
+    let part = [("range", "bytes=1-2"), ("if-range", tag.as_str())];
+    let part = fixture.call("GET", &path, &part, "").await;
+    assert_eq!(
+        (part.status, part.header("content-range")),
+        (StatusCode::PARTIAL_CONTENT, "bytes 1-2/5")
+    );
+    let changed = [("range", "bytes=1-2"), ("if-range", "\"other\"")];
+    assert_eq!(fixture.call("GET", &path, &changed, "").await.body, "layer");
+    let past = fixture
+        .call("GET", &path, &[("range", "bytes=9-")], "")
+        .await;
+    assert_eq!(past.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(past.header("content-range"), "bytes */5");
+}
+
+#[tokio::test]
+async fn a_blob_is_deleted_once_no_image_needs_it() {
+    let fixture = Fixture::with_repository().await;
+    fixture.create("other").await;
+    let image = fixture.push_image("app", "v1", b"layer").await;
+    fixture.push_image("other", "v1", b"layer").await;
+    let path = format!("/v2/app/blobs/{}", Digest::of(b"layer"));
+    let refused = fixture.call("DELETE", &path, &[], "").await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::FORBIDDEN, "DENIED")
+    );
+    let manifest = format!("/v2/app/blobs/{image}");
+    let refused = fixture.call("DELETE", &manifest, &[], "").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+    fixture
+        .call("DELETE", "/v2/app/manifests/v1", &[], "")
+        .await;
+    let deleted = fixture.call("DELETE", &path, &[], "").await;
+    assert_eq!(deleted.status, StatusCode::ACCEPTED);
+    for (method, status) in [("GET", 404), ("HEAD", 404), ("DELETE", 404)] {
+        let gone = fixture.call(method, &path, &[], "").await;
+        assert_eq!(gone.status.as_u16(), status, "{method}");
+    }
+    // Another repository still has it.
+    let other = format!("/v2/other/blobs/{}", Digest::of(b"layer"));
+    assert_eq!(fixture.call("GET", &other, &[], "").await.body, "layer");
+}
+
+#[tokio::test]
+async fn an_upload_is_resumed_where_its_status_says() {
+    let fixture = Fixture::with_repository().await;
+    let location = fixture.begin_upload("app").await;
+    let range = [("content-range", "0-4")];
+    fixture.call("PATCH", &location, &range, "hello").await;
+    // A chunk that was sent twice is refused, and the upload goes on all the same.
+    let again = fixture.call("PATCH", &location, &range, "hello").await;
+    assert_eq!(again.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    let status = fixture.call("GET", &location, &[], "").await;
+    assert_eq!(
+        (status.status, status.header("range")),
+        (StatusCode::NO_CONTENT, "0-4")
+    );
+    assert_eq!(status.header("location"), location);
+    let digest = Digest::of(b"hello world");
+    let path = format!("{location}?digest={digest}");
+    let put = fixture
+        .call("PUT", &path, &[("content-range", "5-10")], " world")
+        .await;
+    assert_eq!(put.status, StatusCode::CREATED);
+    assert_eq!(put.header("docker-content-digest"), digest.as_str());
 }

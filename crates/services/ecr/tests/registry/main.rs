@@ -4,5 +4,8 @@ mod api;
 mod collection;
 mod distribution;
 mod fixture;
+mod layers;
+mod lifecycle;
 mod pushes;
+mod settings;
 mod uploads;

@@ -2,6 +2,19 @@
 
 use crate::open_enum;
 
+open_enum! { ArtifactStatus {
+    Active = "ACTIVE",
+    Archived = "ARCHIVED",
+    Activating = "ACTIVATING",
+} }
+
+open_enum! { ArtifactStatusFilter {
+    Active = "ACTIVE",
+    Archived = "ARCHIVED",
+    Activating = "ACTIVATING",
+    Any = "ANY",
+} }
+
 open_enum! { EncryptionType {
     Aes256 = "AES256",
     Kms = "KMS",
@@ -15,6 +28,11 @@ open_enum! { FindingSeverity {
     High = "HIGH",
     Critical = "CRITICAL",
     Undefined = "UNDEFINED",
+} }
+
+open_enum! { ImageActionType {
+    Expire = "EXPIRE",
+    Transition = "TRANSITION",
 } }
 
 open_enum! { ImageFailureCode {
@@ -55,6 +73,49 @@ open_enum! { ImageTagMutabilityExclusionFilterType {
     Wildcard = "WILDCARD",
 } }
 
+open_enum! { LayerAvailability {
+    Available = "AVAILABLE",
+    Unavailable = "UNAVAILABLE",
+    Archived = "ARCHIVED",
+} }
+
+open_enum! { LayerFailureCode {
+    InvalidLayerDigest = "InvalidLayerDigest",
+    MissingLayerDigest = "MissingLayerDigest",
+} }
+
+open_enum! { LifecyclePolicyPreviewStatus {
+    InProgress = "IN_PROGRESS",
+    Complete = "COMPLETE",
+    Expired = "EXPIRED",
+    Failed = "FAILED",
+} }
+
+open_enum! { LifecyclePolicyStorageClass {
+    Archive = "ARCHIVE",
+    Standard = "STANDARD",
+} }
+
+open_enum! { LifecyclePolicyTargetStorageClass {
+    Archive = "ARCHIVE",
+} }
+
+open_enum! { RCTAppliedFor {
+    Replication = "REPLICATION",
+    PullThroughCache = "PULL_THROUGH_CACHE",
+    CreateOnPush = "CREATE_ON_PUSH",
+} }
+
+open_enum! { RepositoryFilterType {
+    PrefixMatch = "PREFIX_MATCH",
+} }
+
+open_enum! { ScanFrequency {
+    ScanOnPush = "SCAN_ON_PUSH",
+    ContinuousScan = "CONTINUOUS_SCAN",
+    Manual = "MANUAL",
+} }
+
 open_enum! { ScanStatus {
     InProgress = "IN_PROGRESS",
     Complete = "COMPLETE",
@@ -67,6 +128,19 @@ open_enum! { ScanStatus {
     LimitExceeded = "LIMIT_EXCEEDED",
     ImageArchived = "IMAGE_ARCHIVED",
     ImageSizeExceeded = "IMAGE_SIZE_EXCEEDED",
+} }
+
+open_enum! { ScanType {
+    Basic = "BASIC",
+    Enhanced = "ENHANCED",
+} }
+
+open_enum! { ScanningConfigurationFailureCode {
+    RepositoryNotFound = "REPOSITORY_NOT_FOUND",
+} }
+
+open_enum! { ScanningRepositoryFilterType {
+    Wildcard = "WILDCARD",
 } }
 
 open_enum! { TagStatus {

@@ -4,42 +4,89 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::types::{
-    ImageAlreadyExistsException, ImageDigestDoesNotMatchException, ImageNotFoundException,
-    ImageTagAlreadyExistsException, InvalidParameterException, InvalidTagParameterException,
-    KmsException, LayersNotFoundException, LimitExceededException,
-    ReferencedImagesNotFoundException, RepositoryAlreadyExistsException,
-    RepositoryNotEmptyException, RepositoryNotFoundException, ServerException,
-    TooManyTagsException, UnableToGetUpstreamImageException,
+    BlockedByOrganizationPolicyException, EmptyUploadException, ImageAlreadyExistsException,
+    ImageArchivedException, ImageDigestDoesNotMatchException, ImageNotFoundException,
+    ImageTagAlreadyExistsException, InvalidLayerException, InvalidLayerPartException,
+    InvalidParameterException, InvalidTagParameterException, KmsException,
+    LayerAlreadyExistsException, LayerInaccessibleException, LayerPartTooSmallException,
+    LayersNotFoundException, LifecyclePolicyNotFoundException,
+    LifecyclePolicyPreviewInProgressException, LifecyclePolicyPreviewNotFoundException,
+    LimitExceededException, ReferencedImagesNotFoundException, RegistryPolicyNotFoundException,
+    RepositoryAlreadyExistsException, RepositoryNotEmptyException, RepositoryNotFoundException,
+    RepositoryPolicyNotFoundException, ScanNotFoundException, ServerException,
+    TemplateAlreadyExistsException, TemplateNotFoundException, TooManyTagsException,
+    UnableToGetUpstreamImageException, UnableToGetUpstreamLayerException,
+    UnableToListUpstreamImageReferrersException, UnsupportedImageTypeException,
+    UploadNotFoundException, ValidationException,
 };
 use crate::error::ApiError;
 
 /// What an operation of this service fails with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EcrError {
+    BlockedByOrganizationPolicyException(BlockedByOrganizationPolicyException),
+    EmptyUploadException(EmptyUploadException),
     ImageAlreadyExistsException(ImageAlreadyExistsException),
+    ImageArchivedException(ImageArchivedException),
     ImageDigestDoesNotMatchException(ImageDigestDoesNotMatchException),
     ImageNotFoundException(ImageNotFoundException),
     ImageTagAlreadyExistsException(ImageTagAlreadyExistsException),
+    InvalidLayerException(InvalidLayerException),
+    InvalidLayerPartException(InvalidLayerPartException),
     InvalidParameterException(InvalidParameterException),
     InvalidTagParameterException(InvalidTagParameterException),
     KmsException(KmsException),
+    LayerAlreadyExistsException(LayerAlreadyExistsException),
+    LayerInaccessibleException(LayerInaccessibleException),
+    LayerPartTooSmallException(LayerPartTooSmallException),
     LayersNotFoundException(LayersNotFoundException),
+    LifecyclePolicyNotFoundException(LifecyclePolicyNotFoundException),
+    LifecyclePolicyPreviewInProgressException(LifecyclePolicyPreviewInProgressException),
+    LifecyclePolicyPreviewNotFoundException(LifecyclePolicyPreviewNotFoundException),
     LimitExceededException(LimitExceededException),
     ReferencedImagesNotFoundException(ReferencedImagesNotFoundException),
+    RegistryPolicyNotFoundException(RegistryPolicyNotFoundException),
     RepositoryAlreadyExistsException(RepositoryAlreadyExistsException),
     RepositoryNotEmptyException(RepositoryNotEmptyException),
     RepositoryNotFoundException(RepositoryNotFoundException),
+    RepositoryPolicyNotFoundException(RepositoryPolicyNotFoundException),
+    ScanNotFoundException(ScanNotFoundException),
     ServerException(ServerException),
+    TemplateAlreadyExistsException(TemplateAlreadyExistsException),
+    TemplateNotFoundException(TemplateNotFoundException),
     TooManyTagsException(TooManyTagsException),
     UnableToGetUpstreamImageException(UnableToGetUpstreamImageException),
+    UnableToGetUpstreamLayerException(UnableToGetUpstreamLayerException),
+    UnableToListUpstreamImageReferrersException(UnableToListUpstreamImageReferrersException),
+    UnsupportedImageTypeException(UnsupportedImageTypeException),
+    UploadNotFoundException(UploadNotFoundException),
+    ValidationException(ValidationException),
 
     /// An error that the model does not list.
     Other(ApiError),
 }
 
 impl EcrError {
+    pub fn blocked_by_organization_policy_exception(message: impl Into<String>) -> Self {
+        Self::BlockedByOrganizationPolicyException(BlockedByOrganizationPolicyException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn empty_upload_exception(message: impl Into<String>) -> Self {
+        Self::EmptyUploadException(EmptyUploadException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn image_already_exists_exception(message: impl Into<String>) -> Self {
         Self::ImageAlreadyExistsException(ImageAlreadyExistsException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn image_archived_exception(message: impl Into<String>) -> Self {
+        Self::ImageArchivedException(ImageArchivedException {
             message: Some(message.into()),
         })
     }
@@ -62,6 +109,19 @@ impl EcrError {
         })
     }
 
+    pub fn invalid_layer_exception(message: impl Into<String>) -> Self {
+        Self::InvalidLayerException(InvalidLayerException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn invalid_layer_part_exception(message: impl Into<String>) -> Self {
+        Self::InvalidLayerPartException(InvalidLayerPartException {
+            message: Some(message.into()),
+            ..Default::default()
+        })
+    }
+
     pub fn invalid_parameter_exception(message: impl Into<String>) -> Self {
         Self::InvalidParameterException(InvalidParameterException {
             message: Some(message.into()),
@@ -81,8 +141,44 @@ impl EcrError {
         })
     }
 
+    pub fn layer_already_exists_exception(message: impl Into<String>) -> Self {
+        Self::LayerAlreadyExistsException(LayerAlreadyExistsException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn layer_inaccessible_exception(message: impl Into<String>) -> Self {
+        Self::LayerInaccessibleException(LayerInaccessibleException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn layer_part_too_small_exception(message: impl Into<String>) -> Self {
+        Self::LayerPartTooSmallException(LayerPartTooSmallException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn layers_not_found_exception(message: impl Into<String>) -> Self {
         Self::LayersNotFoundException(LayersNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn lifecycle_policy_not_found_exception(message: impl Into<String>) -> Self {
+        Self::LifecyclePolicyNotFoundException(LifecyclePolicyNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn lifecycle_policy_preview_in_progress_exception(message: impl Into<String>) -> Self {
+        Self::LifecyclePolicyPreviewInProgressException(LifecyclePolicyPreviewInProgressException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn lifecycle_policy_preview_not_found_exception(message: impl Into<String>) -> Self {
+        Self::LifecyclePolicyPreviewNotFoundException(LifecyclePolicyPreviewNotFoundException {
             message: Some(message.into()),
         })
     }
@@ -95,6 +191,12 @@ impl EcrError {
 
     pub fn referenced_images_not_found_exception(message: impl Into<String>) -> Self {
         Self::ReferencedImagesNotFoundException(ReferencedImagesNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn registry_policy_not_found_exception(message: impl Into<String>) -> Self {
+        Self::RegistryPolicyNotFoundException(RegistryPolicyNotFoundException {
             message: Some(message.into()),
         })
     }
@@ -117,8 +219,32 @@ impl EcrError {
         })
     }
 
+    pub fn repository_policy_not_found_exception(message: impl Into<String>) -> Self {
+        Self::RepositoryPolicyNotFoundException(RepositoryPolicyNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn scan_not_found_exception(message: impl Into<String>) -> Self {
+        Self::ScanNotFoundException(ScanNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn server_exception(message: impl Into<String>) -> Self {
         Self::ServerException(ServerException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn template_already_exists_exception(message: impl Into<String>) -> Self {
+        Self::TemplateAlreadyExistsException(TemplateAlreadyExistsException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn template_not_found_exception(message: impl Into<String>) -> Self {
+        Self::TemplateNotFoundException(TemplateNotFoundException {
             message: Some(message.into()),
         })
     }
@@ -131,6 +257,38 @@ impl EcrError {
 
     pub fn unable_to_get_upstream_image_exception(message: impl Into<String>) -> Self {
         Self::UnableToGetUpstreamImageException(UnableToGetUpstreamImageException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn unable_to_get_upstream_layer_exception(message: impl Into<String>) -> Self {
+        Self::UnableToGetUpstreamLayerException(UnableToGetUpstreamLayerException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn unable_to_list_upstream_image_referrers_exception(message: impl Into<String>) -> Self {
+        Self::UnableToListUpstreamImageReferrersException(
+            UnableToListUpstreamImageReferrersException {
+                message: Some(message.into()),
+            },
+        )
+    }
+
+    pub fn unsupported_image_type_exception(message: impl Into<String>) -> Self {
+        Self::UnsupportedImageTypeException(UnsupportedImageTypeException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn upload_not_found_exception(message: impl Into<String>) -> Self {
+        Self::UploadNotFoundException(UploadNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn validation_exception(message: impl Into<String>) -> Self {
+        Self::ValidationException(ValidationException {
             message: Some(message.into()),
         })
     }
@@ -150,7 +308,12 @@ impl From<ApiError> for EcrError {
 impl From<EcrError> for ApiError {
     fn from(error: EcrError) -> Self {
         match error {
+            EcrError::BlockedByOrganizationPolicyException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::EmptyUploadException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::ImageAlreadyExistsException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::ImageArchivedException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::ImageDigestDoesNotMatchException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
@@ -158,14 +321,31 @@ impl From<EcrError> for ApiError {
             EcrError::ImageTagAlreadyExistsException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
+            EcrError::InvalidLayerException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::InvalidLayerPartException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::InvalidParameterException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::InvalidTagParameterException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
             EcrError::KmsException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::LayerAlreadyExistsException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::LayerInaccessibleException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::LayerPartTooSmallException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::LayersNotFoundException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::LifecyclePolicyNotFoundException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::LifecyclePolicyPreviewInProgressException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::LifecyclePolicyPreviewNotFoundException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
             EcrError::LimitExceededException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::ReferencedImagesNotFoundException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::RegistryPolicyNotFoundException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
             EcrError::RepositoryAlreadyExistsException(exception) => {
@@ -173,11 +353,30 @@ impl From<EcrError> for ApiError {
             }
             EcrError::RepositoryNotEmptyException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::RepositoryNotFoundException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::RepositoryPolicyNotFoundException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::ScanNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::ServerException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::TemplateAlreadyExistsException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::TemplateNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::TooManyTagsException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::UnableToGetUpstreamImageException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
+            EcrError::UnableToGetUpstreamLayerException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::UnableToListUpstreamImageReferrersException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::UnsupportedImageTypeException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcrError::UploadNotFoundException(exception) => Self::modelled(Arc::new(exception)),
+            EcrError::ValidationException(exception) => Self::modelled(Arc::new(exception)),
             EcrError::Other(error) => error,
         }
     }

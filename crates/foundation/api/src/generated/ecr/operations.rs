@@ -3,14 +3,39 @@
 use super::errors::EcrError;
 use super::schemas;
 use super::types::{
+    BatchCheckLayerAvailabilityRequest, BatchCheckLayerAvailabilityResponse,
     BatchDeleteImageRequest, BatchDeleteImageResponse, BatchGetImageRequest, BatchGetImageResponse,
-    CreateRepositoryRequest, CreateRepositoryResponse, DeleteRepositoryRequest,
-    DeleteRepositoryResponse, DescribeImagesRequest, DescribeImagesResponse,
-    DescribeRepositoriesRequest, DescribeRepositoriesResponse, GetAuthorizationTokenRequest,
-    GetAuthorizationTokenResponse, ListImagesRequest, ListImagesResponse,
-    ListTagsForResourceRequest, ListTagsForResourceResponse, PutImageRequest, PutImageResponse,
-    PutImageTagMutabilityRequest, PutImageTagMutabilityResponse, TagResourceRequest,
-    TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
+    BatchGetRepositoryScanningConfigurationRequest,
+    BatchGetRepositoryScanningConfigurationResponse, CompleteLayerUploadRequest,
+    CompleteLayerUploadResponse, CreateRepositoryCreationTemplateRequest,
+    CreateRepositoryCreationTemplateResponse, CreateRepositoryRequest, CreateRepositoryResponse,
+    DeleteLifecyclePolicyRequest, DeleteLifecyclePolicyResponse, DeleteRegistryPolicyRequest,
+    DeleteRegistryPolicyResponse, DeleteRepositoryCreationTemplateRequest,
+    DeleteRepositoryCreationTemplateResponse, DeleteRepositoryPolicyRequest,
+    DeleteRepositoryPolicyResponse, DeleteRepositoryRequest, DeleteRepositoryResponse,
+    DescribeImageScanFindingsRequest, DescribeImageScanFindingsResponse, DescribeImagesRequest,
+    DescribeImagesResponse, DescribeRegistryRequest, DescribeRegistryResponse,
+    DescribeRepositoriesRequest, DescribeRepositoriesResponse,
+    DescribeRepositoryCreationTemplatesRequest, DescribeRepositoryCreationTemplatesResponse,
+    GetAccountSettingRequest, GetAccountSettingResponse, GetAuthorizationTokenRequest,
+    GetAuthorizationTokenResponse, GetDownloadUrlForLayerRequest, GetDownloadUrlForLayerResponse,
+    GetLifecyclePolicyPreviewRequest, GetLifecyclePolicyPreviewResponse, GetLifecyclePolicyRequest,
+    GetLifecyclePolicyResponse, GetRegistryPolicyRequest, GetRegistryPolicyResponse,
+    GetRegistryScanningConfigurationRequest, GetRegistryScanningConfigurationResponse,
+    GetRepositoryPolicyRequest, GetRepositoryPolicyResponse, InitiateLayerUploadRequest,
+    InitiateLayerUploadResponse, ListImageReferrersRequest, ListImageReferrersResponse,
+    ListImagesRequest, ListImagesResponse, ListTagsForResourceRequest, ListTagsForResourceResponse,
+    PutAccountSettingRequest, PutAccountSettingResponse, PutImageRequest, PutImageResponse,
+    PutImageScanningConfigurationRequest, PutImageScanningConfigurationResponse,
+    PutImageTagMutabilityRequest, PutImageTagMutabilityResponse, PutLifecyclePolicyRequest,
+    PutLifecyclePolicyResponse, PutRegistryPolicyRequest, PutRegistryPolicyResponse,
+    PutRegistryScanningConfigurationRequest, PutRegistryScanningConfigurationResponse,
+    PutReplicationConfigurationRequest, PutReplicationConfigurationResponse,
+    SetRepositoryPolicyRequest, SetRepositoryPolicyResponse, StartImageScanRequest,
+    StartImageScanResponse, StartLifecyclePolicyPreviewRequest,
+    StartLifecyclePolicyPreviewResponse, TagResourceRequest, TagResourceResponse,
+    UntagResourceRequest, UntagResourceResponse, UpdateRepositoryCreationTemplateRequest,
+    UpdateRepositoryCreationTemplateResponse, UploadLayerPartRequest, UploadLayerPartResponse,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
 use crate::validate::ValidationStyle;
@@ -29,72 +54,99 @@ pub static MODEL: ServiceModel = ServiceModel {
     query_compatible: false,
     validation: ValidationStyle::InvalidParameter,
     operations: &[
+        &BATCH_CHECK_LAYER_AVAILABILITY,
         &BATCH_DELETE_IMAGE,
         &BATCH_GET_IMAGE,
+        &BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION,
+        &COMPLETE_LAYER_UPLOAD,
         &CREATE_REPOSITORY,
+        &CREATE_REPOSITORY_CREATION_TEMPLATE,
+        &DELETE_LIFECYCLE_POLICY,
+        &DELETE_REGISTRY_POLICY,
         &DELETE_REPOSITORY,
+        &DELETE_REPOSITORY_CREATION_TEMPLATE,
+        &DELETE_REPOSITORY_POLICY,
+        &DESCRIBE_IMAGE_SCAN_FINDINGS,
         &DESCRIBE_IMAGES,
+        &DESCRIBE_REGISTRY,
         &DESCRIBE_REPOSITORIES,
+        &DESCRIBE_REPOSITORY_CREATION_TEMPLATES,
+        &GET_ACCOUNT_SETTING,
         &GET_AUTHORIZATION_TOKEN,
+        &GET_DOWNLOAD_URL_FOR_LAYER,
+        &GET_LIFECYCLE_POLICY,
+        &GET_LIFECYCLE_POLICY_PREVIEW,
+        &GET_REGISTRY_POLICY,
+        &GET_REGISTRY_SCANNING_CONFIGURATION,
+        &GET_REPOSITORY_POLICY,
+        &INITIATE_LAYER_UPLOAD,
+        &LIST_IMAGE_REFERRERS,
         &LIST_IMAGES,
         &LIST_TAGS_FOR_RESOURCE,
+        &PUT_ACCOUNT_SETTING,
         &PUT_IMAGE,
+        &PUT_IMAGE_SCANNING_CONFIGURATION,
         &PUT_IMAGE_TAG_MUTABILITY,
+        &PUT_LIFECYCLE_POLICY,
+        &PUT_REGISTRY_POLICY,
+        &PUT_REGISTRY_SCANNING_CONFIGURATION,
+        &PUT_REPLICATION_CONFIGURATION,
+        &SET_REPOSITORY_POLICY,
+        &START_IMAGE_SCAN,
+        &START_LIFECYCLE_POLICY_PREVIEW,
         &TAG_RESOURCE,
         &UNTAG_RESOURCE,
+        &UPDATE_REPOSITORY_CREATION_TEMPLATE,
+        &UPLOAD_LAYER_PART,
     ],
     not_built: &[
-        "BatchCheckLayerAvailability",
-        "BatchGetRepositoryScanningConfiguration",
-        "CompleteLayerUpload",
         "CreatePullThroughCacheRule",
-        "CreateRepositoryCreationTemplate",
-        "DeleteLifecyclePolicy",
         "DeletePullThroughCacheRule",
-        "DeleteRegistryPolicy",
-        "DeleteRepositoryCreationTemplate",
-        "DeleteRepositoryPolicy",
         "DeleteSigningConfiguration",
         "DeregisterPullTimeUpdateExclusion",
         "DescribeImageReplicationStatus",
-        "DescribeImageScanFindings",
         "DescribeImageSigningStatus",
         "DescribePullThroughCacheRules",
-        "DescribeRegistry",
         "DescribeReplicationBackfillResults",
-        "DescribeRepositoryCreationTemplates",
-        "GetAccountSetting",
-        "GetDownloadUrlForLayer",
-        "GetLifecyclePolicy",
-        "GetLifecyclePolicyPreview",
-        "GetRegistryPolicy",
-        "GetRegistryScanningConfiguration",
-        "GetRepositoryPolicy",
         "GetSigningConfiguration",
-        "InitiateLayerUpload",
-        "ListImageReferrers",
         "ListPullTimeUpdateExclusions",
         "ListReplicationBackfills",
-        "PutAccountSetting",
-        "PutImageScanningConfiguration",
-        "PutLifecyclePolicy",
-        "PutRegistryPolicy",
-        "PutRegistryScanningConfiguration",
-        "PutReplicationConfiguration",
         "PutSigningConfiguration",
         "RegisterPullTimeUpdateExclusion",
-        "SetRepositoryPolicy",
-        "StartImageScan",
-        "StartLifecyclePolicyPreview",
         "StartReplicationBackfill",
         "StopReplicationBackfill",
         "UpdateImageStorageClass",
         "UpdatePullThroughCacheRule",
-        "UpdateRepositoryCreationTemplate",
-        "UploadLayerPart",
         "ValidatePullThroughCacheRule",
     ],
 };
+
+static BATCH_CHECK_LAYER_AVAILABILITY: OperationModel = OperationModel {
+    name: "BatchCheckLayerAvailability",
+    input: &schemas::BATCH_CHECK_LAYER_AVAILABILITY_REQUEST,
+    output: &schemas::BATCH_CHECK_LAYER_AVAILABILITY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(BatchCheckLayerAvailabilityRequest::default()),
+    new_output: || Box::new(BatchCheckLayerAvailabilityResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchCheckLayerAvailability;
+
+impl Operation for BatchCheckLayerAvailability {
+    type Input = BatchCheckLayerAvailabilityRequest;
+    type Output = BatchCheckLayerAvailabilityResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "BatchCheckLayerAvailability";
+    fn model() -> &'static OperationModel {
+        &BATCH_CHECK_LAYER_AVAILABILITY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
 
 static BATCH_DELETE_IMAGE: OperationModel = OperationModel {
     name: "BatchDeleteImage",
@@ -150,6 +202,60 @@ impl Operation for BatchGetImage {
     }
 }
 
+static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION: OperationModel = OperationModel {
+    name: "BatchGetRepositoryScanningConfiguration",
+    input: &schemas::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST,
+    output: &schemas::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(BatchGetRepositoryScanningConfigurationRequest::default()),
+    new_output: || Box::new(BatchGetRepositoryScanningConfigurationResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchGetRepositoryScanningConfiguration;
+
+impl Operation for BatchGetRepositoryScanningConfiguration {
+    type Input = BatchGetRepositoryScanningConfigurationRequest;
+    type Output = BatchGetRepositoryScanningConfigurationResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "BatchGetRepositoryScanningConfiguration";
+    fn model() -> &'static OperationModel {
+        &BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static COMPLETE_LAYER_UPLOAD: OperationModel = OperationModel {
+    name: "CompleteLayerUpload",
+    input: &schemas::COMPLETE_LAYER_UPLOAD_REQUEST,
+    output: &schemas::COMPLETE_LAYER_UPLOAD_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(CompleteLayerUploadRequest::default()),
+    new_output: || Box::new(CompleteLayerUploadResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CompleteLayerUpload;
+
+impl Operation for CompleteLayerUpload {
+    type Input = CompleteLayerUploadRequest;
+    type Output = CompleteLayerUploadResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "CompleteLayerUpload";
+    fn model() -> &'static OperationModel {
+        &COMPLETE_LAYER_UPLOAD
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static CREATE_REPOSITORY: OperationModel = OperationModel {
     name: "CreateRepository",
     input: &schemas::CREATE_REPOSITORY_REQUEST,
@@ -171,6 +277,87 @@ impl Operation for CreateRepository {
     const NAME: &'static str = "CreateRepository";
     fn model() -> &'static OperationModel {
         &CREATE_REPOSITORY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static CREATE_REPOSITORY_CREATION_TEMPLATE: OperationModel = OperationModel {
+    name: "CreateRepositoryCreationTemplate",
+    input: &schemas::CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST,
+    output: &schemas::CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(CreateRepositoryCreationTemplateRequest::default()),
+    new_output: || Box::new(CreateRepositoryCreationTemplateResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateRepositoryCreationTemplate;
+
+impl Operation for CreateRepositoryCreationTemplate {
+    type Input = CreateRepositoryCreationTemplateRequest;
+    type Output = CreateRepositoryCreationTemplateResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "CreateRepositoryCreationTemplate";
+    fn model() -> &'static OperationModel {
+        &CREATE_REPOSITORY_CREATION_TEMPLATE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_LIFECYCLE_POLICY: OperationModel = OperationModel {
+    name: "DeleteLifecyclePolicy",
+    input: &schemas::DELETE_LIFECYCLE_POLICY_REQUEST,
+    output: &schemas::DELETE_LIFECYCLE_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteLifecyclePolicyRequest::default()),
+    new_output: || Box::new(DeleteLifecyclePolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteLifecyclePolicy;
+
+impl Operation for DeleteLifecyclePolicy {
+    type Input = DeleteLifecyclePolicyRequest;
+    type Output = DeleteLifecyclePolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DeleteLifecyclePolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_LIFECYCLE_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_REGISTRY_POLICY: OperationModel = OperationModel {
+    name: "DeleteRegistryPolicy",
+    input: &schemas::DELETE_REGISTRY_POLICY_REQUEST,
+    output: &schemas::DELETE_REGISTRY_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteRegistryPolicyRequest::default()),
+    new_output: || Box::new(DeleteRegistryPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRegistryPolicy;
+
+impl Operation for DeleteRegistryPolicy {
+    type Input = DeleteRegistryPolicyRequest;
+    type Output = DeleteRegistryPolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DeleteRegistryPolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_REGISTRY_POLICY
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -204,6 +391,87 @@ impl Operation for DeleteRepository {
     }
 }
 
+static DELETE_REPOSITORY_CREATION_TEMPLATE: OperationModel = OperationModel {
+    name: "DeleteRepositoryCreationTemplate",
+    input: &schemas::DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST,
+    output: &schemas::DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteRepositoryCreationTemplateRequest::default()),
+    new_output: || Box::new(DeleteRepositoryCreationTemplateResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRepositoryCreationTemplate;
+
+impl Operation for DeleteRepositoryCreationTemplate {
+    type Input = DeleteRepositoryCreationTemplateRequest;
+    type Output = DeleteRepositoryCreationTemplateResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DeleteRepositoryCreationTemplate";
+    fn model() -> &'static OperationModel {
+        &DELETE_REPOSITORY_CREATION_TEMPLATE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_REPOSITORY_POLICY: OperationModel = OperationModel {
+    name: "DeleteRepositoryPolicy",
+    input: &schemas::DELETE_REPOSITORY_POLICY_REQUEST,
+    output: &schemas::DELETE_REPOSITORY_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteRepositoryPolicyRequest::default()),
+    new_output: || Box::new(DeleteRepositoryPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRepositoryPolicy;
+
+impl Operation for DeleteRepositoryPolicy {
+    type Input = DeleteRepositoryPolicyRequest;
+    type Output = DeleteRepositoryPolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DeleteRepositoryPolicy";
+    fn model() -> &'static OperationModel {
+        &DELETE_REPOSITORY_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_IMAGE_SCAN_FINDINGS: OperationModel = OperationModel {
+    name: "DescribeImageScanFindings",
+    input: &schemas::DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST,
+    output: &schemas::DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeImageScanFindingsRequest::default()),
+    new_output: || Box::new(DescribeImageScanFindingsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeImageScanFindings;
+
+impl Operation for DescribeImageScanFindings {
+    type Input = DescribeImageScanFindingsRequest;
+    type Output = DescribeImageScanFindingsResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DescribeImageScanFindings";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_IMAGE_SCAN_FINDINGS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DESCRIBE_IMAGES: OperationModel = OperationModel {
     name: "DescribeImages",
     input: &schemas::DESCRIBE_IMAGES_REQUEST,
@@ -225,6 +493,33 @@ impl Operation for DescribeImages {
     const NAME: &'static str = "DescribeImages";
     fn model() -> &'static OperationModel {
         &DESCRIBE_IMAGES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_REGISTRY: OperationModel = OperationModel {
+    name: "DescribeRegistry",
+    input: &schemas::DESCRIBE_REGISTRY_REQUEST,
+    output: &schemas::DESCRIBE_REGISTRY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeRegistryRequest::default()),
+    new_output: || Box::new(DescribeRegistryResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeRegistry;
+
+impl Operation for DescribeRegistry {
+    type Input = DescribeRegistryRequest;
+    type Output = DescribeRegistryResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DescribeRegistry";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_REGISTRY
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -258,6 +553,60 @@ impl Operation for DescribeRepositories {
     }
 }
 
+static DESCRIBE_REPOSITORY_CREATION_TEMPLATES: OperationModel = OperationModel {
+    name: "DescribeRepositoryCreationTemplates",
+    input: &schemas::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST,
+    output: &schemas::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DescribeRepositoryCreationTemplatesRequest::default()),
+    new_output: || Box::new(DescribeRepositoryCreationTemplatesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeRepositoryCreationTemplates;
+
+impl Operation for DescribeRepositoryCreationTemplates {
+    type Input = DescribeRepositoryCreationTemplatesRequest;
+    type Output = DescribeRepositoryCreationTemplatesResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "DescribeRepositoryCreationTemplates";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_REPOSITORY_CREATION_TEMPLATES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_ACCOUNT_SETTING: OperationModel = OperationModel {
+    name: "GetAccountSetting",
+    input: &schemas::GET_ACCOUNT_SETTING_REQUEST,
+    output: &schemas::GET_ACCOUNT_SETTING_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetAccountSettingRequest::default()),
+    new_output: || Box::new(GetAccountSettingResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAccountSetting;
+
+impl Operation for GetAccountSetting {
+    type Input = GetAccountSettingRequest;
+    type Output = GetAccountSettingResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetAccountSetting";
+    fn model() -> &'static OperationModel {
+        &GET_ACCOUNT_SETTING
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static GET_AUTHORIZATION_TOKEN: OperationModel = OperationModel {
     name: "GetAuthorizationToken",
     input: &schemas::GET_AUTHORIZATION_TOKEN_REQUEST,
@@ -279,6 +628,222 @@ impl Operation for GetAuthorizationToken {
     const NAME: &'static str = "GetAuthorizationToken";
     fn model() -> &'static OperationModel {
         &GET_AUTHORIZATION_TOKEN
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_DOWNLOAD_URL_FOR_LAYER: OperationModel = OperationModel {
+    name: "GetDownloadUrlForLayer",
+    input: &schemas::GET_DOWNLOAD_URL_FOR_LAYER_REQUEST,
+    output: &schemas::GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetDownloadUrlForLayerRequest::default()),
+    new_output: || Box::new(GetDownloadUrlForLayerResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetDownloadUrlForLayer;
+
+impl Operation for GetDownloadUrlForLayer {
+    type Input = GetDownloadUrlForLayerRequest;
+    type Output = GetDownloadUrlForLayerResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetDownloadUrlForLayer";
+    fn model() -> &'static OperationModel {
+        &GET_DOWNLOAD_URL_FOR_LAYER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_LIFECYCLE_POLICY: OperationModel = OperationModel {
+    name: "GetLifecyclePolicy",
+    input: &schemas::GET_LIFECYCLE_POLICY_REQUEST,
+    output: &schemas::GET_LIFECYCLE_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetLifecyclePolicyRequest::default()),
+    new_output: || Box::new(GetLifecyclePolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLifecyclePolicy;
+
+impl Operation for GetLifecyclePolicy {
+    type Input = GetLifecyclePolicyRequest;
+    type Output = GetLifecyclePolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetLifecyclePolicy";
+    fn model() -> &'static OperationModel {
+        &GET_LIFECYCLE_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_LIFECYCLE_POLICY_PREVIEW: OperationModel = OperationModel {
+    name: "GetLifecyclePolicyPreview",
+    input: &schemas::GET_LIFECYCLE_POLICY_PREVIEW_REQUEST,
+    output: &schemas::GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetLifecyclePolicyPreviewRequest::default()),
+    new_output: || Box::new(GetLifecyclePolicyPreviewResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLifecyclePolicyPreview;
+
+impl Operation for GetLifecyclePolicyPreview {
+    type Input = GetLifecyclePolicyPreviewRequest;
+    type Output = GetLifecyclePolicyPreviewResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetLifecyclePolicyPreview";
+    fn model() -> &'static OperationModel {
+        &GET_LIFECYCLE_POLICY_PREVIEW
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_REGISTRY_POLICY: OperationModel = OperationModel {
+    name: "GetRegistryPolicy",
+    input: &schemas::GET_REGISTRY_POLICY_REQUEST,
+    output: &schemas::GET_REGISTRY_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetRegistryPolicyRequest::default()),
+    new_output: || Box::new(GetRegistryPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetRegistryPolicy;
+
+impl Operation for GetRegistryPolicy {
+    type Input = GetRegistryPolicyRequest;
+    type Output = GetRegistryPolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetRegistryPolicy";
+    fn model() -> &'static OperationModel {
+        &GET_REGISTRY_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_REGISTRY_SCANNING_CONFIGURATION: OperationModel = OperationModel {
+    name: "GetRegistryScanningConfiguration",
+    input: &schemas::GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST,
+    output: &schemas::GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetRegistryScanningConfigurationRequest::default()),
+    new_output: || Box::new(GetRegistryScanningConfigurationResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetRegistryScanningConfiguration;
+
+impl Operation for GetRegistryScanningConfiguration {
+    type Input = GetRegistryScanningConfigurationRequest;
+    type Output = GetRegistryScanningConfigurationResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetRegistryScanningConfiguration";
+    fn model() -> &'static OperationModel {
+        &GET_REGISTRY_SCANNING_CONFIGURATION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_REPOSITORY_POLICY: OperationModel = OperationModel {
+    name: "GetRepositoryPolicy",
+    input: &schemas::GET_REPOSITORY_POLICY_REQUEST,
+    output: &schemas::GET_REPOSITORY_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(GetRepositoryPolicyRequest::default()),
+    new_output: || Box::new(GetRepositoryPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetRepositoryPolicy;
+
+impl Operation for GetRepositoryPolicy {
+    type Input = GetRepositoryPolicyRequest;
+    type Output = GetRepositoryPolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "GetRepositoryPolicy";
+    fn model() -> &'static OperationModel {
+        &GET_REPOSITORY_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static INITIATE_LAYER_UPLOAD: OperationModel = OperationModel {
+    name: "InitiateLayerUpload",
+    input: &schemas::INITIATE_LAYER_UPLOAD_REQUEST,
+    output: &schemas::INITIATE_LAYER_UPLOAD_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(InitiateLayerUploadRequest::default()),
+    new_output: || Box::new(InitiateLayerUploadResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct InitiateLayerUpload;
+
+impl Operation for InitiateLayerUpload {
+    type Input = InitiateLayerUploadRequest;
+    type Output = InitiateLayerUploadResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "InitiateLayerUpload";
+    fn model() -> &'static OperationModel {
+        &INITIATE_LAYER_UPLOAD
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_IMAGE_REFERRERS: OperationModel = OperationModel {
+    name: "ListImageReferrers",
+    input: &schemas::LIST_IMAGE_REFERRERS_REQUEST,
+    output: &schemas::LIST_IMAGE_REFERRERS_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(ListImageReferrersRequest::default()),
+    new_output: || Box::new(ListImageReferrersResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListImageReferrers;
+
+impl Operation for ListImageReferrers {
+    type Input = ListImageReferrersRequest;
+    type Output = ListImageReferrersResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "ListImageReferrers";
+    fn model() -> &'static OperationModel {
+        &LIST_IMAGE_REFERRERS
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -339,6 +904,33 @@ impl Operation for ListTagsForResource {
     }
 }
 
+static PUT_ACCOUNT_SETTING: OperationModel = OperationModel {
+    name: "PutAccountSetting",
+    input: &schemas::PUT_ACCOUNT_SETTING_REQUEST,
+    output: &schemas::PUT_ACCOUNT_SETTING_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutAccountSettingRequest::default()),
+    new_output: || Box::new(PutAccountSettingResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutAccountSetting;
+
+impl Operation for PutAccountSetting {
+    type Input = PutAccountSettingRequest;
+    type Output = PutAccountSettingResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "PutAccountSetting";
+    fn model() -> &'static OperationModel {
+        &PUT_ACCOUNT_SETTING
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static PUT_IMAGE: OperationModel = OperationModel {
     name: "PutImage",
     input: &schemas::PUT_IMAGE_REQUEST,
@@ -366,6 +958,33 @@ impl Operation for PutImage {
     }
 }
 
+static PUT_IMAGE_SCANNING_CONFIGURATION: OperationModel = OperationModel {
+    name: "PutImageScanningConfiguration",
+    input: &schemas::PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST,
+    output: &schemas::PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutImageScanningConfigurationRequest::default()),
+    new_output: || Box::new(PutImageScanningConfigurationResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutImageScanningConfiguration;
+
+impl Operation for PutImageScanningConfiguration {
+    type Input = PutImageScanningConfigurationRequest;
+    type Output = PutImageScanningConfigurationResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "PutImageScanningConfiguration";
+    fn model() -> &'static OperationModel {
+        &PUT_IMAGE_SCANNING_CONFIGURATION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static PUT_IMAGE_TAG_MUTABILITY: OperationModel = OperationModel {
     name: "PutImageTagMutability",
     input: &schemas::PUT_IMAGE_TAG_MUTABILITY_REQUEST,
@@ -387,6 +1006,195 @@ impl Operation for PutImageTagMutability {
     const NAME: &'static str = "PutImageTagMutability";
     fn model() -> &'static OperationModel {
         &PUT_IMAGE_TAG_MUTABILITY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_LIFECYCLE_POLICY: OperationModel = OperationModel {
+    name: "PutLifecyclePolicy",
+    input: &schemas::PUT_LIFECYCLE_POLICY_REQUEST,
+    output: &schemas::PUT_LIFECYCLE_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutLifecyclePolicyRequest::default()),
+    new_output: || Box::new(PutLifecyclePolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutLifecyclePolicy;
+
+impl Operation for PutLifecyclePolicy {
+    type Input = PutLifecyclePolicyRequest;
+    type Output = PutLifecyclePolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "PutLifecyclePolicy";
+    fn model() -> &'static OperationModel {
+        &PUT_LIFECYCLE_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_REGISTRY_POLICY: OperationModel = OperationModel {
+    name: "PutRegistryPolicy",
+    input: &schemas::PUT_REGISTRY_POLICY_REQUEST,
+    output: &schemas::PUT_REGISTRY_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutRegistryPolicyRequest::default()),
+    new_output: || Box::new(PutRegistryPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutRegistryPolicy;
+
+impl Operation for PutRegistryPolicy {
+    type Input = PutRegistryPolicyRequest;
+    type Output = PutRegistryPolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "PutRegistryPolicy";
+    fn model() -> &'static OperationModel {
+        &PUT_REGISTRY_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_REGISTRY_SCANNING_CONFIGURATION: OperationModel = OperationModel {
+    name: "PutRegistryScanningConfiguration",
+    input: &schemas::PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST,
+    output: &schemas::PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutRegistryScanningConfigurationRequest::default()),
+    new_output: || Box::new(PutRegistryScanningConfigurationResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutRegistryScanningConfiguration;
+
+impl Operation for PutRegistryScanningConfiguration {
+    type Input = PutRegistryScanningConfigurationRequest;
+    type Output = PutRegistryScanningConfigurationResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "PutRegistryScanningConfiguration";
+    fn model() -> &'static OperationModel {
+        &PUT_REGISTRY_SCANNING_CONFIGURATION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static PUT_REPLICATION_CONFIGURATION: OperationModel = OperationModel {
+    name: "PutReplicationConfiguration",
+    input: &schemas::PUT_REPLICATION_CONFIGURATION_REQUEST,
+    output: &schemas::PUT_REPLICATION_CONFIGURATION_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(PutReplicationConfigurationRequest::default()),
+    new_output: || Box::new(PutReplicationConfigurationResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct PutReplicationConfiguration;
+
+impl Operation for PutReplicationConfiguration {
+    type Input = PutReplicationConfigurationRequest;
+    type Output = PutReplicationConfigurationResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "PutReplicationConfiguration";
+    fn model() -> &'static OperationModel {
+        &PUT_REPLICATION_CONFIGURATION
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static SET_REPOSITORY_POLICY: OperationModel = OperationModel {
+    name: "SetRepositoryPolicy",
+    input: &schemas::SET_REPOSITORY_POLICY_REQUEST,
+    output: &schemas::SET_REPOSITORY_POLICY_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(SetRepositoryPolicyRequest::default()),
+    new_output: || Box::new(SetRepositoryPolicyResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct SetRepositoryPolicy;
+
+impl Operation for SetRepositoryPolicy {
+    type Input = SetRepositoryPolicyRequest;
+    type Output = SetRepositoryPolicyResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "SetRepositoryPolicy";
+    fn model() -> &'static OperationModel {
+        &SET_REPOSITORY_POLICY
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static START_IMAGE_SCAN: OperationModel = OperationModel {
+    name: "StartImageScan",
+    input: &schemas::START_IMAGE_SCAN_REQUEST,
+    output: &schemas::START_IMAGE_SCAN_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(StartImageScanRequest::default()),
+    new_output: || Box::new(StartImageScanResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct StartImageScan;
+
+impl Operation for StartImageScan {
+    type Input = StartImageScanRequest;
+    type Output = StartImageScanResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "StartImageScan";
+    fn model() -> &'static OperationModel {
+        &START_IMAGE_SCAN
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static START_LIFECYCLE_POLICY_PREVIEW: OperationModel = OperationModel {
+    name: "StartLifecyclePolicyPreview",
+    input: &schemas::START_LIFECYCLE_POLICY_PREVIEW_REQUEST,
+    output: &schemas::START_LIFECYCLE_POLICY_PREVIEW_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(StartLifecyclePolicyPreviewRequest::default()),
+    new_output: || Box::new(StartLifecyclePolicyPreviewResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct StartLifecyclePolicyPreview;
+
+impl Operation for StartLifecyclePolicyPreview {
+    type Input = StartLifecyclePolicyPreviewRequest;
+    type Output = StartLifecyclePolicyPreviewResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "StartLifecyclePolicyPreview";
+    fn model() -> &'static OperationModel {
+        &START_LIFECYCLE_POLICY_PREVIEW
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -441,6 +1249,60 @@ impl Operation for UntagResource {
     const NAME: &'static str = "UntagResource";
     fn model() -> &'static OperationModel {
         &UNTAG_RESOURCE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_REPOSITORY_CREATION_TEMPLATE: OperationModel = OperationModel {
+    name: "UpdateRepositoryCreationTemplate",
+    input: &schemas::UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST,
+    output: &schemas::UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateRepositoryCreationTemplateRequest::default()),
+    new_output: || Box::new(UpdateRepositoryCreationTemplateResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateRepositoryCreationTemplate;
+
+impl Operation for UpdateRepositoryCreationTemplate {
+    type Input = UpdateRepositoryCreationTemplateRequest;
+    type Output = UpdateRepositoryCreationTemplateResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "UpdateRepositoryCreationTemplate";
+    fn model() -> &'static OperationModel {
+        &UPDATE_REPOSITORY_CREATION_TEMPLATE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPLOAD_LAYER_PART: OperationModel = OperationModel {
+    name: "UploadLayerPart",
+    input: &schemas::UPLOAD_LAYER_PART_REQUEST,
+    output: &schemas::UPLOAD_LAYER_PART_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UploadLayerPartRequest::default()),
+    new_output: || Box::new(UploadLayerPartResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLayerPart;
+
+impl Operation for UploadLayerPart {
+    type Input = UploadLayerPartRequest;
+    type Output = UploadLayerPartResponse;
+    type Error = EcrError;
+    const NAME: &'static str = "UploadLayerPart";
+    fn model() -> &'static OperationModel {
+        &UPLOAD_LAYER_PART
     }
     fn service() -> &'static ServiceModel {
         &MODEL

@@ -3,7 +3,50 @@
 use super::enums;
 use crate::schema::{ErrorTraits, Kind, Member, Schema};
 
+pub static ACCOUNT_SETTING_NAME: Schema =
+    Schema::scalar("AccountSettingName", Kind::String).limited(Some(1), Some(64));
+
+pub static ACCOUNT_SETTING_VALUE: Schema = Schema::scalar("AccountSettingValue", Kind::String);
+
+pub static ANNOTATIONS: Schema = Schema::map(
+    "Annotations",
+    Member::new("key", &STRING),
+    Member::new("value", &STRING),
+);
+
+pub static ARCH: Schema = Schema::scalar("Arch", Kind::String);
+
 pub static ARN: Schema = Schema::scalar("Arn", Kind::String);
+
+pub static ARTIFACT_STATUS: Schema =
+    Schema::enumeration("ArtifactStatus", enums::ArtifactStatus::VALUES);
+
+pub static ARTIFACT_STATUS_FILTER: Schema =
+    Schema::enumeration("ArtifactStatusFilter", enums::ArtifactStatusFilter::VALUES);
+
+pub static ARTIFACT_TYPE: Schema =
+    Schema::scalar("ArtifactType", Kind::String).limited(Some(1), Some(255));
+
+pub static ARTIFACT_TYPE_LIST: Schema =
+    Schema::list("ArtifactTypeList", Member::new("member", &ARTIFACT_TYPE))
+        .limited(Some(0), Some(5));
+
+static ATTRIBUTE_MEMBERS: [Member; 2] = [
+    Member::new("key", &ATTRIBUTE_KEY).required(),
+    Member::new("value", &ATTRIBUTE_VALUE),
+];
+pub static ATTRIBUTE: Schema = Schema::structure("Attribute", &ATTRIBUTE_MEMBERS);
+
+pub static ATTRIBUTE_KEY: Schema =
+    Schema::scalar("AttributeKey", Kind::String).limited(Some(1), Some(128));
+
+pub static ATTRIBUTE_LIST: Schema =
+    Schema::list("AttributeList", Member::new("member", &ATTRIBUTE)).limited(Some(0), Some(50));
+
+pub static ATTRIBUTE_VALUE: Schema =
+    Schema::scalar("AttributeValue", Kind::String).limited(Some(1), Some(256));
+
+pub static AUTHOR: Schema = Schema::scalar("Author", Kind::String);
 
 static AUTHORIZATION_DATA_MEMBERS: [Member; 3] = [
     Member::new("authorizationToken", &BASE64).sensitive(),
@@ -18,7 +61,45 @@ pub static AUTHORIZATION_DATA_LIST: Schema = Schema::list(
     Member::new("member", &AUTHORIZATION_DATA),
 );
 
+static AWS_ECR_CONTAINER_IMAGE_DETAILS_MEMBERS: [Member; 10] = [
+    Member::new("architecture", &ARCH),
+    Member::new("author", &AUTHOR),
+    Member::new("imageHash", &IMAGE_DIGEST),
+    Member::new("imageTags", &IMAGE_TAGS_LIST),
+    Member::new("inUseCount", &IN_USE_COUNT),
+    Member::new("lastInUseAt", &DATE),
+    Member::new("platform", &PLATFORM),
+    Member::new("pushedAt", &DATE),
+    Member::new("registry", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static AWS_ECR_CONTAINER_IMAGE_DETAILS: Schema = Schema::structure(
+    "AwsEcrContainerImageDetails",
+    &AWS_ECR_CONTAINER_IMAGE_DETAILS_MEMBERS,
+);
+
 pub static BASE64: Schema = Schema::scalar("Base64", Kind::String).matching("^\\S+$");
+
+pub static BASE_SCORE: Schema = Schema::scalar("BaseScore", Kind::Double);
+
+static BATCH_CHECK_LAYER_AVAILABILITY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("layerDigests", &BATCHED_OPERATION_LAYER_DIGEST_LIST).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static BATCH_CHECK_LAYER_AVAILABILITY_REQUEST: Schema = Schema::structure(
+    "BatchCheckLayerAvailabilityRequest",
+    &BATCH_CHECK_LAYER_AVAILABILITY_REQUEST_MEMBERS,
+);
+
+static BATCH_CHECK_LAYER_AVAILABILITY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &LAYER_FAILURE_LIST),
+    Member::new("layers", &LAYER_LIST),
+];
+pub static BATCH_CHECK_LAYER_AVAILABILITY_RESPONSE: Schema = Schema::structure(
+    "BatchCheckLayerAvailabilityResponse",
+    &BATCH_CHECK_LAYER_AVAILABILITY_RESPONSE_MEMBERS,
+);
 
 static BATCH_DELETE_IMAGE_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("imageIds", &IMAGE_IDENTIFIER_LIST).required(),
@@ -55,6 +136,107 @@ static BATCH_GET_IMAGE_RESPONSE_MEMBERS: [Member; 2] = [
 pub static BATCH_GET_IMAGE_RESPONSE: Schema =
     Schema::structure("BatchGetImageResponse", &BATCH_GET_IMAGE_RESPONSE_MEMBERS);
 
+static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST_MEMBERS: [Member; 1] = [Member::new(
+    "repositoryNames",
+    &SCANNING_CONFIGURATION_REPOSITORY_NAME_LIST,
+)
+.required()];
+pub static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST: Schema = Schema::structure(
+    "BatchGetRepositoryScanningConfigurationRequest",
+    &BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST_MEMBERS,
+);
+
+static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &REPOSITORY_SCANNING_CONFIGURATION_FAILURE_LIST),
+    Member::new(
+        "scanningConfigurations",
+        &REPOSITORY_SCANNING_CONFIGURATION_LIST,
+    ),
+];
+pub static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE: Schema = Schema::structure(
+    "BatchGetRepositoryScanningConfigurationResponse",
+    &BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE_MEMBERS,
+);
+
+pub static BATCHED_OPERATION_LAYER_DIGEST: Schema =
+    Schema::scalar("BatchedOperationLayerDigest", Kind::String).limited(Some(0), Some(1000));
+
+pub static BATCHED_OPERATION_LAYER_DIGEST_LIST: Schema = Schema::list(
+    "BatchedOperationLayerDigestList",
+    Member::new("member", &BATCHED_OPERATION_LAYER_DIGEST),
+)
+.limited(Some(1), Some(100));
+
+static BLOCKED_BY_ORGANIZATION_POLICY_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static BLOCKED_BY_ORGANIZATION_POLICY_EXCEPTION: Schema = Schema::structure(
+    "BlockedByOrganizationPolicyException",
+    &BLOCKED_BY_ORGANIZATION_POLICY_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "BlockedByOrganizationPolicyException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static COMPLETE_LAYER_UPLOAD_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("layerDigests", &LAYER_DIGEST_LIST).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+    Member::new("uploadId", &UPLOAD_ID).required(),
+];
+pub static COMPLETE_LAYER_UPLOAD_REQUEST: Schema = Schema::structure(
+    "CompleteLayerUploadRequest",
+    &COMPLETE_LAYER_UPLOAD_REQUEST_MEMBERS,
+);
+
+static COMPLETE_LAYER_UPLOAD_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("layerDigest", &LAYER_DIGEST),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+    Member::new("uploadId", &UPLOAD_ID),
+];
+pub static COMPLETE_LAYER_UPLOAD_RESPONSE: Schema = Schema::structure(
+    "CompleteLayerUploadResponse",
+    &COMPLETE_LAYER_UPLOAD_RESPONSE_MEMBERS,
+);
+
+static CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST_MEMBERS: [Member; 10] = [
+    Member::new("appliedFor", &RCT_APPLIED_FOR_LIST).required(),
+    Member::new("customRoleArn", &CUSTOM_ROLE_ARN),
+    Member::new("description", &REPOSITORY_TEMPLATE_DESCRIPTION),
+    Member::new(
+        "encryptionConfiguration",
+        &ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE,
+    ),
+    Member::new("imageTagMutability", &IMAGE_TAG_MUTABILITY),
+    Member::new(
+        "imageTagMutabilityExclusionFilters",
+        &IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS,
+    ),
+    Member::new(
+        "lifecyclePolicy",
+        &LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE,
+    ),
+    Member::new("prefix", &PREFIX).required(),
+    Member::new("repositoryPolicy", &REPOSITORY_POLICY_TEXT),
+    Member::new("resourceTags", &TAG_LIST),
+];
+pub static CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST: Schema = Schema::structure(
+    "CreateRepositoryCreationTemplateRequest",
+    &CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST_MEMBERS,
+);
+
+static CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryCreationTemplate", &REPOSITORY_CREATION_TEMPLATE),
+];
+pub static CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE: Schema = Schema::structure(
+    "CreateRepositoryCreationTemplateResponse",
+    &CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE_MEMBERS,
+);
+
 static CREATE_REPOSITORY_REQUEST_MEMBERS: [Member; 7] = [
     Member::new("encryptionConfiguration", &ENCRYPTION_CONFIGURATION),
     Member::new("imageScanningConfiguration", &IMAGE_SCANNING_CONFIGURATION),
@@ -80,6 +262,121 @@ pub static CREATE_REPOSITORY_RESPONSE: Schema = Schema::structure(
 
 pub static CREATION_TIMESTAMP: Schema = Schema::scalar("CreationTimestamp", Kind::Timestamp);
 
+pub static CUSTOM_ROLE_ARN: Schema =
+    Schema::scalar("CustomRoleArn", Kind::String).limited(None, Some(2048));
+
+static CVSS_SCORE_MEMBERS: [Member; 4] = [
+    Member::new("baseScore", &BASE_SCORE),
+    Member::new("scoringVector", &SCORING_VECTOR),
+    Member::new("source", &SOURCE),
+    Member::new("version", &VERSION),
+];
+pub static CVSS_SCORE: Schema = Schema::structure("CvssScore", &CVSS_SCORE_MEMBERS);
+
+static CVSS_SCORE_ADJUSTMENT_MEMBERS: [Member; 2] = [
+    Member::new("metric", &METRIC),
+    Member::new("reason", &REASON),
+];
+pub static CVSS_SCORE_ADJUSTMENT: Schema =
+    Schema::structure("CvssScoreAdjustment", &CVSS_SCORE_ADJUSTMENT_MEMBERS);
+
+pub static CVSS_SCORE_ADJUSTMENT_LIST: Schema = Schema::list(
+    "CvssScoreAdjustmentList",
+    Member::new("member", &CVSS_SCORE_ADJUSTMENT),
+);
+
+static CVSS_SCORE_DETAILS_MEMBERS: [Member; 5] = [
+    Member::new("adjustments", &CVSS_SCORE_ADJUSTMENT_LIST),
+    Member::new("score", &SCORE),
+    Member::new("scoreSource", &SOURCE),
+    Member::new("scoringVector", &SCORING_VECTOR),
+    Member::new("version", &VERSION),
+];
+pub static CVSS_SCORE_DETAILS: Schema =
+    Schema::structure("CvssScoreDetails", &CVSS_SCORE_DETAILS_MEMBERS);
+
+pub static CVSS_SCORE_LIST: Schema =
+    Schema::list("CvssScoreList", Member::new("member", &CVSS_SCORE));
+
+pub static DATE: Schema = Schema::scalar("Date", Kind::Timestamp);
+
+static DELETE_LIFECYCLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static DELETE_LIFECYCLE_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteLifecyclePolicyRequest",
+    &DELETE_LIFECYCLE_POLICY_REQUEST_MEMBERS,
+);
+
+static DELETE_LIFECYCLE_POLICY_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("lastEvaluatedAt", &EVALUATION_TIMESTAMP),
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static DELETE_LIFECYCLE_POLICY_RESPONSE: Schema = Schema::structure(
+    "DeleteLifecyclePolicyResponse",
+    &DELETE_LIFECYCLE_POLICY_RESPONSE_MEMBERS,
+);
+
+static DELETE_REGISTRY_POLICY_REQUEST_MEMBERS: [Member; 0] = [];
+pub static DELETE_REGISTRY_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteRegistryPolicyRequest",
+    &DELETE_REGISTRY_POLICY_REQUEST_MEMBERS,
+);
+
+static DELETE_REGISTRY_POLICY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("policyText", &REGISTRY_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+];
+pub static DELETE_REGISTRY_POLICY_RESPONSE: Schema = Schema::structure(
+    "DeleteRegistryPolicyResponse",
+    &DELETE_REGISTRY_POLICY_RESPONSE_MEMBERS,
+);
+
+static DELETE_REPLICATION_MEMBERS: [Member; 1] =
+    [Member::new("enabled", &DELETE_REPLICATION_FLAG).required()];
+pub static DELETE_REPLICATION: Schema =
+    Schema::structure("DeleteReplication", &DELETE_REPLICATION_MEMBERS);
+
+pub static DELETE_REPLICATION_FLAG: Schema = Schema::scalar("DeleteReplicationFlag", Kind::Boolean);
+
+static DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("prefix", &PREFIX).required()];
+pub static DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST: Schema = Schema::structure(
+    "DeleteRepositoryCreationTemplateRequest",
+    &DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST_MEMBERS,
+);
+
+static DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryCreationTemplate", &REPOSITORY_CREATION_TEMPLATE),
+];
+pub static DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE: Schema = Schema::structure(
+    "DeleteRepositoryCreationTemplateResponse",
+    &DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE_MEMBERS,
+);
+
+static DELETE_REPOSITORY_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static DELETE_REPOSITORY_POLICY_REQUEST: Schema = Schema::structure(
+    "DeleteRepositoryPolicyRequest",
+    &DELETE_REPOSITORY_POLICY_REQUEST_MEMBERS,
+);
+
+static DELETE_REPOSITORY_POLICY_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("policyText", &REPOSITORY_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static DELETE_REPOSITORY_POLICY_RESPONSE: Schema = Schema::structure(
+    "DeleteRepositoryPolicyResponse",
+    &DELETE_REPOSITORY_POLICY_RESPONSE_MEMBERS,
+);
+
 static DELETE_REPOSITORY_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("force", &FORCE_FLAG),
     Member::new("registryId", &REGISTRY_ID),
@@ -94,6 +391,31 @@ static DELETE_REPOSITORY_RESPONSE_MEMBERS: [Member; 1] = [Member::new("repositor
 pub static DELETE_REPOSITORY_RESPONSE: Schema = Schema::structure(
     "DeleteRepositoryResponse",
     &DELETE_REPOSITORY_RESPONSE_MEMBERS,
+);
+
+static DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST_MEMBERS: [Member; 5] = [
+    Member::new("imageId", &IMAGE_IDENTIFIER).required(),
+    Member::new("maxResults", &MAX_RESULTS),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST: Schema = Schema::structure(
+    "DescribeImageScanFindingsRequest",
+    &DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE_MEMBERS: [Member; 6] = [
+    Member::new("imageId", &IMAGE_IDENTIFIER),
+    Member::new("imageScanFindings", &IMAGE_SCAN_FINDINGS),
+    Member::new("imageScanStatus", &IMAGE_SCAN_STATUS),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE: Schema = Schema::structure(
+    "DescribeImageScanFindingsResponse",
+    &DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE_MEMBERS,
 );
 
 static DESCRIBE_IMAGES_FILTER_MEMBERS: [Member; 2] = [
@@ -121,6 +443,21 @@ static DESCRIBE_IMAGES_RESPONSE_MEMBERS: [Member; 2] = [
 pub static DESCRIBE_IMAGES_RESPONSE: Schema =
     Schema::structure("DescribeImagesResponse", &DESCRIBE_IMAGES_RESPONSE_MEMBERS);
 
+static DESCRIBE_REGISTRY_REQUEST_MEMBERS: [Member; 0] = [];
+pub static DESCRIBE_REGISTRY_REQUEST: Schema = Schema::structure(
+    "DescribeRegistryRequest",
+    &DESCRIBE_REGISTRY_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_REGISTRY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("replicationConfiguration", &REPLICATION_CONFIGURATION),
+];
+pub static DESCRIBE_REGISTRY_RESPONSE: Schema = Schema::structure(
+    "DescribeRegistryResponse",
+    &DESCRIBE_REGISTRY_RESPONSE_MEMBERS,
+);
+
 static DESCRIBE_REPOSITORIES_REQUEST_MEMBERS: [Member; 4] = [
     Member::new("maxResults", &MAX_RESULTS),
     Member::new("nextToken", &NEXT_TOKEN),
@@ -141,6 +478,40 @@ pub static DESCRIBE_REPOSITORIES_RESPONSE: Schema = Schema::structure(
     &DESCRIBE_REPOSITORIES_RESPONSE_MEMBERS,
 );
 
+static DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("maxResults", &MAX_RESULTS),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("prefixes", &PREFIX_LIST),
+];
+pub static DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST: Schema = Schema::structure(
+    "DescribeRepositoryCreationTemplatesRequest",
+    &DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new(
+        "repositoryCreationTemplates",
+        &REPOSITORY_CREATION_TEMPLATE_LIST,
+    ),
+];
+pub static DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE: Schema = Schema::structure(
+    "DescribeRepositoryCreationTemplatesResponse",
+    &DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE_MEMBERS,
+);
+
+static EMPTY_UPLOAD_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static EMPTY_UPLOAD_EXCEPTION: Schema =
+    Schema::structure("EmptyUploadException", &EMPTY_UPLOAD_EXCEPTION_MEMBERS).exception(
+        ErrorTraits {
+            code: "EmptyUploadException",
+            query_code: None,
+            http_status: 400,
+            sender_fault: true,
+        },
+    );
+
 static ENCRYPTION_CONFIGURATION_MEMBERS: [Member; 2] = [
     Member::new("encryptionType", &ENCRYPTION_TYPE).required(),
     Member::new("kmsKey", &KMS_KEY),
@@ -148,12 +519,70 @@ static ENCRYPTION_CONFIGURATION_MEMBERS: [Member; 2] = [
 pub static ENCRYPTION_CONFIGURATION: Schema =
     Schema::structure("EncryptionConfiguration", &ENCRYPTION_CONFIGURATION_MEMBERS);
 
+static ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE_MEMBERS: [Member; 2] = [
+    Member::new("encryptionType", &ENCRYPTION_TYPE).required(),
+    Member::new("kmsKey", &KMS_KEY_FOR_REPOSITORY_CREATION_TEMPLATE),
+];
+pub static ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE: Schema = Schema::structure(
+    "EncryptionConfigurationForRepositoryCreationTemplate",
+    &ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE_MEMBERS,
+);
+
 pub static ENCRYPTION_TYPE: Schema =
     Schema::enumeration("EncryptionType", enums::EncryptionType::VALUES);
+
+static ENHANCED_IMAGE_SCAN_FINDING_MEMBERS: [Member; 17] = [
+    Member::new("awsAccountId", &REGISTRY_ID),
+    Member::new("description", &FINDING_DESCRIPTION),
+    Member::new("exploitAvailable", &EXPLOIT_AVAILABLE),
+    Member::new("findingArn", &FINDING_ARN),
+    Member::new("firstObservedAt", &DATE),
+    Member::new("fixAvailable", &FIX_AVAILABLE),
+    Member::new("lastObservedAt", &DATE),
+    Member::new(
+        "packageVulnerabilityDetails",
+        &PACKAGE_VULNERABILITY_DETAILS,
+    ),
+    Member::new("remediation", &REMEDIATION),
+    Member::new("resources", &RESOURCE_LIST),
+    Member::new("score", &SCORE),
+    Member::new("scoreDetails", &SCORE_DETAILS),
+    Member::new("severity", &SEVERITY),
+    Member::new("status", &STATUS),
+    Member::new("title", &TITLE),
+    Member::new("type", &TYPE),
+    Member::new("updatedAt", &DATE),
+];
+pub static ENHANCED_IMAGE_SCAN_FINDING: Schema = Schema::structure(
+    "EnhancedImageScanFinding",
+    &ENHANCED_IMAGE_SCAN_FINDING_MEMBERS,
+);
+
+pub static ENHANCED_IMAGE_SCAN_FINDING_LIST: Schema = Schema::list(
+    "EnhancedImageScanFindingList",
+    Member::new("member", &ENHANCED_IMAGE_SCAN_FINDING),
+);
+
+pub static EPOCH: Schema = Schema::scalar("Epoch", Kind::Integer);
+
+pub static EVALUATION_TIMESTAMP: Schema = Schema::scalar("EvaluationTimestamp", Kind::Timestamp);
 
 pub static EXCEPTION_MESSAGE: Schema = Schema::scalar("ExceptionMessage", Kind::String);
 
 pub static EXPIRATION_TIMESTAMP: Schema = Schema::scalar("ExpirationTimestamp", Kind::Timestamp);
+
+pub static EXPLOIT_AVAILABLE: Schema = Schema::scalar("ExploitAvailable", Kind::String);
+
+pub static FIFTY_MAX_RESULTS: Schema =
+    Schema::scalar("FiftyMaxResults", Kind::Integer).limited(Some(1), Some(50));
+
+pub static FILE_PATH: Schema = Schema::scalar("FilePath", Kind::String);
+
+pub static FINDING_ARN: Schema = Schema::scalar("FindingArn", Kind::String);
+
+pub static FINDING_DESCRIPTION: Schema = Schema::scalar("FindingDescription", Kind::String);
+
+pub static FINDING_NAME: Schema = Schema::scalar("FindingName", Kind::String);
 
 pub static FINDING_SEVERITY: Schema =
     Schema::enumeration("FindingSeverity", enums::FindingSeverity::VALUES);
@@ -164,7 +593,27 @@ pub static FINDING_SEVERITY_COUNTS: Schema = Schema::map(
     Member::new("value", &SEVERITY_COUNT),
 );
 
+pub static FIX_AVAILABLE: Schema = Schema::scalar("FixAvailable", Kind::String);
+
+pub static FIXED_IN_VERSION: Schema = Schema::scalar("FixedInVersion", Kind::String);
+
 pub static FORCE_FLAG: Schema = Schema::scalar("ForceFlag", Kind::Boolean);
+
+static GET_ACCOUNT_SETTING_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("name", &ACCOUNT_SETTING_NAME).required()];
+pub static GET_ACCOUNT_SETTING_REQUEST: Schema = Schema::structure(
+    "GetAccountSettingRequest",
+    &GET_ACCOUNT_SETTING_REQUEST_MEMBERS,
+);
+
+static GET_ACCOUNT_SETTING_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("name", &ACCOUNT_SETTING_NAME),
+    Member::new("value", &ACCOUNT_SETTING_NAME),
+];
+pub static GET_ACCOUNT_SETTING_RESPONSE: Schema = Schema::structure(
+    "GetAccountSettingResponse",
+    &GET_ACCOUNT_SETTING_RESPONSE_MEMBERS,
+);
 
 pub static GET_AUTHORIZATION_TOKEN_REGISTRY_ID_LIST: Schema = Schema::list(
     "GetAuthorizationTokenRegistryIdList",
@@ -188,6 +637,121 @@ pub static GET_AUTHORIZATION_TOKEN_RESPONSE: Schema = Schema::structure(
     &GET_AUTHORIZATION_TOKEN_RESPONSE_MEMBERS,
 );
 
+static GET_DOWNLOAD_URL_FOR_LAYER_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("layerDigest", &LAYER_DIGEST).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static GET_DOWNLOAD_URL_FOR_LAYER_REQUEST: Schema = Schema::structure(
+    "GetDownloadUrlForLayerRequest",
+    &GET_DOWNLOAD_URL_FOR_LAYER_REQUEST_MEMBERS,
+);
+
+static GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("downloadUrl", &URL),
+    Member::new("layerDigest", &LAYER_DIGEST),
+];
+pub static GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE: Schema = Schema::structure(
+    "GetDownloadUrlForLayerResponse",
+    &GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE_MEMBERS,
+);
+
+static GET_LIFECYCLE_POLICY_PREVIEW_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("filter", &LIFECYCLE_POLICY_PREVIEW_FILTER),
+    Member::new("imageIds", &IMAGE_IDENTIFIER_LIST),
+    Member::new("maxResults", &LIFECYCLE_PREVIEW_MAX_RESULTS),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static GET_LIFECYCLE_POLICY_PREVIEW_REQUEST: Schema = Schema::structure(
+    "GetLifecyclePolicyPreviewRequest",
+    &GET_LIFECYCLE_POLICY_PREVIEW_REQUEST_MEMBERS,
+);
+
+static GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE_MEMBERS: [Member; 7] = [
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("previewResults", &LIFECYCLE_POLICY_PREVIEW_RESULT_LIST),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+    Member::new("status", &LIFECYCLE_POLICY_PREVIEW_STATUS),
+    Member::new("summary", &LIFECYCLE_POLICY_PREVIEW_SUMMARY),
+];
+pub static GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE: Schema = Schema::structure(
+    "GetLifecyclePolicyPreviewResponse",
+    &GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE_MEMBERS,
+);
+
+static GET_LIFECYCLE_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static GET_LIFECYCLE_POLICY_REQUEST: Schema = Schema::structure(
+    "GetLifecyclePolicyRequest",
+    &GET_LIFECYCLE_POLICY_REQUEST_MEMBERS,
+);
+
+static GET_LIFECYCLE_POLICY_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("lastEvaluatedAt", &EVALUATION_TIMESTAMP),
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static GET_LIFECYCLE_POLICY_RESPONSE: Schema = Schema::structure(
+    "GetLifecyclePolicyResponse",
+    &GET_LIFECYCLE_POLICY_RESPONSE_MEMBERS,
+);
+
+static GET_REGISTRY_POLICY_REQUEST_MEMBERS: [Member; 0] = [];
+pub static GET_REGISTRY_POLICY_REQUEST: Schema = Schema::structure(
+    "GetRegistryPolicyRequest",
+    &GET_REGISTRY_POLICY_REQUEST_MEMBERS,
+);
+
+static GET_REGISTRY_POLICY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("policyText", &REGISTRY_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+];
+pub static GET_REGISTRY_POLICY_RESPONSE: Schema = Schema::structure(
+    "GetRegistryPolicyResponse",
+    &GET_REGISTRY_POLICY_RESPONSE_MEMBERS,
+);
+
+static GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST_MEMBERS: [Member; 0] = [];
+pub static GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST: Schema = Schema::structure(
+    "GetRegistryScanningConfigurationRequest",
+    &GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST_MEMBERS,
+);
+
+static GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("scanningConfiguration", &REGISTRY_SCANNING_CONFIGURATION),
+];
+pub static GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE: Schema = Schema::structure(
+    "GetRegistryScanningConfigurationResponse",
+    &GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE_MEMBERS,
+);
+
+static GET_REPOSITORY_POLICY_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static GET_REPOSITORY_POLICY_REQUEST: Schema = Schema::structure(
+    "GetRepositoryPolicyRequest",
+    &GET_REPOSITORY_POLICY_REQUEST_MEMBERS,
+);
+
+static GET_REPOSITORY_POLICY_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("policyText", &REPOSITORY_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static GET_REPOSITORY_POLICY_RESPONSE: Schema = Schema::structure(
+    "GetRepositoryPolicyResponse",
+    &GET_REPOSITORY_POLICY_RESPONSE_MEMBERS,
+);
+
 static IMAGE_MEMBERS: [Member; 5] = [
     Member::new("imageId", &IMAGE_IDENTIFIER),
     Member::new("imageManifest", &IMAGE_MANIFEST),
@@ -196,6 +760,9 @@ static IMAGE_MEMBERS: [Member; 5] = [
     Member::new("repositoryName", &REPOSITORY_NAME),
 ];
 pub static IMAGE: Schema = Schema::structure("Image", &IMAGE_MEMBERS);
+
+pub static IMAGE_ACTION_TYPE: Schema =
+    Schema::enumeration("ImageActionType", enums::ImageActionType::VALUES);
 
 static IMAGE_ALREADY_EXISTS_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &EXCEPTION_MESSAGE)];
@@ -209,6 +776,19 @@ pub static IMAGE_ALREADY_EXISTS_EXCEPTION: Schema = Schema::structure(
     http_status: 400,
     sender_fault: true,
 });
+
+static IMAGE_ARCHIVED_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static IMAGE_ARCHIVED_EXCEPTION: Schema =
+    Schema::structure("ImageArchivedException", &IMAGE_ARCHIVED_EXCEPTION_MEMBERS).exception(
+        ErrorTraits {
+            code: "ImageArchivedException",
+            query_code: None,
+            http_status: 400,
+            sender_fault: true,
+        },
+    );
+
+pub static IMAGE_COUNT: Schema = Schema::scalar("ImageCount", Kind::Integer).limited(Some(0), None);
 
 static IMAGE_DETAIL_MEMBERS: [Member; 15] = [
     Member::new("artifactMediaType", &MEDIA_TYPE),
@@ -292,6 +872,47 @@ pub static IMAGE_NOT_FOUND_EXCEPTION: Schema =
         },
     );
 
+static IMAGE_REFERRER_MEMBERS: [Member; 6] = [
+    Member::new("annotations", &ANNOTATIONS),
+    Member::new("artifactStatus", &ARTIFACT_STATUS),
+    Member::new("artifactType", &ARTIFACT_TYPE),
+    Member::new("digest", &IMAGE_DIGEST).required(),
+    Member::new("mediaType", &MEDIA_TYPE).required(),
+    Member::new("size", &IMAGE_SIZE_IN_BYTES).required(),
+];
+pub static IMAGE_REFERRER: Schema = Schema::structure("ImageReferrer", &IMAGE_REFERRER_MEMBERS);
+
+pub static IMAGE_REFERRER_LIST: Schema =
+    Schema::list("ImageReferrerList", Member::new("member", &IMAGE_REFERRER));
+
+static IMAGE_SCAN_FINDING_MEMBERS: [Member; 5] = [
+    Member::new("attributes", &ATTRIBUTE_LIST),
+    Member::new("description", &FINDING_DESCRIPTION),
+    Member::new("name", &FINDING_NAME),
+    Member::new("severity", &FINDING_SEVERITY),
+    Member::new("uri", &URL),
+];
+pub static IMAGE_SCAN_FINDING: Schema =
+    Schema::structure("ImageScanFinding", &IMAGE_SCAN_FINDING_MEMBERS);
+
+pub static IMAGE_SCAN_FINDING_LIST: Schema = Schema::list(
+    "ImageScanFindingList",
+    Member::new("member", &IMAGE_SCAN_FINDING),
+);
+
+static IMAGE_SCAN_FINDINGS_MEMBERS: [Member; 5] = [
+    Member::new("enhancedFindings", &ENHANCED_IMAGE_SCAN_FINDING_LIST),
+    Member::new("findingSeverityCounts", &FINDING_SEVERITY_COUNTS),
+    Member::new("findings", &IMAGE_SCAN_FINDING_LIST),
+    Member::new("imageScanCompletedAt", &SCAN_TIMESTAMP),
+    Member::new(
+        "vulnerabilitySourceUpdatedAt",
+        &VULNERABILITY_SOURCE_UPDATE_TIMESTAMP,
+    ),
+];
+pub static IMAGE_SCAN_FINDINGS: Schema =
+    Schema::structure("ImageScanFindings", &IMAGE_SCAN_FINDINGS_MEMBERS);
+
 static IMAGE_SCAN_FINDINGS_SUMMARY_MEMBERS: [Member; 3] = [
     Member::new("findingSeverityCounts", &FINDING_SEVERITY_COUNTS),
     Member::new("imageScanCompletedAt", &SCAN_TIMESTAMP),
@@ -371,6 +992,58 @@ pub static IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS: Schema = Schema::list(
 )
 .limited(Some(1), Some(5));
 
+pub static IMAGE_TAGS_LIST: Schema =
+    Schema::list("ImageTagsList", Member::new("member", &IMAGE_TAG));
+
+pub static IN_USE_COUNT: Schema = Schema::scalar("InUseCount", Kind::Long).limited(Some(0), None);
+
+static INITIATE_LAYER_UPLOAD_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static INITIATE_LAYER_UPLOAD_REQUEST: Schema = Schema::structure(
+    "InitiateLayerUploadRequest",
+    &INITIATE_LAYER_UPLOAD_REQUEST_MEMBERS,
+);
+
+static INITIATE_LAYER_UPLOAD_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("partSize", &PART_SIZE),
+    Member::new("uploadId", &UPLOAD_ID),
+];
+pub static INITIATE_LAYER_UPLOAD_RESPONSE: Schema = Schema::structure(
+    "InitiateLayerUploadResponse",
+    &INITIATE_LAYER_UPLOAD_RESPONSE_MEMBERS,
+);
+
+static INVALID_LAYER_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static INVALID_LAYER_EXCEPTION: Schema =
+    Schema::structure("InvalidLayerException", &INVALID_LAYER_EXCEPTION_MEMBERS).exception(
+        ErrorTraits {
+            code: "InvalidLayerException",
+            query_code: None,
+            http_status: 400,
+            sender_fault: true,
+        },
+    );
+
+static INVALID_LAYER_PART_EXCEPTION_MEMBERS: [Member; 5] = [
+    Member::new("lastValidByteReceived", &PART_SIZE),
+    Member::new("message", &EXCEPTION_MESSAGE),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+    Member::new("uploadId", &UPLOAD_ID),
+];
+pub static INVALID_LAYER_PART_EXCEPTION: Schema = Schema::structure(
+    "InvalidLayerPartException",
+    &INVALID_LAYER_PART_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "InvalidLayerPartException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
 static INVALID_PARAMETER_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &EXCEPTION_MESSAGE)];
 pub static INVALID_PARAMETER_EXCEPTION: Schema = Schema::structure(
@@ -413,11 +1086,95 @@ pub static KMS_EXCEPTION: Schema = Schema::structure("KmsException", &KMS_EXCEPT
 
 pub static KMS_KEY: Schema = Schema::scalar("KmsKey", Kind::String).limited(Some(1), Some(2048));
 
+pub static KMS_KEY_FOR_REPOSITORY_CREATION_TEMPLATE: Schema =
+    Schema::scalar("KmsKeyForRepositoryCreationTemplate", Kind::String)
+        .limited(Some(0), Some(2048))
+        .matching("^$|arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key\\/[a-z0-9-]+");
+
 pub static LAST_ACTIVATED_AT_TIMESTAMP: Schema =
     Schema::scalar("LastActivatedAtTimestamp", Kind::Timestamp);
 
 pub static LAST_ARCHIVED_AT_TIMESTAMP: Schema =
     Schema::scalar("LastArchivedAtTimestamp", Kind::Timestamp);
+
+static LAYER_MEMBERS: [Member; 4] = [
+    Member::new("layerAvailability", &LAYER_AVAILABILITY),
+    Member::new("layerDigest", &LAYER_DIGEST),
+    Member::new("layerSize", &LAYER_SIZE_IN_BYTES),
+    Member::new("mediaType", &MEDIA_TYPE),
+];
+pub static LAYER: Schema = Schema::structure("Layer", &LAYER_MEMBERS);
+
+static LAYER_ALREADY_EXISTS_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static LAYER_ALREADY_EXISTS_EXCEPTION: Schema = Schema::structure(
+    "LayerAlreadyExistsException",
+    &LAYER_ALREADY_EXISTS_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "LayerAlreadyExistsException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static LAYER_AVAILABILITY: Schema =
+    Schema::enumeration("LayerAvailability", enums::LayerAvailability::VALUES);
+
+pub static LAYER_DIGEST: Schema =
+    Schema::scalar("LayerDigest", Kind::String).matching("[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+");
+
+pub static LAYER_DIGEST_LIST: Schema =
+    Schema::list("LayerDigestList", Member::new("member", &LAYER_DIGEST))
+        .limited(Some(1), Some(100));
+
+static LAYER_FAILURE_MEMBERS: [Member; 3] = [
+    Member::new("failureCode", &LAYER_FAILURE_CODE),
+    Member::new("failureReason", &LAYER_FAILURE_REASON),
+    Member::new("layerDigest", &BATCHED_OPERATION_LAYER_DIGEST),
+];
+pub static LAYER_FAILURE: Schema = Schema::structure("LayerFailure", &LAYER_FAILURE_MEMBERS);
+
+pub static LAYER_FAILURE_CODE: Schema =
+    Schema::enumeration("LayerFailureCode", enums::LayerFailureCode::VALUES);
+
+pub static LAYER_FAILURE_LIST: Schema =
+    Schema::list("LayerFailureList", Member::new("member", &LAYER_FAILURE));
+
+pub static LAYER_FAILURE_REASON: Schema = Schema::scalar("LayerFailureReason", Kind::String);
+
+static LAYER_INACCESSIBLE_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static LAYER_INACCESSIBLE_EXCEPTION: Schema = Schema::structure(
+    "LayerInaccessibleException",
+    &LAYER_INACCESSIBLE_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "LayerInaccessibleException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static LAYER_LIST: Schema = Schema::list("LayerList", Member::new("member", &LAYER));
+
+pub static LAYER_PART_BLOB: Schema =
+    Schema::scalar("LayerPartBlob", Kind::Blob).limited(Some(0), Some(20971520));
+
+static LAYER_PART_TOO_SMALL_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static LAYER_PART_TOO_SMALL_EXCEPTION: Schema = Schema::structure(
+    "LayerPartTooSmallException",
+    &LAYER_PART_TOO_SMALL_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "LayerPartTooSmallException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static LAYER_SIZE_IN_BYTES: Schema = Schema::scalar("LayerSizeInBytes", Kind::Long);
 
 static LAYERS_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &EXCEPTION_MESSAGE)];
@@ -432,6 +1189,121 @@ pub static LAYERS_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static LIFECYCLE_POLICY_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static LIFECYCLE_POLICY_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "LifecyclePolicyNotFoundException",
+    &LIFECYCLE_POLICY_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "LifecyclePolicyNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static LIFECYCLE_POLICY_PREVIEW_FILTER_MEMBERS: [Member; 1] =
+    [Member::new("tagStatus", &TAG_STATUS)];
+pub static LIFECYCLE_POLICY_PREVIEW_FILTER: Schema = Schema::structure(
+    "LifecyclePolicyPreviewFilter",
+    &LIFECYCLE_POLICY_PREVIEW_FILTER_MEMBERS,
+);
+
+static LIFECYCLE_POLICY_PREVIEW_IN_PROGRESS_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static LIFECYCLE_POLICY_PREVIEW_IN_PROGRESS_EXCEPTION: Schema = Schema::structure(
+    "LifecyclePolicyPreviewInProgressException",
+    &LIFECYCLE_POLICY_PREVIEW_IN_PROGRESS_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "LifecyclePolicyPreviewInProgressException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static LIFECYCLE_POLICY_PREVIEW_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static LIFECYCLE_POLICY_PREVIEW_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "LifecyclePolicyPreviewNotFoundException",
+    &LIFECYCLE_POLICY_PREVIEW_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "LifecyclePolicyPreviewNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static LIFECYCLE_POLICY_PREVIEW_RESULT_MEMBERS: [Member; 6] = [
+    Member::new("action", &LIFECYCLE_POLICY_RULE_ACTION),
+    Member::new("appliedRulePriority", &LIFECYCLE_POLICY_RULE_PRIORITY),
+    Member::new("imageDigest", &IMAGE_DIGEST),
+    Member::new("imagePushedAt", &PUSH_TIMESTAMP),
+    Member::new("imageTags", &IMAGE_TAG_LIST),
+    Member::new("storageClass", &LIFECYCLE_POLICY_STORAGE_CLASS),
+];
+pub static LIFECYCLE_POLICY_PREVIEW_RESULT: Schema = Schema::structure(
+    "LifecyclePolicyPreviewResult",
+    &LIFECYCLE_POLICY_PREVIEW_RESULT_MEMBERS,
+);
+
+pub static LIFECYCLE_POLICY_PREVIEW_RESULT_LIST: Schema = Schema::list(
+    "LifecyclePolicyPreviewResultList",
+    Member::new("member", &LIFECYCLE_POLICY_PREVIEW_RESULT),
+);
+
+pub static LIFECYCLE_POLICY_PREVIEW_STATUS: Schema = Schema::enumeration(
+    "LifecyclePolicyPreviewStatus",
+    enums::LifecyclePolicyPreviewStatus::VALUES,
+);
+
+static LIFECYCLE_POLICY_PREVIEW_SUMMARY_MEMBERS: [Member; 2] = [
+    Member::new("expiringImageTotalCount", &IMAGE_COUNT),
+    Member::new(
+        "transitioningImageTotalCounts",
+        &TRANSITIONING_IMAGE_TOTAL_COUNTS,
+    ),
+];
+pub static LIFECYCLE_POLICY_PREVIEW_SUMMARY: Schema = Schema::structure(
+    "LifecyclePolicyPreviewSummary",
+    &LIFECYCLE_POLICY_PREVIEW_SUMMARY_MEMBERS,
+);
+
+static LIFECYCLE_POLICY_RULE_ACTION_MEMBERS: [Member; 2] = [
+    Member::new("targetStorageClass", &LIFECYCLE_POLICY_TARGET_STORAGE_CLASS),
+    Member::new("type", &IMAGE_ACTION_TYPE),
+];
+pub static LIFECYCLE_POLICY_RULE_ACTION: Schema = Schema::structure(
+    "LifecyclePolicyRuleAction",
+    &LIFECYCLE_POLICY_RULE_ACTION_MEMBERS,
+);
+
+pub static LIFECYCLE_POLICY_RULE_PRIORITY: Schema =
+    Schema::scalar("LifecyclePolicyRulePriority", Kind::Integer).limited(Some(1), None);
+
+pub static LIFECYCLE_POLICY_STORAGE_CLASS: Schema = Schema::enumeration(
+    "LifecyclePolicyStorageClass",
+    enums::LifecyclePolicyStorageClass::VALUES,
+);
+
+pub static LIFECYCLE_POLICY_TARGET_STORAGE_CLASS: Schema = Schema::enumeration(
+    "LifecyclePolicyTargetStorageClass",
+    enums::LifecyclePolicyTargetStorageClass::VALUES,
+);
+
+pub static LIFECYCLE_POLICY_TEXT: Schema =
+    Schema::scalar("LifecyclePolicyText", Kind::String).limited(Some(100), Some(30720));
+
+pub static LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE: Schema = Schema::scalar(
+    "LifecyclePolicyTextForRepositoryCreationTemplate",
+    Kind::String,
+)
+.limited(Some(0), Some(30720));
+
+pub static LIFECYCLE_PREVIEW_MAX_RESULTS: Schema =
+    Schema::scalar("LifecyclePreviewMaxResults", Kind::Integer).limited(Some(1), Some(100));
+
 static LIMIT_EXCEEDED_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
 pub static LIMIT_EXCEEDED_EXCEPTION: Schema =
     Schema::structure("LimitExceededException", &LIMIT_EXCEEDED_EXCEPTION_MEMBERS).exception(
@@ -442,6 +1314,37 @@ pub static LIMIT_EXCEEDED_EXCEPTION: Schema =
             sender_fault: true,
         },
     );
+
+static LIST_IMAGE_REFERRERS_FILTER_MEMBERS: [Member; 2] = [
+    Member::new("artifactStatus", &ARTIFACT_STATUS_FILTER),
+    Member::new("artifactTypes", &ARTIFACT_TYPE_LIST),
+];
+pub static LIST_IMAGE_REFERRERS_FILTER: Schema = Schema::structure(
+    "ListImageReferrersFilter",
+    &LIST_IMAGE_REFERRERS_FILTER_MEMBERS,
+);
+
+static LIST_IMAGE_REFERRERS_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("filter", &LIST_IMAGE_REFERRERS_FILTER),
+    Member::new("maxResults", &FIFTY_MAX_RESULTS),
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+    Member::new("subjectId", &SUBJECT_IDENTIFIER).required(),
+];
+pub static LIST_IMAGE_REFERRERS_REQUEST: Schema = Schema::structure(
+    "ListImageReferrersRequest",
+    &LIST_IMAGE_REFERRERS_REQUEST_MEMBERS,
+);
+
+static LIST_IMAGE_REFERRERS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &NEXT_TOKEN),
+    Member::new("referrers", &IMAGE_REFERRER_LIST),
+];
+pub static LIST_IMAGE_REFERRERS_RESPONSE: Schema = Schema::structure(
+    "ListImageReferrersResponse",
+    &LIST_IMAGE_REFERRERS_RESPONSE_MEMBERS,
+);
 
 static LIST_IMAGES_FILTER_MEMBERS: [Member; 2] = [
     Member::new("imageStatus", &IMAGE_STATUS_FILTER),
@@ -488,11 +1391,62 @@ pub static MEDIA_TYPE: Schema = Schema::scalar("MediaType", Kind::String);
 pub static MEDIA_TYPE_LIST: Schema =
     Schema::list("MediaTypeList", Member::new("member", &MEDIA_TYPE)).limited(Some(1), Some(100));
 
+pub static METRIC: Schema = Schema::scalar("Metric", Kind::String);
+
 pub static NEXT_TOKEN: Schema = Schema::scalar("NextToken", Kind::String);
+
+pub static PACKAGE_MANAGER: Schema = Schema::scalar("PackageManager", Kind::String);
+
+static PACKAGE_VULNERABILITY_DETAILS_MEMBERS: [Member; 10] = [
+    Member::new("cvss", &CVSS_SCORE_LIST),
+    Member::new("referenceUrls", &REFERENCE_URLS_LIST),
+    Member::new("relatedVulnerabilities", &RELATED_VULNERABILITIES_LIST),
+    Member::new("source", &SOURCE),
+    Member::new("sourceUrl", &URL),
+    Member::new("vendorCreatedAt", &DATE),
+    Member::new("vendorSeverity", &SEVERITY),
+    Member::new("vendorUpdatedAt", &DATE),
+    Member::new("vulnerabilityId", &VULNERABILITY_ID),
+    Member::new("vulnerablePackages", &VULNERABLE_PACKAGES_LIST),
+];
+pub static PACKAGE_VULNERABILITY_DETAILS: Schema = Schema::structure(
+    "PackageVulnerabilityDetails",
+    &PACKAGE_VULNERABILITY_DETAILS_MEMBERS,
+);
+
+pub static PART_SIZE: Schema = Schema::scalar("PartSize", Kind::Long).limited(Some(0), None);
+
+pub static PLATFORM: Schema = Schema::scalar("Platform", Kind::String);
+
+pub static PREFIX: Schema = Schema::scalar("Prefix", Kind::String)
+    .limited(Some(1), Some(256))
+    .matching(
+        "^([a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(\\/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*\\/?|ROOT)$",
+    );
+
+pub static PREFIX_LIST: Schema = Schema::list("PrefixList", Member::new("member", &PREFIX));
 
 pub static PROXY_ENDPOINT: Schema = Schema::scalar("ProxyEndpoint", Kind::String);
 
 pub static PUSH_TIMESTAMP: Schema = Schema::scalar("PushTimestamp", Kind::Timestamp);
+
+static PUT_ACCOUNT_SETTING_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("name", &ACCOUNT_SETTING_NAME).required(),
+    Member::new("value", &ACCOUNT_SETTING_VALUE).required(),
+];
+pub static PUT_ACCOUNT_SETTING_REQUEST: Schema = Schema::structure(
+    "PutAccountSettingRequest",
+    &PUT_ACCOUNT_SETTING_REQUEST_MEMBERS,
+);
+
+static PUT_ACCOUNT_SETTING_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("name", &ACCOUNT_SETTING_NAME),
+    Member::new("value", &ACCOUNT_SETTING_VALUE),
+];
+pub static PUT_ACCOUNT_SETTING_RESPONSE: Schema = Schema::structure(
+    "PutAccountSettingResponse",
+    &PUT_ACCOUNT_SETTING_RESPONSE_MEMBERS,
+);
 
 static PUT_IMAGE_REQUEST_MEMBERS: [Member; 6] = [
     Member::new("imageDigest", &IMAGE_DIGEST),
@@ -508,6 +1462,26 @@ pub static PUT_IMAGE_REQUEST: Schema =
 static PUT_IMAGE_RESPONSE_MEMBERS: [Member; 1] = [Member::new("image", &IMAGE)];
 pub static PUT_IMAGE_RESPONSE: Schema =
     Schema::structure("PutImageResponse", &PUT_IMAGE_RESPONSE_MEMBERS);
+
+static PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("imageScanningConfiguration", &IMAGE_SCANNING_CONFIGURATION).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST: Schema = Schema::structure(
+    "PutImageScanningConfigurationRequest",
+    &PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST_MEMBERS,
+);
+
+static PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("imageScanningConfiguration", &IMAGE_SCANNING_CONFIGURATION),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE: Schema = Schema::structure(
+    "PutImageScanningConfigurationResponse",
+    &PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE_MEMBERS,
+);
 
 static PUT_IMAGE_TAG_MUTABILITY_REQUEST_MEMBERS: [Member; 4] = [
     Member::new("imageTagMutability", &IMAGE_TAG_MUTABILITY).required(),
@@ -537,8 +1511,97 @@ pub static PUT_IMAGE_TAG_MUTABILITY_RESPONSE: Schema = Schema::structure(
     &PUT_IMAGE_TAG_MUTABILITY_RESPONSE_MEMBERS,
 );
 
+static PUT_LIFECYCLE_POLICY_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static PUT_LIFECYCLE_POLICY_REQUEST: Schema = Schema::structure(
+    "PutLifecyclePolicyRequest",
+    &PUT_LIFECYCLE_POLICY_REQUEST_MEMBERS,
+);
+
+static PUT_LIFECYCLE_POLICY_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static PUT_LIFECYCLE_POLICY_RESPONSE: Schema = Schema::structure(
+    "PutLifecyclePolicyResponse",
+    &PUT_LIFECYCLE_POLICY_RESPONSE_MEMBERS,
+);
+
+static PUT_REGISTRY_POLICY_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("policyText", &REGISTRY_POLICY_TEXT).required()];
+pub static PUT_REGISTRY_POLICY_REQUEST: Schema = Schema::structure(
+    "PutRegistryPolicyRequest",
+    &PUT_REGISTRY_POLICY_REQUEST_MEMBERS,
+);
+
+static PUT_REGISTRY_POLICY_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("policyText", &REGISTRY_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+];
+pub static PUT_REGISTRY_POLICY_RESPONSE: Schema = Schema::structure(
+    "PutRegistryPolicyResponse",
+    &PUT_REGISTRY_POLICY_RESPONSE_MEMBERS,
+);
+
+static PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("rules", &REGISTRY_SCANNING_RULE_LIST),
+    Member::new("scanType", &SCAN_TYPE),
+];
+pub static PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST: Schema = Schema::structure(
+    "PutRegistryScanningConfigurationRequest",
+    &PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST_MEMBERS,
+);
+
+static PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE_MEMBERS: [Member; 1] = [Member::new(
+    "registryScanningConfiguration",
+    &REGISTRY_SCANNING_CONFIGURATION,
+)];
+pub static PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE: Schema = Schema::structure(
+    "PutRegistryScanningConfigurationResponse",
+    &PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE_MEMBERS,
+);
+
+static PUT_REPLICATION_CONFIGURATION_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("replicationConfiguration", &REPLICATION_CONFIGURATION).required()];
+pub static PUT_REPLICATION_CONFIGURATION_REQUEST: Schema = Schema::structure(
+    "PutReplicationConfigurationRequest",
+    &PUT_REPLICATION_CONFIGURATION_REQUEST_MEMBERS,
+);
+
+static PUT_REPLICATION_CONFIGURATION_RESPONSE_MEMBERS: [Member; 1] = [Member::new(
+    "replicationConfiguration",
+    &REPLICATION_CONFIGURATION,
+)];
+pub static PUT_REPLICATION_CONFIGURATION_RESPONSE: Schema = Schema::structure(
+    "PutReplicationConfigurationResponse",
+    &PUT_REPLICATION_CONFIGURATION_RESPONSE_MEMBERS,
+);
+
+pub static RCT_APPLIED_FOR: Schema =
+    Schema::enumeration("RCTAppliedFor", enums::RCTAppliedFor::VALUES);
+
+pub static RCT_APPLIED_FOR_LIST: Schema =
+    Schema::list("RCTAppliedForList", Member::new("member", &RCT_APPLIED_FOR));
+
+pub static REASON: Schema = Schema::scalar("Reason", Kind::String);
+
+static RECOMMENDATION_MEMBERS: [Member; 2] = [
+    Member::new("text", &RECOMMENDATION_TEXT),
+    Member::new("url", &URL),
+];
+pub static RECOMMENDATION: Schema = Schema::structure("Recommendation", &RECOMMENDATION_MEMBERS);
+
+pub static RECOMMENDATION_TEXT: Schema = Schema::scalar("RecommendationText", Kind::String);
+
 pub static RECORDED_PULL_TIMESTAMP: Schema =
     Schema::scalar("RecordedPullTimestamp", Kind::Timestamp);
+
+pub static REFERENCE_URLS_LIST: Schema =
+    Schema::list("ReferenceUrlsList", Member::new("member", &URL));
 
 static REFERENCED_IMAGES_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &EXCEPTION_MESSAGE)];
@@ -553,7 +1616,95 @@ pub static REFERENCED_IMAGES_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+pub static REGION: Schema = Schema::scalar("Region", Kind::String)
+    .limited(Some(2), Some(25))
+    .matching("[0-9a-z-]{2,25}");
+
 pub static REGISTRY_ID: Schema = Schema::scalar("RegistryId", Kind::String).matching("[0-9]{12}");
+
+static REGISTRY_POLICY_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static REGISTRY_POLICY_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "RegistryPolicyNotFoundException",
+    &REGISTRY_POLICY_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "RegistryPolicyNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static REGISTRY_POLICY_TEXT: Schema =
+    Schema::scalar("RegistryPolicyText", Kind::String).limited(Some(0), Some(10240));
+
+static REGISTRY_SCANNING_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("rules", &REGISTRY_SCANNING_RULE_LIST),
+    Member::new("scanType", &SCAN_TYPE),
+];
+pub static REGISTRY_SCANNING_CONFIGURATION: Schema = Schema::structure(
+    "RegistryScanningConfiguration",
+    &REGISTRY_SCANNING_CONFIGURATION_MEMBERS,
+);
+
+static REGISTRY_SCANNING_RULE_MEMBERS: [Member; 2] = [
+    Member::new("repositoryFilters", &SCANNING_REPOSITORY_FILTER_LIST).required(),
+    Member::new("scanFrequency", &SCAN_FREQUENCY).required(),
+];
+pub static REGISTRY_SCANNING_RULE: Schema =
+    Schema::structure("RegistryScanningRule", &REGISTRY_SCANNING_RULE_MEMBERS);
+
+pub static REGISTRY_SCANNING_RULE_LIST: Schema = Schema::list(
+    "RegistryScanningRuleList",
+    Member::new("member", &REGISTRY_SCANNING_RULE),
+)
+.limited(Some(0), Some(2));
+
+pub static RELATED_VULNERABILITIES_LIST: Schema = Schema::list(
+    "RelatedVulnerabilitiesList",
+    Member::new("member", &RELATED_VULNERABILITY),
+);
+
+pub static RELATED_VULNERABILITY: Schema = Schema::scalar("RelatedVulnerability", Kind::String);
+
+pub static RELEASE: Schema = Schema::scalar("Release", Kind::String);
+
+static REMEDIATION_MEMBERS: [Member; 1] = [Member::new("recommendation", &RECOMMENDATION)];
+pub static REMEDIATION: Schema = Schema::structure("Remediation", &REMEDIATION_MEMBERS);
+
+static REPLICATION_CONFIGURATION_MEMBERS: [Member; 1] =
+    [Member::new("rules", &REPLICATION_RULE_LIST).required()];
+pub static REPLICATION_CONFIGURATION: Schema = Schema::structure(
+    "ReplicationConfiguration",
+    &REPLICATION_CONFIGURATION_MEMBERS,
+);
+
+static REPLICATION_DESTINATION_MEMBERS: [Member; 2] = [
+    Member::new("region", &REGION).required(),
+    Member::new("registryId", &REGISTRY_ID).required(),
+];
+pub static REPLICATION_DESTINATION: Schema =
+    Schema::structure("ReplicationDestination", &REPLICATION_DESTINATION_MEMBERS);
+
+pub static REPLICATION_DESTINATION_LIST: Schema = Schema::list(
+    "ReplicationDestinationList",
+    Member::new("member", &REPLICATION_DESTINATION),
+)
+.limited(Some(0), Some(100));
+
+static REPLICATION_RULE_MEMBERS: [Member; 3] = [
+    Member::new("deleteReplication", &DELETE_REPLICATION),
+    Member::new("destinations", &REPLICATION_DESTINATION_LIST).required(),
+    Member::new("repositoryFilters", &REPOSITORY_FILTER_LIST),
+];
+pub static REPLICATION_RULE: Schema =
+    Schema::structure("ReplicationRule", &REPLICATION_RULE_MEMBERS);
+
+pub static REPLICATION_RULE_LIST: Schema = Schema::list(
+    "ReplicationRuleList",
+    Member::new("member", &REPLICATION_RULE),
+)
+.limited(Some(0), Some(25));
 
 static REPOSITORY_MEMBERS: [Member; 9] = [
     Member::new("createdAt", &CREATION_TIMESTAMP),
@@ -583,6 +1734,59 @@ pub static REPOSITORY_ALREADY_EXISTS_EXCEPTION: Schema = Schema::structure(
     http_status: 400,
     sender_fault: true,
 });
+
+static REPOSITORY_CREATION_TEMPLATE_MEMBERS: [Member; 12] = [
+    Member::new("appliedFor", &RCT_APPLIED_FOR_LIST),
+    Member::new("createdAt", &DATE),
+    Member::new("customRoleArn", &CUSTOM_ROLE_ARN),
+    Member::new("description", &REPOSITORY_TEMPLATE_DESCRIPTION),
+    Member::new(
+        "encryptionConfiguration",
+        &ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE,
+    ),
+    Member::new("imageTagMutability", &IMAGE_TAG_MUTABILITY),
+    Member::new(
+        "imageTagMutabilityExclusionFilters",
+        &IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS,
+    ),
+    Member::new(
+        "lifecyclePolicy",
+        &LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE,
+    ),
+    Member::new("prefix", &PREFIX),
+    Member::new("repositoryPolicy", &REPOSITORY_POLICY_TEXT),
+    Member::new("resourceTags", &TAG_LIST),
+    Member::new("updatedAt", &DATE),
+];
+pub static REPOSITORY_CREATION_TEMPLATE: Schema = Schema::structure(
+    "RepositoryCreationTemplate",
+    &REPOSITORY_CREATION_TEMPLATE_MEMBERS,
+);
+
+pub static REPOSITORY_CREATION_TEMPLATE_LIST: Schema = Schema::list(
+    "RepositoryCreationTemplateList",
+    Member::new("member", &REPOSITORY_CREATION_TEMPLATE),
+);
+
+static REPOSITORY_FILTER_MEMBERS: [Member; 2] = [
+    Member::new("filter", &REPOSITORY_FILTER_VALUE).required(),
+    Member::new("filterType", &REPOSITORY_FILTER_TYPE).required(),
+];
+pub static REPOSITORY_FILTER: Schema =
+    Schema::structure("RepositoryFilter", &REPOSITORY_FILTER_MEMBERS);
+
+pub static REPOSITORY_FILTER_LIST: Schema = Schema::list(
+    "RepositoryFilterList",
+    Member::new("member", &REPOSITORY_FILTER),
+)
+.limited(Some(1), Some(100));
+
+pub static REPOSITORY_FILTER_TYPE: Schema =
+    Schema::enumeration("RepositoryFilterType", enums::RepositoryFilterType::VALUES);
+
+pub static REPOSITORY_FILTER_VALUE: Schema = Schema::scalar("RepositoryFilterValue", Kind::String)
+    .limited(Some(2), Some(256))
+    .matching("^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$");
 
 pub static REPOSITORY_LIST: Schema =
     Schema::list("RepositoryList", Member::new("member", &REPOSITORY));
@@ -623,6 +1827,90 @@ pub static REPOSITORY_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static REPOSITORY_POLICY_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static REPOSITORY_POLICY_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "RepositoryPolicyNotFoundException",
+    &REPOSITORY_POLICY_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "RepositoryPolicyNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static REPOSITORY_POLICY_TEXT: Schema =
+    Schema::scalar("RepositoryPolicyText", Kind::String).limited(Some(0), Some(10240));
+
+static REPOSITORY_SCANNING_CONFIGURATION_MEMBERS: [Member; 5] = [
+    Member::new("appliedScanFilters", &SCANNING_REPOSITORY_FILTER_LIST),
+    Member::new("repositoryArn", &ARN),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+    Member::new("scanFrequency", &SCAN_FREQUENCY),
+    Member::new("scanOnPush", &SCAN_ON_PUSH_FLAG),
+];
+pub static REPOSITORY_SCANNING_CONFIGURATION: Schema = Schema::structure(
+    "RepositoryScanningConfiguration",
+    &REPOSITORY_SCANNING_CONFIGURATION_MEMBERS,
+);
+
+static REPOSITORY_SCANNING_CONFIGURATION_FAILURE_MEMBERS: [Member; 3] = [
+    Member::new("failureCode", &SCANNING_CONFIGURATION_FAILURE_CODE),
+    Member::new("failureReason", &SCANNING_CONFIGURATION_FAILURE_REASON),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static REPOSITORY_SCANNING_CONFIGURATION_FAILURE: Schema = Schema::structure(
+    "RepositoryScanningConfigurationFailure",
+    &REPOSITORY_SCANNING_CONFIGURATION_FAILURE_MEMBERS,
+);
+
+pub static REPOSITORY_SCANNING_CONFIGURATION_FAILURE_LIST: Schema = Schema::list(
+    "RepositoryScanningConfigurationFailureList",
+    Member::new("member", &REPOSITORY_SCANNING_CONFIGURATION_FAILURE),
+);
+
+pub static REPOSITORY_SCANNING_CONFIGURATION_LIST: Schema = Schema::list(
+    "RepositoryScanningConfigurationList",
+    Member::new("member", &REPOSITORY_SCANNING_CONFIGURATION),
+);
+
+pub static REPOSITORY_TEMPLATE_DESCRIPTION: Schema =
+    Schema::scalar("RepositoryTemplateDescription", Kind::String).limited(None, Some(256));
+
+static RESOURCE_MEMBERS: [Member; 4] = [
+    Member::new("details", &RESOURCE_DETAILS),
+    Member::new("id", &RESOURCE_ID),
+    Member::new("tags", &TAGS),
+    Member::new("type", &TYPE),
+];
+pub static RESOURCE: Schema = Schema::structure("Resource", &RESOURCE_MEMBERS);
+
+static RESOURCE_DETAILS_MEMBERS: [Member; 1] = [Member::new(
+    "awsEcrContainerImage",
+    &AWS_ECR_CONTAINER_IMAGE_DETAILS,
+)];
+pub static RESOURCE_DETAILS: Schema =
+    Schema::structure("ResourceDetails", &RESOURCE_DETAILS_MEMBERS);
+
+pub static RESOURCE_ID: Schema = Schema::scalar("ResourceId", Kind::String);
+
+pub static RESOURCE_LIST: Schema = Schema::list("ResourceList", Member::new("member", &RESOURCE));
+
+pub static SCAN_FREQUENCY: Schema =
+    Schema::enumeration("ScanFrequency", enums::ScanFrequency::VALUES);
+
+static SCAN_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static SCAN_NOT_FOUND_EXCEPTION: Schema =
+    Schema::structure("ScanNotFoundException", &SCAN_NOT_FOUND_EXCEPTION_MEMBERS).exception(
+        ErrorTraits {
+            code: "ScanNotFoundException",
+            query_code: None,
+            http_status: 400,
+            sender_fault: true,
+        },
+    );
+
 pub static SCAN_ON_PUSH_FLAG: Schema = Schema::scalar("ScanOnPushFlag", Kind::Boolean);
 
 pub static SCAN_STATUS: Schema = Schema::enumeration("ScanStatus", enums::ScanStatus::VALUES);
@@ -630,6 +1918,54 @@ pub static SCAN_STATUS: Schema = Schema::enumeration("ScanStatus", enums::ScanSt
 pub static SCAN_STATUS_DESCRIPTION: Schema = Schema::scalar("ScanStatusDescription", Kind::String);
 
 pub static SCAN_TIMESTAMP: Schema = Schema::scalar("ScanTimestamp", Kind::Timestamp);
+
+pub static SCAN_TYPE: Schema = Schema::enumeration("ScanType", enums::ScanType::VALUES);
+
+pub static SCANNING_CONFIGURATION_FAILURE_CODE: Schema = Schema::enumeration(
+    "ScanningConfigurationFailureCode",
+    enums::ScanningConfigurationFailureCode::VALUES,
+);
+
+pub static SCANNING_CONFIGURATION_FAILURE_REASON: Schema =
+    Schema::scalar("ScanningConfigurationFailureReason", Kind::String);
+
+pub static SCANNING_CONFIGURATION_REPOSITORY_NAME_LIST: Schema = Schema::list(
+    "ScanningConfigurationRepositoryNameList",
+    Member::new("member", &REPOSITORY_NAME),
+)
+.limited(Some(1), Some(25));
+
+static SCANNING_REPOSITORY_FILTER_MEMBERS: [Member; 2] = [
+    Member::new("filter", &SCANNING_REPOSITORY_FILTER_VALUE).required(),
+    Member::new("filterType", &SCANNING_REPOSITORY_FILTER_TYPE).required(),
+];
+pub static SCANNING_REPOSITORY_FILTER: Schema = Schema::structure(
+    "ScanningRepositoryFilter",
+    &SCANNING_REPOSITORY_FILTER_MEMBERS,
+);
+
+pub static SCANNING_REPOSITORY_FILTER_LIST: Schema = Schema::list(
+    "ScanningRepositoryFilterList",
+    Member::new("member", &SCANNING_REPOSITORY_FILTER),
+)
+.limited(Some(0), Some(100));
+
+pub static SCANNING_REPOSITORY_FILTER_TYPE: Schema = Schema::enumeration(
+    "ScanningRepositoryFilterType",
+    enums::ScanningRepositoryFilterType::VALUES,
+);
+
+pub static SCANNING_REPOSITORY_FILTER_VALUE: Schema =
+    Schema::scalar("ScanningRepositoryFilterValue", Kind::String)
+        .limited(Some(1), Some(255))
+        .matching("^[a-z0-9*](?:[._\\-/a-z0-9*]?[a-z0-9*]+)*$");
+
+pub static SCORE: Schema = Schema::scalar("Score", Kind::Double);
+
+static SCORE_DETAILS_MEMBERS: [Member; 1] = [Member::new("cvss", &CVSS_SCORE_DETAILS)];
+pub static SCORE_DETAILS: Schema = Schema::structure("ScoreDetails", &SCORE_DETAILS_MEMBERS);
+
+pub static SCORING_VECTOR: Schema = Schema::scalar("ScoringVector", Kind::String);
 
 static SERVER_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
 pub static SERVER_EXCEPTION: Schema =
@@ -640,8 +1976,82 @@ pub static SERVER_EXCEPTION: Schema =
         sender_fault: false,
     });
 
+static SET_REPOSITORY_POLICY_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("force", &FORCE_FLAG),
+    Member::new("policyText", &REPOSITORY_POLICY_TEXT).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static SET_REPOSITORY_POLICY_REQUEST: Schema = Schema::structure(
+    "SetRepositoryPolicyRequest",
+    &SET_REPOSITORY_POLICY_REQUEST_MEMBERS,
+);
+
+static SET_REPOSITORY_POLICY_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("policyText", &REPOSITORY_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static SET_REPOSITORY_POLICY_RESPONSE: Schema = Schema::structure(
+    "SetRepositoryPolicyResponse",
+    &SET_REPOSITORY_POLICY_RESPONSE_MEMBERS,
+);
+
+pub static SEVERITY: Schema = Schema::scalar("Severity", Kind::String);
+
 pub static SEVERITY_COUNT: Schema =
     Schema::scalar("SeverityCount", Kind::Integer).limited(Some(0), None);
+
+pub static SOURCE: Schema = Schema::scalar("Source", Kind::String);
+
+pub static SOURCE_LAYER_HASH: Schema = Schema::scalar("SourceLayerHash", Kind::String);
+
+static START_IMAGE_SCAN_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("imageId", &IMAGE_IDENTIFIER).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static START_IMAGE_SCAN_REQUEST: Schema =
+    Schema::structure("StartImageScanRequest", &START_IMAGE_SCAN_REQUEST_MEMBERS);
+
+static START_IMAGE_SCAN_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("imageId", &IMAGE_IDENTIFIER),
+    Member::new("imageScanStatus", &IMAGE_SCAN_STATUS),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+];
+pub static START_IMAGE_SCAN_RESPONSE: Schema =
+    Schema::structure("StartImageScanResponse", &START_IMAGE_SCAN_RESPONSE_MEMBERS);
+
+static START_LIFECYCLE_POLICY_PREVIEW_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+];
+pub static START_LIFECYCLE_POLICY_PREVIEW_REQUEST: Schema = Schema::structure(
+    "StartLifecyclePolicyPreviewRequest",
+    &START_LIFECYCLE_POLICY_PREVIEW_REQUEST_MEMBERS,
+);
+
+static START_LIFECYCLE_POLICY_PREVIEW_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("lifecyclePolicyText", &LIFECYCLE_POLICY_TEXT),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+    Member::new("status", &LIFECYCLE_POLICY_PREVIEW_STATUS),
+];
+pub static START_LIFECYCLE_POLICY_PREVIEW_RESPONSE: Schema = Schema::structure(
+    "StartLifecyclePolicyPreviewResponse",
+    &START_LIFECYCLE_POLICY_PREVIEW_RESPONSE_MEMBERS,
+);
+
+pub static STATUS: Schema = Schema::scalar("Status", Kind::String);
+
+pub static STRING: Schema = Schema::scalar("String", Kind::String);
+
+static SUBJECT_IDENTIFIER_MEMBERS: [Member; 1] =
+    [Member::new("imageDigest", &IMAGE_DIGEST).required()];
+pub static SUBJECT_IDENTIFIER: Schema =
+    Schema::structure("SubjectIdentifier", &SUBJECT_IDENTIFIER_MEMBERS);
 
 static TAG_MEMBERS: [Member; 2] = [
     Member::new("Key", &TAG_KEY).required(),
@@ -670,6 +2080,40 @@ pub static TAG_STATUS: Schema = Schema::enumeration("TagStatus", enums::TagStatu
 
 pub static TAG_VALUE: Schema = Schema::scalar("TagValue", Kind::String);
 
+pub static TAGS: Schema = Schema::map(
+    "Tags",
+    Member::new("key", &TAG_KEY),
+    Member::new("value", &TAG_VALUE),
+);
+
+static TEMPLATE_ALREADY_EXISTS_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static TEMPLATE_ALREADY_EXISTS_EXCEPTION: Schema = Schema::structure(
+    "TemplateAlreadyExistsException",
+    &TEMPLATE_ALREADY_EXISTS_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "TemplateAlreadyExistsException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static TEMPLATE_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static TEMPLATE_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "TemplateNotFoundException",
+    &TEMPLATE_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "TemplateNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static TITLE: Schema = Schema::scalar("Title", Kind::String);
+
 static TOO_MANY_TAGS_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
 pub static TOO_MANY_TAGS_EXCEPTION: Schema =
     Schema::structure("TooManyTagsException", &TOO_MANY_TAGS_EXCEPTION_MEMBERS).exception(
@@ -681,6 +2125,22 @@ pub static TOO_MANY_TAGS_EXCEPTION: Schema =
         },
     );
 
+static TRANSITIONING_IMAGE_TOTAL_COUNT_MEMBERS: [Member; 2] = [
+    Member::new("imageTotalCount", &IMAGE_COUNT),
+    Member::new("targetStorageClass", &LIFECYCLE_POLICY_TARGET_STORAGE_CLASS),
+];
+pub static TRANSITIONING_IMAGE_TOTAL_COUNT: Schema = Schema::structure(
+    "TransitioningImageTotalCount",
+    &TRANSITIONING_IMAGE_TOTAL_COUNT_MEMBERS,
+);
+
+pub static TRANSITIONING_IMAGE_TOTAL_COUNTS: Schema = Schema::list(
+    "TransitioningImageTotalCounts",
+    Member::new("member", &TRANSITIONING_IMAGE_TOTAL_COUNT),
+);
+
+pub static TYPE: Schema = Schema::scalar("Type", Kind::String);
+
 static UNABLE_TO_GET_UPSTREAM_IMAGE_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &EXCEPTION_MESSAGE)];
 pub static UNABLE_TO_GET_UPSTREAM_IMAGE_EXCEPTION: Schema = Schema::structure(
@@ -689,6 +2149,45 @@ pub static UNABLE_TO_GET_UPSTREAM_IMAGE_EXCEPTION: Schema = Schema::structure(
 )
 .exception(ErrorTraits {
     code: "UnableToGetUpstreamImageException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static UNABLE_TO_GET_UPSTREAM_LAYER_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static UNABLE_TO_GET_UPSTREAM_LAYER_EXCEPTION: Schema = Schema::structure(
+    "UnableToGetUpstreamLayerException",
+    &UNABLE_TO_GET_UPSTREAM_LAYER_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "UnableToGetUpstreamLayerException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static UNABLE_TO_LIST_UPSTREAM_IMAGE_REFERRERS_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static UNABLE_TO_LIST_UPSTREAM_IMAGE_REFERRERS_EXCEPTION: Schema = Schema::structure(
+    "UnableToListUpstreamImageReferrersException",
+    &UNABLE_TO_LIST_UPSTREAM_IMAGE_REFERRERS_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "UnableToListUpstreamImageReferrersException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static UNSUPPORTED_IMAGE_TYPE_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static UNSUPPORTED_IMAGE_TYPE_EXCEPTION: Schema = Schema::structure(
+    "UnsupportedImageTypeException",
+    &UNSUPPORTED_IMAGE_TYPE_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "UnsupportedImageTypeException",
     query_code: None,
     http_status: 400,
     sender_fault: true,
@@ -705,7 +2204,116 @@ static UNTAG_RESOURCE_RESPONSE_MEMBERS: [Member; 0] = [];
 pub static UNTAG_RESOURCE_RESPONSE: Schema =
     Schema::structure("UntagResourceResponse", &UNTAG_RESOURCE_RESPONSE_MEMBERS);
 
+static UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST_MEMBERS: [Member; 10] = [
+    Member::new("appliedFor", &RCT_APPLIED_FOR_LIST),
+    Member::new("customRoleArn", &CUSTOM_ROLE_ARN),
+    Member::new("description", &REPOSITORY_TEMPLATE_DESCRIPTION),
+    Member::new(
+        "encryptionConfiguration",
+        &ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE,
+    ),
+    Member::new("imageTagMutability", &IMAGE_TAG_MUTABILITY),
+    Member::new(
+        "imageTagMutabilityExclusionFilters",
+        &IMAGE_TAG_MUTABILITY_EXCLUSION_FILTERS,
+    ),
+    Member::new(
+        "lifecyclePolicy",
+        &LIFECYCLE_POLICY_TEXT_FOR_REPOSITORY_CREATION_TEMPLATE,
+    ),
+    Member::new("prefix", &PREFIX).required(),
+    Member::new("repositoryPolicy", &REPOSITORY_POLICY_TEXT),
+    Member::new("resourceTags", &TAG_LIST),
+];
+pub static UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST: Schema = Schema::structure(
+    "UpdateRepositoryCreationTemplateRequest",
+    &UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST_MEMBERS,
+);
+
+static UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryCreationTemplate", &REPOSITORY_CREATION_TEMPLATE),
+];
+pub static UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE: Schema = Schema::structure(
+    "UpdateRepositoryCreationTemplateResponse",
+    &UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE_MEMBERS,
+);
+
+pub static UPLOAD_ID: Schema = Schema::scalar("UploadId", Kind::String)
+    .matching("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}");
+
+static UPLOAD_LAYER_PART_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("layerPartBlob", &LAYER_PART_BLOB).required(),
+    Member::new("partFirstByte", &PART_SIZE).required(),
+    Member::new("partLastByte", &PART_SIZE).required(),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME).required(),
+    Member::new("uploadId", &UPLOAD_ID).required(),
+];
+pub static UPLOAD_LAYER_PART_REQUEST: Schema =
+    Schema::structure("UploadLayerPartRequest", &UPLOAD_LAYER_PART_REQUEST_MEMBERS);
+
+static UPLOAD_LAYER_PART_RESPONSE_MEMBERS: [Member; 4] = [
+    Member::new("lastByteReceived", &PART_SIZE),
+    Member::new("registryId", &REGISTRY_ID),
+    Member::new("repositoryName", &REPOSITORY_NAME),
+    Member::new("uploadId", &UPLOAD_ID),
+];
+pub static UPLOAD_LAYER_PART_RESPONSE: Schema = Schema::structure(
+    "UploadLayerPartResponse",
+    &UPLOAD_LAYER_PART_RESPONSE_MEMBERS,
+);
+
+static UPLOAD_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static UPLOAD_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "UploadNotFoundException",
+    &UPLOAD_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "UploadNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
 pub static URL: Schema = Schema::scalar("Url", Kind::String);
+
+static VALIDATION_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &EXCEPTION_MESSAGE)];
+pub static VALIDATION_EXCEPTION: Schema =
+    Schema::structure("ValidationException", &VALIDATION_EXCEPTION_MEMBERS).exception(
+        ErrorTraits {
+            code: "ValidationException",
+            query_code: None,
+            http_status: 400,
+            sender_fault: true,
+        },
+    );
+
+pub static VERSION: Schema = Schema::scalar("Version", Kind::String);
+
+pub static VULNERABILITY_ID: Schema = Schema::scalar("VulnerabilityId", Kind::String);
 
 pub static VULNERABILITY_SOURCE_UPDATE_TIMESTAMP: Schema =
     Schema::scalar("VulnerabilitySourceUpdateTimestamp", Kind::Timestamp);
+
+static VULNERABLE_PACKAGE_MEMBERS: [Member; 9] = [
+    Member::new("arch", &ARCH),
+    Member::new("epoch", &EPOCH),
+    Member::new("filePath", &FILE_PATH),
+    Member::new("fixedInVersion", &FIXED_IN_VERSION),
+    Member::new("name", &VULNERABLE_PACKAGE_NAME),
+    Member::new("packageManager", &PACKAGE_MANAGER),
+    Member::new("release", &RELEASE),
+    Member::new("sourceLayerHash", &SOURCE_LAYER_HASH),
+    Member::new("version", &VERSION),
+];
+pub static VULNERABLE_PACKAGE: Schema =
+    Schema::structure("VulnerablePackage", &VULNERABLE_PACKAGE_MEMBERS);
+
+pub static VULNERABLE_PACKAGE_NAME: Schema = Schema::scalar("VulnerablePackageName", Kind::String);
+
+pub static VULNERABLE_PACKAGES_LIST: Schema = Schema::list(
+    "VulnerablePackagesList",
+    Member::new("member", &VULNERABLE_PACKAGE),
+);

@@ -7,14 +7,39 @@ use async_trait::async_trait;
 use super::errors::EcrError;
 use super::operations::MODEL;
 use super::types::{
+    BatchCheckLayerAvailabilityRequest, BatchCheckLayerAvailabilityResponse,
     BatchDeleteImageRequest, BatchDeleteImageResponse, BatchGetImageRequest, BatchGetImageResponse,
-    CreateRepositoryRequest, CreateRepositoryResponse, DeleteRepositoryRequest,
-    DeleteRepositoryResponse, DescribeImagesRequest, DescribeImagesResponse,
-    DescribeRepositoriesRequest, DescribeRepositoriesResponse, GetAuthorizationTokenRequest,
-    GetAuthorizationTokenResponse, ListImagesRequest, ListImagesResponse,
-    ListTagsForResourceRequest, ListTagsForResourceResponse, PutImageRequest, PutImageResponse,
-    PutImageTagMutabilityRequest, PutImageTagMutabilityResponse, TagResourceRequest,
-    TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
+    BatchGetRepositoryScanningConfigurationRequest,
+    BatchGetRepositoryScanningConfigurationResponse, CompleteLayerUploadRequest,
+    CompleteLayerUploadResponse, CreateRepositoryCreationTemplateRequest,
+    CreateRepositoryCreationTemplateResponse, CreateRepositoryRequest, CreateRepositoryResponse,
+    DeleteLifecyclePolicyRequest, DeleteLifecyclePolicyResponse, DeleteRegistryPolicyRequest,
+    DeleteRegistryPolicyResponse, DeleteRepositoryCreationTemplateRequest,
+    DeleteRepositoryCreationTemplateResponse, DeleteRepositoryPolicyRequest,
+    DeleteRepositoryPolicyResponse, DeleteRepositoryRequest, DeleteRepositoryResponse,
+    DescribeImageScanFindingsRequest, DescribeImageScanFindingsResponse, DescribeImagesRequest,
+    DescribeImagesResponse, DescribeRegistryRequest, DescribeRegistryResponse,
+    DescribeRepositoriesRequest, DescribeRepositoriesResponse,
+    DescribeRepositoryCreationTemplatesRequest, DescribeRepositoryCreationTemplatesResponse,
+    GetAccountSettingRequest, GetAccountSettingResponse, GetAuthorizationTokenRequest,
+    GetAuthorizationTokenResponse, GetDownloadUrlForLayerRequest, GetDownloadUrlForLayerResponse,
+    GetLifecyclePolicyPreviewRequest, GetLifecyclePolicyPreviewResponse, GetLifecyclePolicyRequest,
+    GetLifecyclePolicyResponse, GetRegistryPolicyRequest, GetRegistryPolicyResponse,
+    GetRegistryScanningConfigurationRequest, GetRegistryScanningConfigurationResponse,
+    GetRepositoryPolicyRequest, GetRepositoryPolicyResponse, InitiateLayerUploadRequest,
+    InitiateLayerUploadResponse, ListImageReferrersRequest, ListImageReferrersResponse,
+    ListImagesRequest, ListImagesResponse, ListTagsForResourceRequest, ListTagsForResourceResponse,
+    PutAccountSettingRequest, PutAccountSettingResponse, PutImageRequest, PutImageResponse,
+    PutImageScanningConfigurationRequest, PutImageScanningConfigurationResponse,
+    PutImageTagMutabilityRequest, PutImageTagMutabilityResponse, PutLifecyclePolicyRequest,
+    PutLifecyclePolicyResponse, PutRegistryPolicyRequest, PutRegistryPolicyResponse,
+    PutRegistryScanningConfigurationRequest, PutRegistryScanningConfigurationResponse,
+    PutReplicationConfigurationRequest, PutReplicationConfigurationResponse,
+    SetRepositoryPolicyRequest, SetRepositoryPolicyResponse, StartImageScanRequest,
+    StartImageScanResponse, StartLifecyclePolicyPreviewRequest,
+    StartLifecyclePolicyPreviewResponse, TagResourceRequest, TagResourceResponse,
+    UntagResourceRequest, UntagResourceResponse, UpdateRepositoryCreationTemplateRequest,
+    UpdateRepositoryCreationTemplateResponse, UploadLayerPartRequest, UploadLayerPartResponse,
 };
 use crate::context::RequestContext;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
@@ -23,6 +48,12 @@ use crate::shape::Structure;
 /// The built operations of this service.
 #[async_trait]
 pub trait Ecr: Send + Sync {
+    async fn batch_check_layer_availability(
+        &self,
+        ctx: &RequestContext,
+        input: BatchCheckLayerAvailabilityRequest,
+    ) -> Result<BatchCheckLayerAvailabilityResponse, EcrError>;
+
     async fn batch_delete_image(
         &self,
         ctx: &RequestContext,
@@ -35,11 +66,41 @@ pub trait Ecr: Send + Sync {
         input: BatchGetImageRequest,
     ) -> Result<BatchGetImageResponse, EcrError>;
 
+    async fn batch_get_repository_scanning_configuration(
+        &self,
+        ctx: &RequestContext,
+        input: BatchGetRepositoryScanningConfigurationRequest,
+    ) -> Result<BatchGetRepositoryScanningConfigurationResponse, EcrError>;
+
+    async fn complete_layer_upload(
+        &self,
+        ctx: &RequestContext,
+        input: CompleteLayerUploadRequest,
+    ) -> Result<CompleteLayerUploadResponse, EcrError>;
+
     async fn create_repository(
         &self,
         ctx: &RequestContext,
         input: CreateRepositoryRequest,
     ) -> Result<CreateRepositoryResponse, EcrError>;
+
+    async fn create_repository_creation_template(
+        &self,
+        ctx: &RequestContext,
+        input: CreateRepositoryCreationTemplateRequest,
+    ) -> Result<CreateRepositoryCreationTemplateResponse, EcrError>;
+
+    async fn delete_lifecycle_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteLifecyclePolicyRequest,
+    ) -> Result<DeleteLifecyclePolicyResponse, EcrError>;
+
+    async fn delete_registry_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteRegistryPolicyRequest,
+    ) -> Result<DeleteRegistryPolicyResponse, EcrError>;
 
     async fn delete_repository(
         &self,
@@ -47,11 +108,35 @@ pub trait Ecr: Send + Sync {
         input: DeleteRepositoryRequest,
     ) -> Result<DeleteRepositoryResponse, EcrError>;
 
+    async fn delete_repository_creation_template(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteRepositoryCreationTemplateRequest,
+    ) -> Result<DeleteRepositoryCreationTemplateResponse, EcrError>;
+
+    async fn delete_repository_policy(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteRepositoryPolicyRequest,
+    ) -> Result<DeleteRepositoryPolicyResponse, EcrError>;
+
+    async fn describe_image_scan_findings(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeImageScanFindingsRequest,
+    ) -> Result<DescribeImageScanFindingsResponse, EcrError>;
+
     async fn describe_images(
         &self,
         ctx: &RequestContext,
         input: DescribeImagesRequest,
     ) -> Result<DescribeImagesResponse, EcrError>;
+
+    async fn describe_registry(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeRegistryRequest,
+    ) -> Result<DescribeRegistryResponse, EcrError>;
 
     async fn describe_repositories(
         &self,
@@ -59,11 +144,71 @@ pub trait Ecr: Send + Sync {
         input: DescribeRepositoriesRequest,
     ) -> Result<DescribeRepositoriesResponse, EcrError>;
 
+    async fn describe_repository_creation_templates(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeRepositoryCreationTemplatesRequest,
+    ) -> Result<DescribeRepositoryCreationTemplatesResponse, EcrError>;
+
+    async fn get_account_setting(
+        &self,
+        ctx: &RequestContext,
+        input: GetAccountSettingRequest,
+    ) -> Result<GetAccountSettingResponse, EcrError>;
+
     async fn get_authorization_token(
         &self,
         ctx: &RequestContext,
         input: GetAuthorizationTokenRequest,
     ) -> Result<GetAuthorizationTokenResponse, EcrError>;
+
+    async fn get_download_url_for_layer(
+        &self,
+        ctx: &RequestContext,
+        input: GetDownloadUrlForLayerRequest,
+    ) -> Result<GetDownloadUrlForLayerResponse, EcrError>;
+
+    async fn get_lifecycle_policy(
+        &self,
+        ctx: &RequestContext,
+        input: GetLifecyclePolicyRequest,
+    ) -> Result<GetLifecyclePolicyResponse, EcrError>;
+
+    async fn get_lifecycle_policy_preview(
+        &self,
+        ctx: &RequestContext,
+        input: GetLifecyclePolicyPreviewRequest,
+    ) -> Result<GetLifecyclePolicyPreviewResponse, EcrError>;
+
+    async fn get_registry_policy(
+        &self,
+        ctx: &RequestContext,
+        input: GetRegistryPolicyRequest,
+    ) -> Result<GetRegistryPolicyResponse, EcrError>;
+
+    async fn get_registry_scanning_configuration(
+        &self,
+        ctx: &RequestContext,
+        input: GetRegistryScanningConfigurationRequest,
+    ) -> Result<GetRegistryScanningConfigurationResponse, EcrError>;
+
+    async fn get_repository_policy(
+        &self,
+        ctx: &RequestContext,
+        input: GetRepositoryPolicyRequest,
+    ) -> Result<GetRepositoryPolicyResponse, EcrError>;
+
+    async fn initiate_layer_upload(
+        &self,
+        ctx: &RequestContext,
+        input: InitiateLayerUploadRequest,
+    ) -> Result<InitiateLayerUploadResponse, EcrError>;
+
+    async fn list_image_referrers(
+        &self,
+        ctx: &RequestContext,
+        input: ListImageReferrersRequest,
+    ) -> Result<ListImageReferrersResponse, EcrError>;
 
     async fn list_images(
         &self,
@@ -77,17 +222,71 @@ pub trait Ecr: Send + Sync {
         input: ListTagsForResourceRequest,
     ) -> Result<ListTagsForResourceResponse, EcrError>;
 
+    async fn put_account_setting(
+        &self,
+        ctx: &RequestContext,
+        input: PutAccountSettingRequest,
+    ) -> Result<PutAccountSettingResponse, EcrError>;
+
     async fn put_image(
         &self,
         ctx: &RequestContext,
         input: PutImageRequest,
     ) -> Result<PutImageResponse, EcrError>;
 
+    async fn put_image_scanning_configuration(
+        &self,
+        ctx: &RequestContext,
+        input: PutImageScanningConfigurationRequest,
+    ) -> Result<PutImageScanningConfigurationResponse, EcrError>;
+
     async fn put_image_tag_mutability(
         &self,
         ctx: &RequestContext,
         input: PutImageTagMutabilityRequest,
     ) -> Result<PutImageTagMutabilityResponse, EcrError>;
+
+    async fn put_lifecycle_policy(
+        &self,
+        ctx: &RequestContext,
+        input: PutLifecyclePolicyRequest,
+    ) -> Result<PutLifecyclePolicyResponse, EcrError>;
+
+    async fn put_registry_policy(
+        &self,
+        ctx: &RequestContext,
+        input: PutRegistryPolicyRequest,
+    ) -> Result<PutRegistryPolicyResponse, EcrError>;
+
+    async fn put_registry_scanning_configuration(
+        &self,
+        ctx: &RequestContext,
+        input: PutRegistryScanningConfigurationRequest,
+    ) -> Result<PutRegistryScanningConfigurationResponse, EcrError>;
+
+    async fn put_replication_configuration(
+        &self,
+        ctx: &RequestContext,
+        input: PutReplicationConfigurationRequest,
+    ) -> Result<PutReplicationConfigurationResponse, EcrError>;
+
+    async fn set_repository_policy(
+        &self,
+        ctx: &RequestContext,
+        input: SetRepositoryPolicyRequest,
+    ) -> Result<SetRepositoryPolicyResponse, EcrError>;
+
+    async fn start_image_scan(
+        &self,
+        ctx: &RequestContext,
+        input: StartImageScanRequest,
+    ) -> Result<StartImageScanResponse, EcrError>;
+
+    async fn start_lifecycle_policy_preview(
+        &self,
+        ctx: &RequestContext,
+        input: StartLifecyclePolicyPreviewRequest,
+    ) -> Result<StartLifecyclePolicyPreviewResponse, EcrError>;
 
     async fn tag_resource(
         &self,
@@ -100,6 +299,18 @@ pub trait Ecr: Send + Sync {
         ctx: &RequestContext,
         input: UntagResourceRequest,
     ) -> Result<UntagResourceResponse, EcrError>;
+
+    async fn update_repository_creation_template(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateRepositoryCreationTemplateRequest,
+    ) -> Result<UpdateRepositoryCreationTemplateResponse, EcrError>;
+
+    async fn upload_layer_part(
+        &self,
+        ctx: &RequestContext,
+        input: UploadLayerPartRequest,
+    ) -> Result<UploadLayerPartResponse, EcrError>;
 }
 
 /// The service, ready to be called over the wire.
@@ -117,39 +328,202 @@ impl Dispatch for Table {
         input: Box<dyn Structure>,
     ) -> DispatchFuture<'a> {
         match operation {
-            0 => Box::pin(
+            0 => Box::pin(async move {
+                answer(
+                    self.0
+                        .batch_check_layer_availability(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            1 => Box::pin(
                 async move { answer(self.0.batch_delete_image(ctx, downcast(input)?).await) },
             ),
-            1 => {
+            2 => {
                 Box::pin(async move { answer(self.0.batch_get_image(ctx, downcast(input)?).await) })
             }
-            2 => Box::pin(
+            3 => Box::pin(async move {
+                answer(
+                    self.0
+                        .batch_get_repository_scanning_configuration(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            4 => Box::pin(async move {
+                answer(self.0.complete_layer_upload(ctx, downcast(input)?).await)
+            }),
+            5 => Box::pin(
                 async move { answer(self.0.create_repository(ctx, downcast(input)?).await) },
             ),
-            3 => Box::pin(
+            6 => Box::pin(async move {
+                answer(
+                    self.0
+                        .create_repository_creation_template(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            7 => Box::pin(async move {
+                answer(self.0.delete_lifecycle_policy(ctx, downcast(input)?).await)
+            }),
+            8 => Box::pin(async move {
+                answer(self.0.delete_registry_policy(ctx, downcast(input)?).await)
+            }),
+            9 => Box::pin(
                 async move { answer(self.0.delete_repository(ctx, downcast(input)?).await) },
             ),
-            4 => {
+            10 => Box::pin(async move {
+                answer(
+                    self.0
+                        .delete_repository_creation_template(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            11 => Box::pin(async move {
+                answer(self.0.delete_repository_policy(ctx, downcast(input)?).await)
+            }),
+            12 => Box::pin(async move {
+                answer(
+                    self.0
+                        .describe_image_scan_findings(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            13 => {
                 Box::pin(async move { answer(self.0.describe_images(ctx, downcast(input)?).await) })
             }
-            5 => Box::pin(async move {
+            14 => Box::pin(
+                async move { answer(self.0.describe_registry(ctx, downcast(input)?).await) },
+            ),
+            15 => Box::pin(async move {
                 answer(self.0.describe_repositories(ctx, downcast(input)?).await)
             }),
-            6 => Box::pin(async move {
+            16 => Box::pin(async move {
+                answer(
+                    self.0
+                        .describe_repository_creation_templates(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            17 => {
+                Box::pin(
+                    async move { answer(self.0.get_account_setting(ctx, downcast(input)?).await) },
+                )
+            }
+            18 => Box::pin(async move {
                 answer(self.0.get_authorization_token(ctx, downcast(input)?).await)
             }),
-            7 => Box::pin(async move { answer(self.0.list_images(ctx, downcast(input)?).await) }),
-            8 => Box::pin(async move {
+            19 => Box::pin(async move {
+                answer(
+                    self.0
+                        .get_download_url_for_layer(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            20 => {
+                Box::pin(
+                    async move { answer(self.0.get_lifecycle_policy(ctx, downcast(input)?).await) },
+                )
+            }
+            21 => Box::pin(async move {
+                answer(
+                    self.0
+                        .get_lifecycle_policy_preview(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            22 => {
+                Box::pin(
+                    async move { answer(self.0.get_registry_policy(ctx, downcast(input)?).await) },
+                )
+            }
+            23 => Box::pin(async move {
+                answer(
+                    self.0
+                        .get_registry_scanning_configuration(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            24 => Box::pin(async move {
+                answer(self.0.get_repository_policy(ctx, downcast(input)?).await)
+            }),
+            25 => Box::pin(async move {
+                answer(self.0.initiate_layer_upload(ctx, downcast(input)?).await)
+            }),
+            26 => {
+                Box::pin(
+                    async move { answer(self.0.list_image_referrers(ctx, downcast(input)?).await) },
+                )
+            }
+            27 => Box::pin(async move { answer(self.0.list_images(ctx, downcast(input)?).await) }),
+            28 => Box::pin(async move {
                 answer(self.0.list_tags_for_resource(ctx, downcast(input)?).await)
             }),
-            9 => Box::pin(async move { answer(self.0.put_image(ctx, downcast(input)?).await) }),
-            10 => Box::pin(async move {
+            29 => {
+                Box::pin(
+                    async move { answer(self.0.put_account_setting(ctx, downcast(input)?).await) },
+                )
+            }
+            30 => Box::pin(async move { answer(self.0.put_image(ctx, downcast(input)?).await) }),
+            31 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_image_scanning_configuration(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            32 => Box::pin(async move {
                 answer(self.0.put_image_tag_mutability(ctx, downcast(input)?).await)
             }),
-            11 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
-            12 => {
+            33 => {
+                Box::pin(
+                    async move { answer(self.0.put_lifecycle_policy(ctx, downcast(input)?).await) },
+                )
+            }
+            34 => {
+                Box::pin(
+                    async move { answer(self.0.put_registry_policy(ctx, downcast(input)?).await) },
+                )
+            }
+            35 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_registry_scanning_configuration(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            36 => Box::pin(async move {
+                answer(
+                    self.0
+                        .put_replication_configuration(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            37 => Box::pin(async move {
+                answer(self.0.set_repository_policy(ctx, downcast(input)?).await)
+            }),
+            38 => Box::pin(
+                async move { answer(self.0.start_image_scan(ctx, downcast(input)?).await) },
+            ),
+            39 => Box::pin(async move {
+                answer(
+                    self.0
+                        .start_lifecycle_policy_preview(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            40 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
+            41 => {
                 Box::pin(async move { answer(self.0.untag_resource(ctx, downcast(input)?).await) })
             }
+            42 => Box::pin(async move {
+                answer(
+                    self.0
+                        .update_repository_creation_template(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            43 => Box::pin(
+                async move { answer(self.0.upload_layer_part(ctx, downcast(input)?).await) },
+            ),
             _ => no_such_index(operation),
         }
     }

@@ -2,11 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use gantry_env::Timestamp;
 
 use super::enums::*;
 use super::schemas;
 use crate::structure_impls;
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Attribute {
+    pub key: String,
+    pub value: Option<String>,
+}
+
+structure_impls!(Attribute, schemas::ATTRIBUTE, 0 = key, 1 = value);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct AuthorizationData {
@@ -21,6 +30,63 @@ structure_impls!(
     0 = authorization_token,
     1 = expires_at,
     2 = proxy_endpoint
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AwsEcrContainerImageDetails {
+    pub architecture: Option<String>,
+    pub author: Option<String>,
+    pub image_hash: Option<String>,
+    pub image_tags: Option<Vec<String>>,
+    pub in_use_count: Option<i64>,
+    pub last_in_use_at: Option<Timestamp>,
+    pub platform: Option<String>,
+    pub pushed_at: Option<Timestamp>,
+    pub registry: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    AwsEcrContainerImageDetails,
+    schemas::AWS_ECR_CONTAINER_IMAGE_DETAILS,
+    0 = architecture,
+    1 = author,
+    2 = image_hash,
+    3 = image_tags,
+    4 = in_use_count,
+    5 = last_in_use_at,
+    6 = platform,
+    7 = pushed_at,
+    8 = registry,
+    9 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct BatchCheckLayerAvailabilityRequest {
+    pub layer_digests: Vec<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    BatchCheckLayerAvailabilityRequest,
+    schemas::BATCH_CHECK_LAYER_AVAILABILITY_REQUEST,
+    0 = layer_digests,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct BatchCheckLayerAvailabilityResponse {
+    pub failures: Option<Vec<LayerFailure>>,
+    pub layers: Option<Vec<Layer>>,
+}
+
+structure_impls!(
+    BatchCheckLayerAvailabilityResponse,
+    schemas::BATCH_CHECK_LAYER_AVAILABILITY_RESPONSE,
+    0 = failures,
+    1 = layers
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -82,6 +148,117 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct BatchGetRepositoryScanningConfigurationRequest {
+    pub repository_names: Vec<String>,
+}
+
+structure_impls!(
+    BatchGetRepositoryScanningConfigurationRequest,
+    schemas::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST,
+    0 = repository_names
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct BatchGetRepositoryScanningConfigurationResponse {
+    pub failures: Option<Vec<RepositoryScanningConfigurationFailure>>,
+    pub scanning_configurations: Option<Vec<RepositoryScanningConfiguration>>,
+}
+
+structure_impls!(
+    BatchGetRepositoryScanningConfigurationResponse,
+    schemas::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE,
+    0 = failures,
+    1 = scanning_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct BlockedByOrganizationPolicyException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    BlockedByOrganizationPolicyException,
+    schemas::BLOCKED_BY_ORGANIZATION_POLICY_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CompleteLayerUploadRequest {
+    pub layer_digests: Vec<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+    pub upload_id: String,
+}
+
+structure_impls!(
+    CompleteLayerUploadRequest,
+    schemas::COMPLETE_LAYER_UPLOAD_REQUEST,
+    0 = layer_digests,
+    1 = registry_id,
+    2 = repository_name,
+    3 = upload_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CompleteLayerUploadResponse {
+    pub layer_digest: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub upload_id: Option<String>,
+}
+
+structure_impls!(
+    CompleteLayerUploadResponse,
+    schemas::COMPLETE_LAYER_UPLOAD_RESPONSE,
+    0 = layer_digest,
+    1 = registry_id,
+    2 = repository_name,
+    3 = upload_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRepositoryCreationTemplateRequest {
+    pub applied_for: Vec<RCTAppliedFor>,
+    pub custom_role_arn: Option<String>,
+    pub description: Option<String>,
+    pub encryption_configuration: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
+    pub image_tag_mutability: Option<ImageTagMutability>,
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    pub lifecycle_policy: Option<String>,
+    pub prefix: String,
+    pub repository_policy: Option<String>,
+    pub resource_tags: Option<Vec<Tag>>,
+}
+
+structure_impls!(
+    CreateRepositoryCreationTemplateRequest,
+    schemas::CREATE_REPOSITORY_CREATION_TEMPLATE_REQUEST,
+    0 = applied_for,
+    1 = custom_role_arn,
+    2 = description,
+    3 = encryption_configuration,
+    4 = image_tag_mutability,
+    5 = image_tag_mutability_exclusion_filters,
+    6 = lifecycle_policy,
+    7 = prefix,
+    8 = repository_policy,
+    9 = resource_tags
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateRepositoryCreationTemplateResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_template: Option<RepositoryCreationTemplate>,
+}
+
+structure_impls!(
+    CreateRepositoryCreationTemplateResponse,
+    schemas::CREATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE,
+    0 = registry_id,
+    1 = repository_creation_template
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateRepositoryRequest {
     pub encryption_configuration: Option<EncryptionConfiguration>,
     pub image_scanning_configuration: Option<ImageScanningConfiguration>,
@@ -116,6 +293,165 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CvssScore {
+    pub base_score: Option<f64>,
+    pub scoring_vector: Option<String>,
+    pub source: Option<String>,
+    pub version: Option<String>,
+}
+
+structure_impls!(
+    CvssScore,
+    schemas::CVSS_SCORE,
+    0 = base_score,
+    1 = scoring_vector,
+    2 = source,
+    3 = version
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CvssScoreAdjustment {
+    pub metric: Option<String>,
+    pub reason: Option<String>,
+}
+
+structure_impls!(
+    CvssScoreAdjustment,
+    schemas::CVSS_SCORE_ADJUSTMENT,
+    0 = metric,
+    1 = reason
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CvssScoreDetails {
+    pub adjustments: Option<Vec<CvssScoreAdjustment>>,
+    pub score: Option<f64>,
+    pub score_source: Option<String>,
+    pub scoring_vector: Option<String>,
+    pub version: Option<String>,
+}
+
+structure_impls!(
+    CvssScoreDetails,
+    schemas::CVSS_SCORE_DETAILS,
+    0 = adjustments,
+    1 = score,
+    2 = score_source,
+    3 = scoring_vector,
+    4 = version
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteLifecyclePolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    DeleteLifecyclePolicyRequest,
+    schemas::DELETE_LIFECYCLE_POLICY_REQUEST,
+    0 = registry_id,
+    1 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteLifecyclePolicyResponse {
+    pub last_evaluated_at: Option<Timestamp>,
+    pub lifecycle_policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    DeleteLifecyclePolicyResponse,
+    schemas::DELETE_LIFECYCLE_POLICY_RESPONSE,
+    0 = last_evaluated_at,
+    1 = lifecycle_policy_text,
+    2 = registry_id,
+    3 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRegistryPolicyRequest {}
+
+structure_impls!(
+    DeleteRegistryPolicyRequest,
+    schemas::DELETE_REGISTRY_POLICY_REQUEST
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRegistryPolicyResponse {
+    pub policy_text: Option<String>,
+    pub registry_id: Option<String>,
+}
+
+structure_impls!(
+    DeleteRegistryPolicyResponse,
+    schemas::DELETE_REGISTRY_POLICY_RESPONSE,
+    0 = policy_text,
+    1 = registry_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteReplication {
+    pub enabled: bool,
+}
+
+structure_impls!(DeleteReplication, schemas::DELETE_REPLICATION, 0 = enabled);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryCreationTemplateRequest {
+    pub prefix: String,
+}
+
+structure_impls!(
+    DeleteRepositoryCreationTemplateRequest,
+    schemas::DELETE_REPOSITORY_CREATION_TEMPLATE_REQUEST,
+    0 = prefix
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryCreationTemplateResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_template: Option<RepositoryCreationTemplate>,
+}
+
+structure_impls!(
+    DeleteRepositoryCreationTemplateResponse,
+    schemas::DELETE_REPOSITORY_CREATION_TEMPLATE_RESPONSE,
+    0 = registry_id,
+    1 = repository_creation_template
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryPolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    DeleteRepositoryPolicyRequest,
+    schemas::DELETE_REPOSITORY_POLICY_REQUEST,
+    0 = registry_id,
+    1 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteRepositoryPolicyResponse {
+    pub policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    DeleteRepositoryPolicyResponse,
+    schemas::DELETE_REPOSITORY_POLICY_RESPONSE,
+    0 = policy_text,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteRepositoryRequest {
     pub force: Option<bool>,
     pub registry_id: Option<String>,
@@ -139,6 +475,46 @@ structure_impls!(
     DeleteRepositoryResponse,
     schemas::DELETE_REPOSITORY_RESPONSE,
     0 = repository
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeImageScanFindingsRequest {
+    pub image_id: ImageIdentifier,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    DescribeImageScanFindingsRequest,
+    schemas::DESCRIBE_IMAGE_SCAN_FINDINGS_REQUEST,
+    0 = image_id,
+    1 = max_results,
+    2 = next_token,
+    3 = registry_id,
+    4 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeImageScanFindingsResponse {
+    pub image_id: Option<ImageIdentifier>,
+    pub image_scan_findings: Option<ImageScanFindings>,
+    pub image_scan_status: Option<ImageScanStatus>,
+    pub next_token: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    DescribeImageScanFindingsResponse,
+    schemas::DESCRIBE_IMAGE_SCAN_FINDINGS_RESPONSE,
+    0 = image_id,
+    1 = image_scan_findings,
+    2 = image_scan_status,
+    3 = next_token,
+    4 = registry_id,
+    5 = repository_name
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -189,6 +565,24 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeRegistryRequest {}
+
+structure_impls!(DescribeRegistryRequest, schemas::DESCRIBE_REGISTRY_REQUEST);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeRegistryResponse {
+    pub registry_id: Option<String>,
+    pub replication_configuration: Option<ReplicationConfiguration>,
+}
+
+structure_impls!(
+    DescribeRegistryResponse,
+    schemas::DESCRIBE_REGISTRY_RESPONSE,
+    0 = registry_id,
+    1 = replication_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeRepositoriesRequest {
     pub max_results: Option<i32>,
     pub next_token: Option<String>,
@@ -219,6 +613,47 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeRepositoryCreationTemplatesRequest {
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub prefixes: Option<Vec<String>>,
+}
+
+structure_impls!(
+    DescribeRepositoryCreationTemplatesRequest,
+    schemas::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_REQUEST,
+    0 = max_results,
+    1 = next_token,
+    2 = prefixes
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeRepositoryCreationTemplatesResponse {
+    pub next_token: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_creation_templates: Option<Vec<RepositoryCreationTemplate>>,
+}
+
+structure_impls!(
+    DescribeRepositoryCreationTemplatesResponse,
+    schemas::DESCRIBE_REPOSITORY_CREATION_TEMPLATES_RESPONSE,
+    0 = next_token,
+    1 = registry_id,
+    2 = repository_creation_templates
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EmptyUploadException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    EmptyUploadException,
+    schemas::EMPTY_UPLOAD_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct EncryptionConfiguration {
     pub encryption_type: EncryptionType,
     pub kms_key: Option<String>,
@@ -229,6 +664,86 @@ structure_impls!(
     schemas::ENCRYPTION_CONFIGURATION,
     0 = encryption_type,
     1 = kms_key
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EncryptionConfigurationForRepositoryCreationTemplate {
+    pub encryption_type: EncryptionType,
+    pub kms_key: Option<String>,
+}
+
+structure_impls!(
+    EncryptionConfigurationForRepositoryCreationTemplate,
+    schemas::ENCRYPTION_CONFIGURATION_FOR_REPOSITORY_CREATION_TEMPLATE,
+    0 = encryption_type,
+    1 = kms_key
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EnhancedImageScanFinding {
+    pub aws_account_id: Option<String>,
+    pub description: Option<String>,
+    pub exploit_available: Option<String>,
+    pub finding_arn: Option<String>,
+    pub first_observed_at: Option<Timestamp>,
+    pub fix_available: Option<String>,
+    pub last_observed_at: Option<Timestamp>,
+    pub package_vulnerability_details: Option<PackageVulnerabilityDetails>,
+    pub remediation: Option<Remediation>,
+    pub resources: Option<Vec<Resource>>,
+    pub score: Option<f64>,
+    pub score_details: Option<ScoreDetails>,
+    pub severity: Option<String>,
+    pub status: Option<String>,
+    pub title: Option<String>,
+    pub r#type: Option<String>,
+    pub updated_at: Option<Timestamp>,
+}
+
+structure_impls!(
+    EnhancedImageScanFinding,
+    schemas::ENHANCED_IMAGE_SCAN_FINDING,
+    0 = aws_account_id,
+    1 = description,
+    2 = exploit_available,
+    3 = finding_arn,
+    4 = first_observed_at,
+    5 = fix_available,
+    6 = last_observed_at,
+    7 = package_vulnerability_details,
+    8 = remediation,
+    9 = resources,
+    10 = score,
+    11 = score_details,
+    12 = severity,
+    13 = status,
+    14 = title,
+    15 = r#type,
+    16 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetAccountSettingRequest {
+    pub name: String,
+}
+
+structure_impls!(
+    GetAccountSettingRequest,
+    schemas::GET_ACCOUNT_SETTING_REQUEST,
+    0 = name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetAccountSettingResponse {
+    pub name: Option<String>,
+    pub value: Option<String>,
+}
+
+structure_impls!(
+    GetAccountSettingResponse,
+    schemas::GET_ACCOUNT_SETTING_RESPONSE,
+    0 = name,
+    1 = value
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -251,6 +766,178 @@ structure_impls!(
     GetAuthorizationTokenResponse,
     schemas::GET_AUTHORIZATION_TOKEN_RESPONSE,
     0 = authorization_data
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetDownloadUrlForLayerRequest {
+    pub layer_digest: String,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    GetDownloadUrlForLayerRequest,
+    schemas::GET_DOWNLOAD_URL_FOR_LAYER_REQUEST,
+    0 = layer_digest,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetDownloadUrlForLayerResponse {
+    pub download_url: Option<String>,
+    pub layer_digest: Option<String>,
+}
+
+structure_impls!(
+    GetDownloadUrlForLayerResponse,
+    schemas::GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE,
+    0 = download_url,
+    1 = layer_digest
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyPreviewRequest {
+    pub filter: Option<LifecyclePolicyPreviewFilter>,
+    pub image_ids: Option<Vec<ImageIdentifier>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    GetLifecyclePolicyPreviewRequest,
+    schemas::GET_LIFECYCLE_POLICY_PREVIEW_REQUEST,
+    0 = filter,
+    1 = image_ids,
+    2 = max_results,
+    3 = next_token,
+    4 = registry_id,
+    5 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyPreviewResponse {
+    pub lifecycle_policy_text: Option<String>,
+    pub next_token: Option<String>,
+    pub preview_results: Option<Vec<LifecyclePolicyPreviewResult>>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub status: Option<LifecyclePolicyPreviewStatus>,
+    pub summary: Option<LifecyclePolicyPreviewSummary>,
+}
+
+structure_impls!(
+    GetLifecyclePolicyPreviewResponse,
+    schemas::GET_LIFECYCLE_POLICY_PREVIEW_RESPONSE,
+    0 = lifecycle_policy_text,
+    1 = next_token,
+    2 = preview_results,
+    3 = registry_id,
+    4 = repository_name,
+    5 = status,
+    6 = summary
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    GetLifecyclePolicyRequest,
+    schemas::GET_LIFECYCLE_POLICY_REQUEST,
+    0 = registry_id,
+    1 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLifecyclePolicyResponse {
+    pub last_evaluated_at: Option<Timestamp>,
+    pub lifecycle_policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    GetLifecyclePolicyResponse,
+    schemas::GET_LIFECYCLE_POLICY_RESPONSE,
+    0 = last_evaluated_at,
+    1 = lifecycle_policy_text,
+    2 = registry_id,
+    3 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryPolicyRequest {}
+
+structure_impls!(
+    GetRegistryPolicyRequest,
+    schemas::GET_REGISTRY_POLICY_REQUEST
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryPolicyResponse {
+    pub policy_text: Option<String>,
+    pub registry_id: Option<String>,
+}
+
+structure_impls!(
+    GetRegistryPolicyResponse,
+    schemas::GET_REGISTRY_POLICY_RESPONSE,
+    0 = policy_text,
+    1 = registry_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryScanningConfigurationRequest {}
+
+structure_impls!(
+    GetRegistryScanningConfigurationRequest,
+    schemas::GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryScanningConfigurationResponse {
+    pub registry_id: Option<String>,
+    pub scanning_configuration: Option<RegistryScanningConfiguration>,
+}
+
+structure_impls!(
+    GetRegistryScanningConfigurationResponse,
+    schemas::GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE,
+    0 = registry_id,
+    1 = scanning_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRepositoryPolicyRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    GetRepositoryPolicyRequest,
+    schemas::GET_REPOSITORY_POLICY_REQUEST,
+    0 = registry_id,
+    1 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRepositoryPolicyResponse {
+    pub policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    GetRepositoryPolicyResponse,
+    schemas::GET_REPOSITORY_POLICY_RESPONSE,
+    0 = policy_text,
+    1 = registry_id,
+    2 = repository_name
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -280,6 +967,17 @@ pub struct ImageAlreadyExistsException {
 structure_impls!(
     ImageAlreadyExistsException,
     schemas::IMAGE_ALREADY_EXISTS_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ImageArchivedException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ImageArchivedException,
+    schemas::IMAGE_ARCHIVED_EXCEPTION,
     0 = message
 );
 
@@ -373,6 +1071,65 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ImageReferrer {
+    pub annotations: Option<BTreeMap<String, String>>,
+    pub artifact_status: Option<ArtifactStatus>,
+    pub artifact_type: Option<String>,
+    pub digest: String,
+    pub media_type: String,
+    pub size: i64,
+}
+
+structure_impls!(
+    ImageReferrer,
+    schemas::IMAGE_REFERRER,
+    0 = annotations,
+    1 = artifact_status,
+    2 = artifact_type,
+    3 = digest,
+    4 = media_type,
+    5 = size
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ImageScanFinding {
+    pub attributes: Option<Vec<Attribute>>,
+    pub description: Option<String>,
+    pub name: Option<String>,
+    pub severity: Option<FindingSeverity>,
+    pub uri: Option<String>,
+}
+
+structure_impls!(
+    ImageScanFinding,
+    schemas::IMAGE_SCAN_FINDING,
+    0 = attributes,
+    1 = description,
+    2 = name,
+    3 = severity,
+    4 = uri
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ImageScanFindings {
+    pub enhanced_findings: Option<Vec<EnhancedImageScanFinding>>,
+    pub finding_severity_counts: Option<BTreeMap<String, i32>>,
+    pub findings: Option<Vec<ImageScanFinding>>,
+    pub image_scan_completed_at: Option<Timestamp>,
+    pub vulnerability_source_updated_at: Option<Timestamp>,
+}
+
+structure_impls!(
+    ImageScanFindings,
+    schemas::IMAGE_SCAN_FINDINGS,
+    0 = enhanced_findings,
+    1 = finding_severity_counts,
+    2 = findings,
+    3 = image_scan_completed_at,
+    4 = vulnerability_source_updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ImageScanFindingsSummary {
     pub finding_severity_counts: Option<BTreeMap<String, i32>>,
     pub image_scan_completed_at: Option<Timestamp>,
@@ -436,6 +1193,62 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct InitiateLayerUploadRequest {
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    InitiateLayerUploadRequest,
+    schemas::INITIATE_LAYER_UPLOAD_REQUEST,
+    0 = registry_id,
+    1 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InitiateLayerUploadResponse {
+    pub part_size: Option<i64>,
+    pub upload_id: Option<String>,
+}
+
+structure_impls!(
+    InitiateLayerUploadResponse,
+    schemas::INITIATE_LAYER_UPLOAD_RESPONSE,
+    0 = part_size,
+    1 = upload_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InvalidLayerException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    InvalidLayerException,
+    schemas::INVALID_LAYER_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InvalidLayerPartException {
+    pub last_valid_byte_received: Option<i64>,
+    pub message: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub upload_id: Option<String>,
+}
+
+structure_impls!(
+    InvalidLayerPartException,
+    schemas::INVALID_LAYER_PART_EXCEPTION,
+    0 = last_valid_byte_received,
+    1 = message,
+    2 = registry_id,
+    3 = repository_name,
+    4 = upload_id
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct InvalidParameterException {
     pub message: Option<String>,
 }
@@ -471,6 +1284,71 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Layer {
+    pub layer_availability: Option<LayerAvailability>,
+    pub layer_digest: Option<String>,
+    pub layer_size: Option<i64>,
+    pub media_type: Option<String>,
+}
+
+structure_impls!(
+    Layer,
+    schemas::LAYER,
+    0 = layer_availability,
+    1 = layer_digest,
+    2 = layer_size,
+    3 = media_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LayerAlreadyExistsException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    LayerAlreadyExistsException,
+    schemas::LAYER_ALREADY_EXISTS_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LayerFailure {
+    pub failure_code: Option<LayerFailureCode>,
+    pub failure_reason: Option<String>,
+    pub layer_digest: Option<String>,
+}
+
+structure_impls!(
+    LayerFailure,
+    schemas::LAYER_FAILURE,
+    0 = failure_code,
+    1 = failure_reason,
+    2 = layer_digest
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LayerInaccessibleException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    LayerInaccessibleException,
+    schemas::LAYER_INACCESSIBLE_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LayerPartTooSmallException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    LayerPartTooSmallException,
+    schemas::LAYER_PART_TOO_SMALL_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LayersNotFoundException {
     pub message: Option<String>,
 }
@@ -482,6 +1360,97 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    LifecyclePolicyNotFoundException,
+    schemas::LIFECYCLE_POLICY_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewFilter {
+    pub tag_status: Option<TagStatus>,
+}
+
+structure_impls!(
+    LifecyclePolicyPreviewFilter,
+    schemas::LIFECYCLE_POLICY_PREVIEW_FILTER,
+    0 = tag_status
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewInProgressException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    LifecyclePolicyPreviewInProgressException,
+    schemas::LIFECYCLE_POLICY_PREVIEW_IN_PROGRESS_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    LifecyclePolicyPreviewNotFoundException,
+    schemas::LIFECYCLE_POLICY_PREVIEW_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewResult {
+    pub action: Option<LifecyclePolicyRuleAction>,
+    pub applied_rule_priority: Option<i32>,
+    pub image_digest: Option<String>,
+    pub image_pushed_at: Option<Timestamp>,
+    pub image_tags: Option<Vec<String>>,
+    pub storage_class: Option<LifecyclePolicyStorageClass>,
+}
+
+structure_impls!(
+    LifecyclePolicyPreviewResult,
+    schemas::LIFECYCLE_POLICY_PREVIEW_RESULT,
+    0 = action,
+    1 = applied_rule_priority,
+    2 = image_digest,
+    3 = image_pushed_at,
+    4 = image_tags,
+    5 = storage_class
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyPreviewSummary {
+    pub expiring_image_total_count: Option<i32>,
+    pub transitioning_image_total_counts: Option<Vec<TransitioningImageTotalCount>>,
+}
+
+structure_impls!(
+    LifecyclePolicyPreviewSummary,
+    schemas::LIFECYCLE_POLICY_PREVIEW_SUMMARY,
+    0 = expiring_image_total_count,
+    1 = transitioning_image_total_counts
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LifecyclePolicyRuleAction {
+    pub target_storage_class: Option<LifecyclePolicyTargetStorageClass>,
+    pub r#type: Option<ImageActionType>,
+}
+
+structure_impls!(
+    LifecyclePolicyRuleAction,
+    schemas::LIFECYCLE_POLICY_RULE_ACTION,
+    0 = target_storage_class,
+    1 = r#type
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LimitExceededException {
     pub message: Option<String>,
 }
@@ -490,6 +1459,53 @@ structure_impls!(
     LimitExceededException,
     schemas::LIMIT_EXCEEDED_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListImageReferrersFilter {
+    pub artifact_status: Option<ArtifactStatusFilter>,
+    pub artifact_types: Option<Vec<String>>,
+}
+
+structure_impls!(
+    ListImageReferrersFilter,
+    schemas::LIST_IMAGE_REFERRERS_FILTER,
+    0 = artifact_status,
+    1 = artifact_types
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListImageReferrersRequest {
+    pub filter: Option<ListImageReferrersFilter>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+    pub subject_id: SubjectIdentifier,
+}
+
+structure_impls!(
+    ListImageReferrersRequest,
+    schemas::LIST_IMAGE_REFERRERS_REQUEST,
+    0 = filter,
+    1 = max_results,
+    2 = next_token,
+    3 = registry_id,
+    4 = repository_name,
+    5 = subject_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListImageReferrersResponse {
+    pub next_token: Option<String>,
+    pub referrers: Option<Vec<ImageReferrer>>,
+}
+
+structure_impls!(
+    ListImageReferrersResponse,
+    schemas::LIST_IMAGE_REFERRERS_RESPONSE,
+    0 = next_token,
+    1 = referrers
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -560,6 +1576,61 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PackageVulnerabilityDetails {
+    pub cvss: Option<Vec<CvssScore>>,
+    pub reference_urls: Option<Vec<String>>,
+    pub related_vulnerabilities: Option<Vec<String>>,
+    pub source: Option<String>,
+    pub source_url: Option<String>,
+    pub vendor_created_at: Option<Timestamp>,
+    pub vendor_severity: Option<String>,
+    pub vendor_updated_at: Option<Timestamp>,
+    pub vulnerability_id: Option<String>,
+    pub vulnerable_packages: Option<Vec<VulnerablePackage>>,
+}
+
+structure_impls!(
+    PackageVulnerabilityDetails,
+    schemas::PACKAGE_VULNERABILITY_DETAILS,
+    0 = cvss,
+    1 = reference_urls,
+    2 = related_vulnerabilities,
+    3 = source,
+    4 = source_url,
+    5 = vendor_created_at,
+    6 = vendor_severity,
+    7 = vendor_updated_at,
+    8 = vulnerability_id,
+    9 = vulnerable_packages
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingRequest {
+    pub name: String,
+    pub value: String,
+}
+
+structure_impls!(
+    PutAccountSettingRequest,
+    schemas::PUT_ACCOUNT_SETTING_REQUEST,
+    0 = name,
+    1 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingResponse {
+    pub name: Option<String>,
+    pub value: Option<String>,
+}
+
+structure_impls!(
+    PutAccountSettingResponse,
+    schemas::PUT_ACCOUNT_SETTING_RESPONSE,
+    0 = name,
+    1 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PutImageRequest {
     pub image_digest: Option<String>,
     pub image_manifest: String,
@@ -586,6 +1657,36 @@ pub struct PutImageResponse {
 }
 
 structure_impls!(PutImageResponse, schemas::PUT_IMAGE_RESPONSE, 0 = image);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutImageScanningConfigurationRequest {
+    pub image_scanning_configuration: ImageScanningConfiguration,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    PutImageScanningConfigurationRequest,
+    schemas::PUT_IMAGE_SCANNING_CONFIGURATION_REQUEST,
+    0 = image_scanning_configuration,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutImageScanningConfigurationResponse {
+    pub image_scanning_configuration: Option<ImageScanningConfiguration>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    PutImageScanningConfigurationResponse,
+    schemas::PUT_IMAGE_SCANNING_CONFIGURATION_RESPONSE,
+    0 = image_scanning_configuration,
+    1 = registry_id,
+    2 = repository_name
+);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PutImageTagMutabilityRequest {
@@ -622,6 +1723,114 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PutLifecyclePolicyRequest {
+    pub lifecycle_policy_text: String,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    PutLifecyclePolicyRequest,
+    schemas::PUT_LIFECYCLE_POLICY_REQUEST,
+    0 = lifecycle_policy_text,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutLifecyclePolicyResponse {
+    pub lifecycle_policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    PutLifecyclePolicyResponse,
+    schemas::PUT_LIFECYCLE_POLICY_RESPONSE,
+    0 = lifecycle_policy_text,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryPolicyRequest {
+    pub policy_text: String,
+}
+
+structure_impls!(
+    PutRegistryPolicyRequest,
+    schemas::PUT_REGISTRY_POLICY_REQUEST,
+    0 = policy_text
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryPolicyResponse {
+    pub policy_text: Option<String>,
+    pub registry_id: Option<String>,
+}
+
+structure_impls!(
+    PutRegistryPolicyResponse,
+    schemas::PUT_REGISTRY_POLICY_RESPONSE,
+    0 = policy_text,
+    1 = registry_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryScanningConfigurationRequest {
+    pub rules: Option<Vec<RegistryScanningRule>>,
+    pub scan_type: Option<ScanType>,
+}
+
+structure_impls!(
+    PutRegistryScanningConfigurationRequest,
+    schemas::PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST,
+    0 = rules,
+    1 = scan_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryScanningConfigurationResponse {
+    pub registry_scanning_configuration: Option<RegistryScanningConfiguration>,
+}
+
+structure_impls!(
+    PutRegistryScanningConfigurationResponse,
+    schemas::PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE,
+    0 = registry_scanning_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutReplicationConfigurationRequest {
+    pub replication_configuration: ReplicationConfiguration,
+}
+
+structure_impls!(
+    PutReplicationConfigurationRequest,
+    schemas::PUT_REPLICATION_CONFIGURATION_REQUEST,
+    0 = replication_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutReplicationConfigurationResponse {
+    pub replication_configuration: Option<ReplicationConfiguration>,
+}
+
+structure_impls!(
+    PutReplicationConfigurationResponse,
+    schemas::PUT_REPLICATION_CONFIGURATION_RESPONSE,
+    0 = replication_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Recommendation {
+    pub text: Option<String>,
+    pub url: Option<String>,
+}
+
+structure_impls!(Recommendation, schemas::RECOMMENDATION, 0 = text, 1 = url);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ReferencedImagesNotFoundException {
     pub message: Option<String>,
 }
@@ -630,6 +1839,89 @@ structure_impls!(
     ReferencedImagesNotFoundException,
     schemas::REFERENCED_IMAGES_NOT_FOUND_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RegistryPolicyNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    RegistryPolicyNotFoundException,
+    schemas::REGISTRY_POLICY_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RegistryScanningConfiguration {
+    pub rules: Option<Vec<RegistryScanningRule>>,
+    pub scan_type: Option<ScanType>,
+}
+
+structure_impls!(
+    RegistryScanningConfiguration,
+    schemas::REGISTRY_SCANNING_CONFIGURATION,
+    0 = rules,
+    1 = scan_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RegistryScanningRule {
+    pub repository_filters: Vec<ScanningRepositoryFilter>,
+    pub scan_frequency: ScanFrequency,
+}
+
+structure_impls!(
+    RegistryScanningRule,
+    schemas::REGISTRY_SCANNING_RULE,
+    0 = repository_filters,
+    1 = scan_frequency
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Remediation {
+    pub recommendation: Option<Recommendation>,
+}
+
+structure_impls!(Remediation, schemas::REMEDIATION, 0 = recommendation);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplicationConfiguration {
+    pub rules: Vec<ReplicationRule>,
+}
+
+structure_impls!(
+    ReplicationConfiguration,
+    schemas::REPLICATION_CONFIGURATION,
+    0 = rules
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplicationDestination {
+    pub region: String,
+    pub registry_id: String,
+}
+
+structure_impls!(
+    ReplicationDestination,
+    schemas::REPLICATION_DESTINATION,
+    0 = region,
+    1 = registry_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReplicationRule {
+    pub delete_replication: Option<DeleteReplication>,
+    pub destinations: Vec<ReplicationDestination>,
+    pub repository_filters: Option<Vec<RepositoryFilter>>,
+}
+
+structure_impls!(
+    ReplicationRule,
+    schemas::REPLICATION_RULE,
+    0 = delete_replication,
+    1 = destinations,
+    2 = repository_filters
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -671,6 +1963,52 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct RepositoryCreationTemplate {
+    pub applied_for: Option<Vec<RCTAppliedFor>>,
+    pub created_at: Option<Timestamp>,
+    pub custom_role_arn: Option<String>,
+    pub description: Option<String>,
+    pub encryption_configuration: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
+    pub image_tag_mutability: Option<ImageTagMutability>,
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    pub lifecycle_policy: Option<String>,
+    pub prefix: Option<String>,
+    pub repository_policy: Option<String>,
+    pub resource_tags: Option<Vec<Tag>>,
+    pub updated_at: Option<Timestamp>,
+}
+
+structure_impls!(
+    RepositoryCreationTemplate,
+    schemas::REPOSITORY_CREATION_TEMPLATE,
+    0 = applied_for,
+    1 = created_at,
+    2 = custom_role_arn,
+    3 = description,
+    4 = encryption_configuration,
+    5 = image_tag_mutability,
+    6 = image_tag_mutability_exclusion_filters,
+    7 = lifecycle_policy,
+    8 = prefix,
+    9 = repository_policy,
+    10 = resource_tags,
+    11 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RepositoryFilter {
+    pub filter: String,
+    pub filter_type: RepositoryFilterType,
+}
+
+structure_impls!(
+    RepositoryFilter,
+    schemas::REPOSITORY_FILTER,
+    0 = filter,
+    1 = filter_type
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct RepositoryNotEmptyException {
     pub message: Option<String>,
 }
@@ -693,11 +2031,222 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct RepositoryPolicyNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    RepositoryPolicyNotFoundException,
+    schemas::REPOSITORY_POLICY_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RepositoryScanningConfiguration {
+    pub applied_scan_filters: Option<Vec<ScanningRepositoryFilter>>,
+    pub repository_arn: Option<String>,
+    pub repository_name: Option<String>,
+    pub scan_frequency: Option<ScanFrequency>,
+    pub scan_on_push: Option<bool>,
+}
+
+structure_impls!(
+    RepositoryScanningConfiguration,
+    schemas::REPOSITORY_SCANNING_CONFIGURATION,
+    0 = applied_scan_filters,
+    1 = repository_arn,
+    2 = repository_name,
+    3 = scan_frequency,
+    4 = scan_on_push
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RepositoryScanningConfigurationFailure {
+    pub failure_code: Option<ScanningConfigurationFailureCode>,
+    pub failure_reason: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    RepositoryScanningConfigurationFailure,
+    schemas::REPOSITORY_SCANNING_CONFIGURATION_FAILURE,
+    0 = failure_code,
+    1 = failure_reason,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Resource {
+    pub details: Option<ResourceDetails>,
+    pub id: Option<String>,
+    pub tags: Option<BTreeMap<String, String>>,
+    pub r#type: Option<String>,
+}
+
+structure_impls!(
+    Resource,
+    schemas::RESOURCE,
+    0 = details,
+    1 = id,
+    2 = tags,
+    3 = r#type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ResourceDetails {
+    pub aws_ecr_container_image: Option<AwsEcrContainerImageDetails>,
+}
+
+structure_impls!(
+    ResourceDetails,
+    schemas::RESOURCE_DETAILS,
+    0 = aws_ecr_container_image
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ScanNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ScanNotFoundException,
+    schemas::SCAN_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ScanningRepositoryFilter {
+    pub filter: String,
+    pub filter_type: ScanningRepositoryFilterType,
+}
+
+structure_impls!(
+    ScanningRepositoryFilter,
+    schemas::SCANNING_REPOSITORY_FILTER,
+    0 = filter,
+    1 = filter_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ScoreDetails {
+    pub cvss: Option<CvssScoreDetails>,
+}
+
+structure_impls!(ScoreDetails, schemas::SCORE_DETAILS, 0 = cvss);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ServerException {
     pub message: Option<String>,
 }
 
 structure_impls!(ServerException, schemas::SERVER_EXCEPTION, 0 = message);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SetRepositoryPolicyRequest {
+    pub force: Option<bool>,
+    pub policy_text: String,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    SetRepositoryPolicyRequest,
+    schemas::SET_REPOSITORY_POLICY_REQUEST,
+    0 = force,
+    1 = policy_text,
+    2 = registry_id,
+    3 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SetRepositoryPolicyResponse {
+    pub policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    SetRepositoryPolicyResponse,
+    schemas::SET_REPOSITORY_POLICY_RESPONSE,
+    0 = policy_text,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartImageScanRequest {
+    pub image_id: ImageIdentifier,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    StartImageScanRequest,
+    schemas::START_IMAGE_SCAN_REQUEST,
+    0 = image_id,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartImageScanResponse {
+    pub image_id: Option<ImageIdentifier>,
+    pub image_scan_status: Option<ImageScanStatus>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+}
+
+structure_impls!(
+    StartImageScanResponse,
+    schemas::START_IMAGE_SCAN_RESPONSE,
+    0 = image_id,
+    1 = image_scan_status,
+    2 = registry_id,
+    3 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLifecyclePolicyPreviewRequest {
+    pub lifecycle_policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+}
+
+structure_impls!(
+    StartLifecyclePolicyPreviewRequest,
+    schemas::START_LIFECYCLE_POLICY_PREVIEW_REQUEST,
+    0 = lifecycle_policy_text,
+    1 = registry_id,
+    2 = repository_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StartLifecyclePolicyPreviewResponse {
+    pub lifecycle_policy_text: Option<String>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub status: Option<LifecyclePolicyPreviewStatus>,
+}
+
+structure_impls!(
+    StartLifecyclePolicyPreviewResponse,
+    schemas::START_LIFECYCLE_POLICY_PREVIEW_RESPONSE,
+    0 = lifecycle_policy_text,
+    1 = registry_id,
+    2 = repository_name,
+    3 = status
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SubjectIdentifier {
+    pub image_digest: String,
+}
+
+structure_impls!(
+    SubjectIdentifier,
+    schemas::SUBJECT_IDENTIFIER,
+    0 = image_digest
+);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Tag {
@@ -726,6 +2275,28 @@ pub struct TagResourceResponse {}
 structure_impls!(TagResourceResponse, schemas::TAG_RESOURCE_RESPONSE);
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TemplateAlreadyExistsException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    TemplateAlreadyExistsException,
+    schemas::TEMPLATE_ALREADY_EXISTS_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TemplateNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    TemplateNotFoundException,
+    schemas::TEMPLATE_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TooManyTagsException {
     pub message: Option<String>,
 }
@@ -737,6 +2308,19 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TransitioningImageTotalCount {
+    pub image_total_count: Option<i32>,
+    pub target_storage_class: Option<LifecyclePolicyTargetStorageClass>,
+}
+
+structure_impls!(
+    TransitioningImageTotalCount,
+    schemas::TRANSITIONING_IMAGE_TOTAL_COUNT,
+    0 = image_total_count,
+    1 = target_storage_class
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct UnableToGetUpstreamImageException {
     pub message: Option<String>,
 }
@@ -744,6 +2328,39 @@ pub struct UnableToGetUpstreamImageException {
 structure_impls!(
     UnableToGetUpstreamImageException,
     schemas::UNABLE_TO_GET_UPSTREAM_IMAGE_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UnableToGetUpstreamLayerException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    UnableToGetUpstreamLayerException,
+    schemas::UNABLE_TO_GET_UPSTREAM_LAYER_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UnableToListUpstreamImageReferrersException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    UnableToListUpstreamImageReferrersException,
+    schemas::UNABLE_TO_LIST_UPSTREAM_IMAGE_REFERRERS_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UnsupportedImageTypeException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    UnsupportedImageTypeException,
+    schemas::UNSUPPORTED_IMAGE_TYPE_EXCEPTION,
     0 = message
 );
 
@@ -764,3 +2381,132 @@ structure_impls!(
 pub struct UntagResourceResponse {}
 
 structure_impls!(UntagResourceResponse, schemas::UNTAG_RESOURCE_RESPONSE);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateRepositoryCreationTemplateRequest {
+    pub applied_for: Option<Vec<RCTAppliedFor>>,
+    pub custom_role_arn: Option<String>,
+    pub description: Option<String>,
+    pub encryption_configuration: Option<EncryptionConfigurationForRepositoryCreationTemplate>,
+    pub image_tag_mutability: Option<ImageTagMutability>,
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    pub lifecycle_policy: Option<String>,
+    pub prefix: String,
+    pub repository_policy: Option<String>,
+    pub resource_tags: Option<Vec<Tag>>,
+}
+
+structure_impls!(
+    UpdateRepositoryCreationTemplateRequest,
+    schemas::UPDATE_REPOSITORY_CREATION_TEMPLATE_REQUEST,
+    0 = applied_for,
+    1 = custom_role_arn,
+    2 = description,
+    3 = encryption_configuration,
+    4 = image_tag_mutability,
+    5 = image_tag_mutability_exclusion_filters,
+    6 = lifecycle_policy,
+    7 = prefix,
+    8 = repository_policy,
+    9 = resource_tags
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateRepositoryCreationTemplateResponse {
+    pub registry_id: Option<String>,
+    pub repository_creation_template: Option<RepositoryCreationTemplate>,
+}
+
+structure_impls!(
+    UpdateRepositoryCreationTemplateResponse,
+    schemas::UPDATE_REPOSITORY_CREATION_TEMPLATE_RESPONSE,
+    0 = registry_id,
+    1 = repository_creation_template
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UploadLayerPartRequest {
+    pub layer_part_blob: Bytes,
+    pub part_first_byte: i64,
+    pub part_last_byte: i64,
+    pub registry_id: Option<String>,
+    pub repository_name: String,
+    pub upload_id: String,
+}
+
+structure_impls!(
+    UploadLayerPartRequest,
+    schemas::UPLOAD_LAYER_PART_REQUEST,
+    0 = layer_part_blob,
+    1 = part_first_byte,
+    2 = part_last_byte,
+    3 = registry_id,
+    4 = repository_name,
+    5 = upload_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UploadLayerPartResponse {
+    pub last_byte_received: Option<i64>,
+    pub registry_id: Option<String>,
+    pub repository_name: Option<String>,
+    pub upload_id: Option<String>,
+}
+
+structure_impls!(
+    UploadLayerPartResponse,
+    schemas::UPLOAD_LAYER_PART_RESPONSE,
+    0 = last_byte_received,
+    1 = registry_id,
+    2 = repository_name,
+    3 = upload_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UploadNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    UploadNotFoundException,
+    schemas::UPLOAD_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ValidationException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ValidationException,
+    schemas::VALIDATION_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VulnerablePackage {
+    pub arch: Option<String>,
+    pub epoch: Option<i32>,
+    pub file_path: Option<String>,
+    pub fixed_in_version: Option<String>,
+    pub name: Option<String>,
+    pub package_manager: Option<String>,
+    pub release: Option<String>,
+    pub source_layer_hash: Option<String>,
+    pub version: Option<String>,
+}
+
+structure_impls!(
+    VulnerablePackage,
+    schemas::VULNERABLE_PACKAGE,
+    0 = arch,
+    1 = epoch,
+    2 = file_path,
+    3 = fixed_in_version,
+    4 = name,
+    5 = package_manager,
+    6 = release,
+    7 = source_layer_hash,
+    8 = version
+);
