@@ -220,11 +220,17 @@ impl ControlPlane {
         }
     }
 
+    /// The numbers of the sessions that are open for a container instance.
+    pub fn sessions_of(&self, row_name: &str) -> Vec<u64> {
+        let sessions = self.living.iter().flat_map(|l| l.sessions.values());
+        let named = sessions.filter(|session| session.row_name == row_name);
+        named.map(|session| session.number).collect()
+    }
+
     /// Lets watchers and controllers take in what changed, until nothing more follows. Gives what the
-    /// sessions want, and every change for whoever checks.
-    pub fn settle(&mut self) -> (Vec<Wish>, Vec<RowChange>) {
+    /// sessions want.
+    pub fn settle(&mut self) -> Vec<Wish> {
         let mut wishes = Vec::new();
-        let mut seen = Vec::new();
         loop {
             let monotonic = self.venv.monotonic();
             let Some(living) = &mut self.living else {
@@ -252,10 +258,9 @@ impl ControlPlane {
             for (connection, input) in self.inputs_of(&rows) {
                 wishes.extend(self.step(connection, input));
             }
-            seen.extend(rows);
             self.run_controllers();
         }
-        (wishes, seen)
+        wishes
     }
 
     /// When the controllers want to be looked at although nothing changed.

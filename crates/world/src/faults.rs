@@ -15,6 +15,8 @@ pub struct Faults {
     pub slow_disk_per_mille: u32,
     /// Calls of anybody at whose end the control plane dies, between commit and answer, of a thousand.
     pub death_after_commit_per_mille: u32,
+    /// Manifests in which a task is missing, of a thousand.
+    pub gaps_per_mille: u32,
     /// A disk that says it has written and has not: nothing here can bear that. It shows that the
     /// world finds what it looks for.
     pub disks_lie: bool,
@@ -23,7 +25,7 @@ pub struct Faults {
 impl Default for Faults {
     fn default() -> Self {
         Faults {
-            every: Duration::from_secs(1),
+            every: Duration::from_millis(800),
             losses: Losses {
                 call_per_mille: 30,
                 answer_per_mille: 30,
@@ -31,6 +33,7 @@ impl Default for Faults {
             },
             slow_disk_per_mille: 20,
             death_after_commit_per_mille: 2,
+            gaps_per_mille: 200,
             disks_lie: false,
         }
     }
@@ -42,6 +45,7 @@ impl Faults {
         losses: Losses::NONE,
         slow_disk_per_mille: 0,
         death_after_commit_per_mille: 0,
+        gaps_per_mille: 0,
         disks_lie: false,
     };
 }
@@ -62,6 +66,8 @@ pub enum Fault {
     ControlDies { back_after: Duration },
     /// Everybody's wall clock jumps, back or forth.
     ClockJumps { forth: bool, by: Duration },
+    /// A frame of long ago is delivered once more.
+    OldFrame,
 }
 
 impl Fault {
@@ -69,7 +75,7 @@ impl Fault {
         let seconds = |chance: &mut Chance, most: u64| {
             chance.duration(Duration::from_millis(50)..Duration::from_secs(most))
         };
-        match chance.below(100) {
+        match chance.below(130) {
             0..=29 => Fault::AgentDies {
                 back_after: seconds(chance, 20),
             },
@@ -84,10 +90,11 @@ impl Fault {
             94..=96 => Fault::ControlDies {
                 back_after: seconds(chance, 20),
             },
-            _ => Fault::ClockJumps {
+            97..=99 => Fault::ClockJumps {
                 forth: chance.per_mille(500),
                 by: seconds(chance, 20),
             },
+            _ => Fault::OldFrame,
         }
     }
 
@@ -100,6 +107,7 @@ impl Fault {
             Fault::Partition { .. } => "partition",
             Fault::ControlDies { .. } => "control plane dies",
             Fault::ClockJumps { .. } => "clock jumps",
+            Fault::OldFrame => "old frame",
         }
     }
 }

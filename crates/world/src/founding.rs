@@ -107,23 +107,67 @@ fn chain() -> Vec<ecs::ContainerDefinition> {
     ]
 }
 
+/// What a machine has, and what a task takes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub cpu: i64,
+    pub memory: i64,
+}
+
+impl Size {
+    pub fn holds(self, other: Size) -> bool {
+        other.cpu <= self.cpu && other.memory <= self.memory
+    }
+
+    pub fn plus(self, other: Size) -> Size {
+        Size {
+            cpu: self.cpu + other.cpu,
+            memory: self.memory + other.memory,
+        }
+    }
+
+    pub fn minus(self, other: Size) -> Size {
+        Size {
+            cpu: self.cpu - other.cpu,
+            memory: self.memory - other.memory,
+        }
+    }
+}
+
+/// What a task of this revision of `work` takes, as it is written above: nobody is asked for it.
+pub fn demand(revision: u32) -> Size {
+    let containers = if revision == 1 { 1 } else { 2 };
+    Size {
+        cpu: 200 * containers,
+        memory: 300 * containers,
+    }
+}
+
 /// A machine from too small for any task to large enough for five.
+pub fn machine(chance: &mut Chance) -> Size {
+    Size {
+        cpu: 128 + 128 * chance.below(8) as i64,
+        memory: 256 + 256 * chance.below(7) as i64,
+    }
+}
+
 pub fn container_instance(
     control: &ControlPlane,
     required: &[ecs::Attribute],
     number: usize,
-    chance: &mut Chance,
+    size: Size,
 ) -> ecs::ContainerInstance {
-    let cpu = 128 + 128 * chance.below(8) as i32;
-    let memory = 256 + 256 * chance.below(7) as i32;
-    let resource = |name: &str, value| ecs::Resource {
+    let resource = |name: &str, value: i64| ecs::Resource {
         name: Some(name.to_owned()),
         r#type: Some("INTEGER".to_owned()),
-        integer_value: Some(value),
+        integer_value: i32::try_from(value).ok(),
         ..Default::default()
     };
     let request = ecs::RegisterContainerInstanceRequest {
-        total_resources: Some(vec![resource("CPU", cpu), resource("MEMORY", memory)]),
+        total_resources: Some(vec![
+            resource("CPU", size.cpu),
+            resource("MEMORY", size.memory),
+        ]),
         attributes: Some(
             required
                 .iter()

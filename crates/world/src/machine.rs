@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use gantry_agent::core::step::{CallId, RuntimeEvent};
 use gantry_agent::core::step::{Input, Output, PersistId, RuntimeCommand, TaskStateChange, Timer};
-use gantry_agent::core::{AgentCore, Identity, Journal, JournalRecord};
+use gantry_agent::core::{AgentCore, Identity, Journal, JournalRecord, TaskStatus};
 use gantry_api::acs::Frame;
 use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 
 use crate::chance::Chance;
+use crate::founding::Size;
 use crate::runtime::{MachineEvent, SimulatedRuntime};
 
 /// One that has left, one that says RUNNING and one that says STOPPED.
@@ -46,6 +47,10 @@ pub enum Wish {
         after: Duration,
         event: MachineEvent,
     },
+    /// The agent stops a task of which nothing has ended: somebody must have wanted that.
+    Stopping {
+        task: TaskId,
+    },
 }
 
 /// A machine, with or without a running agent.
@@ -55,6 +60,10 @@ pub struct Machine {
     disk: Journal,
     /// Every task that was ever on the disk.
     accepted: BTreeSet<TaskId>,
+    /// And every one that the disk was told to forget.
+    forgotten: BTreeSet<TaskId>,
+    /// The control plane has said that it knows that they run.
+    known_to_run: BTreeSet<TaskId>,
     runtime: SimulatedRuntime,
     agent: Option<AgentProcess>,
     incarnation: Incarnation,
@@ -68,16 +77,20 @@ struct AgentProcess {
     payloads: BTreeMap<String, Vec<String>>,
     /// On their way to the disk, in order.
     writing: VecDeque<(PersistId, Vec<JournalRecord>)>,
+    /// Reports under way: whose, and whether it says RUNNING.
+    calls: BTreeMap<CallId, (TaskId, bool)>,
 }
 
 impl Machine {
-    pub fn new(identity: Identity, seed: u64) -> Machine {
+    pub fn new(identity: Identity, seed: u64, size: Size) -> Machine {
         Machine {
             identity,
             seed,
             disk: Journal::default(),
             accepted: BTreeSet::new(),
-            runtime: SimulatedRuntime::default(),
+            forgotten: BTreeSet::new(),
+            known_to_run: BTreeSet::new(),
+            runtime: SimulatedRuntime::of(size),
             agent: None,
             incarnation: 0,
         }
@@ -109,6 +122,7 @@ impl Machine {
             next_generation: 0,
             payloads: BTreeMap::new(),
             writing: VecDeque::new(),
+            calls: BTreeMap::new(),
         });
         // A journal is compacted when it is opened.
         let loaded = Input::Loaded {
@@ -140,8 +154,18 @@ impl Machine {
     }
 
     fn write(&mut self, record: &JournalRecord) {
-        if let JournalRecord::Accepted { task_id, .. } = record {
-            self.accepted.insert(*task_id);
+        match record {
+            JournalRecord::Accepted { task_id, .. } => {
+                self.accepted.insert(*task_id);
+                assert!(
+                    !self.forgotten.contains(task_id),
+                    "{task_id} was over and forgotten, and is taken again"
+                );
+            }
+            JournalRecord::Forgotten { task_id } => {
+                self.forgotten.insert(*task_id);
+            }
+            JournalRecord::Seen { .. } | JournalRecord::Progress { .. } => {}
         }
         self.disk.apply(record);
     }
@@ -223,6 +247,13 @@ impl Machine {
             let message_id = payload.message_id.clone().unwrap_or_default();
             agent.payloads.insert(message_id, tasks.collect());
         }
+        if let Input::Reply { call, result } = &input
+            && let Some((task, runs)) = agent.calls.remove(call)
+            && runs
+            && result.is_ok()
+        {
+            self.known_to_run.insert(task);
+        }
         let mut wishes = Vec::new();
         for output in agent.core.step(now, input) {
             match output {
@@ -232,9 +263,21 @@ impl Machine {
                     check_acknowledged(&frame, &agent.payloads, &self.accepted);
                     wishes.push(Wish::Send(frame));
                 }
-                Output::Call { call, request } => wishes.push(Wish::Call { call, request }),
+                Output::Call { call, request } => {
+                    check_report(&request, &agent.calls, &self.known_to_run);
+                    let runs = request.status == TaskStatus::Running;
+                    if let Some(task) = task_of(&request.task_arn) {
+                        agent.calls.insert(call, (task, runs));
+                    }
+                    wishes.push(Wish::Call { call, request });
+                }
                 Output::Runtime(command) => {
                     check_stop_is_known(&command, &self.runtime, &self.disk);
+                    if let RuntimeCommand::Stop { task, .. } = &command
+                        && self.runtime.runs_whole(*task)
+                    {
+                        wishes.push(Wish::Stopping { task: *task });
+                    }
                     wishes.extend(command_runtime(
                         &mut self.runtime,
                         self.incarnation,
@@ -275,10 +318,34 @@ fn check_acknowledged(
     let Frame::Ack(ack) = frame else { return };
     let tasks = ack.message_id.as_ref().and_then(|id| payloads.get(id));
     for arn in tasks.into_iter().flatten() {
-        let id = arn.rsplit('/').next().and_then(|id| id.parse().ok());
-        let known = id.is_some_and(|id: TaskId| accepted.contains(&id));
+        let known = task_of(arn).is_some_and(|id| accepted.contains(&id));
         assert!(known, "{arn} is acknowledged and not on the disk");
     }
+}
+
+fn task_of(arn: &str) -> Option<TaskId> {
+    arn.rsplit('/').next()?.parse().ok()
+}
+
+/// Of one task one report is under way at a time. That it has stopped is told only when it is known
+/// that it ran, if it did.
+fn check_report(
+    report: &TaskStateChange,
+    calls: &BTreeMap<CallId, (TaskId, bool)>,
+    known_to_run: &BTreeSet<TaskId>,
+) {
+    let Some(task) = task_of(&report.task_arn) else {
+        panic!("a report of '{}'", report.task_arn);
+    };
+    assert!(
+        calls.values().all(|(other, _)| *other != task),
+        "{task}: two reports are under way at a time"
+    );
+    let ran = report.containers.iter().all(|c| c.runtime_id.is_some());
+    assert!(
+        report.status != TaskStatus::Stopped || !ran || known_to_run.contains(&task),
+        "{task}: STOPPED overtakes RUNNING"
+    );
 }
 
 /// A container that would start again is stopped only when the disk says that its task shall stop.

@@ -6,9 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_api::ecs;
+use gantry_arn::TaskId;
 
 use crate::chance::Chance;
 use crate::control::ControlPlane;
+use crate::founding::{Size, demand};
+
+/// Whoever finds the cluster full does not ask again at once.
+const PATIENCE: u32 = 10;
 
 /// The order of statuses that a user may see.
 const ORDER: [&str; 8] = [
@@ -22,27 +27,51 @@ const ORDER: [&str; 8] = [
     "STOPPED",
 ];
 
+/// A run that was asked for.
+#[derive(Clone, Debug)]
+struct Pending {
+    token: String,
+    count: i32,
+    revision: u32,
+    /// It may have been carried out before.
+    repeated: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    rank: usize,
+    /// It is to stop.
+    stops: bool,
+    code: Option<ecs::TaskStopCode>,
+    version: i64,
+}
+
 /// What the users asked for and what they have seen.
 #[derive(Debug, Default)]
 pub struct Users {
     /// A run whose answer is still missing: its token, how many tasks, and of which definition.
-    pending: Option<(String, i32, &'static str)>,
-    /// Acknowledged tasks, and the last status seen of each.
-    seen: BTreeMap<String, usize>,
+    pending: Option<Pending>,
+    /// Acknowledged tasks, and what was last seen of each.
+    seen: BTreeMap<String, Seen>,
+    /// So many times something else is done first: the cluster was full.
+    patience: u32,
     /// Tasks that could not be placed.
     pub unplaced: usize,
     acknowledged: BTreeSet<String>,
 }
 
 impl Users {
-    /// One thing that a user does. `lost` says that the answer does not arrive.
-    pub fn act(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) {
-        match chance.below(40) {
-            0..=15 => self.run(control, chance, lost),
-            16..=21 => self.stop(control, chance),
-            22 => self.compare(control),
+    /// One thing that a user does. `lost` says that the answer does not arrive. Gives the size of a
+    /// task that found no place just now.
+    pub fn act(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) -> Option<Size> {
+        match chance.below(80) {
+            0..=31 if self.patience > 0 => self.patience -= 1,
+            0..=31 => return self.run(control, chance, lost),
+            32..=43 => self.stop(control, chance),
+            44 => self.compare(control),
             _ => self.look(control, chance),
         }
+        None
     }
 
     /// Asks once more for what was never answered.
@@ -56,12 +85,16 @@ impl Users {
         &self.acknowledged
     }
 
-    /// Stops about half of everything.
-    pub fn stop_half(&mut self, control: &ControlPlane, chance: &mut Chance) {
+    /// Stops about half of everything, and all of these.
+    pub fn stop_half(&mut self, control: &ControlPlane, all_of: &[TaskId], chance: &mut Chance) {
+        let all_of: BTreeSet<String> = all_of.iter().map(TaskId::to_string).collect();
         let half: Vec<String> = self
             .acknowledged
             .iter()
-            .filter(|_| chance.per_mille(500))
+            .filter(|arn| {
+                let id = arn.rsplit('/').next().unwrap_or_default();
+                chance.per_mille(500) || all_of.contains(id)
+            })
             .cloned()
             .collect();
         for arn in half {
@@ -74,7 +107,7 @@ impl Users {
         let open: Vec<String> = self
             .acknowledged
             .iter()
-            .filter(|arn| self.seen[*arn] + 1 < ORDER.len())
+            .filter(|arn| self.seen[*arn].rank + 1 < ORDER.len())
             .cloned()
             .collect();
         let mut unstopped = Vec::new();
@@ -146,35 +179,44 @@ impl Users {
         }
     }
 
-    fn run(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) {
-        let definitions = ["work:1", "work:2", "work:3"];
-        let made_up = || {
-            (
-                chance.token(),
-                1 + chance.below(4) as i32,
-                definitions[chance.below(definitions.len())],
-            )
+    fn run(&mut self, control: &ControlPlane, chance: &mut Chance, lost: bool) -> Option<Size> {
+        let made_up = || Pending {
+            token: chance.token(),
+            count: 1 + chance.below(4) as i32,
+            revision: 1 + chance.below(3) as u32,
+            repeated: false,
         };
-        let (token, count, definition) = self.pending.get_or_insert_with(made_up).clone();
+        let pending = self.pending.get_or_insert_with(made_up).clone();
         let request = ecs::RunTaskRequest {
-            task_definition: definition.to_owned(),
-            count: Some(count),
-            client_token: Some(token),
+            task_definition: format!("work:{}", pending.revision),
+            count: Some(pending.count),
+            client_token: Some(pending.token),
             ..Default::default()
         };
         let answer = control.call(|ecs, ctx| async move { ecs.run_task(&ctx, request).await });
         // No answer is no knowledge: the same again, later.
         let Some(answer) = answer.filter(|_| !lost) else {
-            return;
+            self.pending.iter_mut().for_each(|p| p.repeated = true);
+            return None;
         };
         let answer = answer.unwrap_or_else(|error| panic!("RunTask was refused: {error:?}"));
         self.pending = None;
-        self.unplaced += answer.failures.iter().flatten().count();
-        for task in answer.tasks.into_iter().flatten() {
+        let tasks = answer.tasks.unwrap_or_default();
+        let unplaced = usize::try_from(pending.count)
+            .unwrap_or_default()
+            .saturating_sub(tasks.len());
+        for task in tasks {
             let arn = task.task_arn.clone().expect("an ARN");
             self.saw(&task);
             self.acknowledged.insert(arn);
         }
+        self.unplaced += unplaced;
+        if unplaced == 0 {
+            return None;
+        }
+        self.patience = PATIENCE;
+        // What was carried out before tells nothing of how the cluster is now.
+        (!pending.repeated).then(|| demand(pending.revision))
     }
 
     fn stop(&mut self, control: &ControlPlane, chance: &mut Chance) {
@@ -249,11 +291,32 @@ impl Users {
             .iter()
             .position(|known| *known == status)
             .unwrap_or_else(|| panic!("{arn} is {status}"));
-        let before = self.seen.insert(arn.clone(), rank).unwrap_or(0);
+        let now = Seen {
+            rank,
+            stops: task.desired_status.as_deref() == Some("STOPPED"),
+            code: task.stop_code.clone(),
+            version: task.version.unwrap_or_default(),
+        };
+        let before = self.seen.entry(arn.clone()).or_default();
         assert!(
-            rank >= before,
+            rank >= before.rank,
             "{arn} went back from {} to {status}",
-            ORDER[before]
+            ORDER[before.rank]
         );
+        assert!(
+            now.stops || !before.stops,
+            "{arn} was to stop and is to run again"
+        );
+        assert!(
+            before.code.is_none() || before.code == now.code,
+            "{arn} ended for two reasons: {:?} and {:?}",
+            before.code,
+            now.code
+        );
+        assert!(
+            now.version >= before.version,
+            "the version of {arn} went back"
+        );
+        *before = now;
     }
 }

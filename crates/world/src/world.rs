@@ -4,21 +4,22 @@
 //! What it leaves to others: what a machine, the control plane or a user does (`machine`, `control`,
 //! `user`), what may go wrong (`faults`), and what must hold (`invariants`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use gantry_agent::core::Identity;
 use gantry_agent::core::step::Input;
+use gantry_api::acs::Frame;
 use gantry_ecs::model::last_status::LastStatus;
-use gantry_ecs::tables::{TaskReportRow, TaskRow};
+use gantry_ecs::tables::{ContainerReport, SERVICE, TaskReportRow, TaskRow};
 use gantry_env::VirtualEnv;
-use gantry_store::RowChange;
+use gantry_store::{Change, Changes, Prefix, RowChange};
 
 use crate::chance::Chance;
 use crate::control::{ConnectionId, ControlPlane};
 use crate::event::Event;
 use crate::faults::{Fault, Faults};
-use crate::founding;
+use crate::founding::{self, Size};
 use crate::invariants::Invariants;
 use crate::machine::{self, Incarnation, Machine};
 use crate::network::Network;
@@ -27,6 +28,7 @@ use crate::trace::Trace;
 use crate::user::Users;
 
 mod havoc;
+mod promises;
 mod rest;
 mod traffic;
 
@@ -94,6 +96,8 @@ struct Node {
     socket: Option<ConnectionId>,
     is_cut_off: bool,
     disk_is_free_at: Duration,
+    /// The last frames that told its agent of tasks.
+    delivered: VecDeque<Frame>,
 }
 
 struct World {
@@ -110,6 +114,10 @@ struct World {
     users: Users,
     users_act: bool,
     invariants: Invariants,
+    /// Every commit, whoever lives.
+    commits: Changes,
+    /// A request of this event found no place for a task of this size.
+    unplaced: Option<Size>,
     look_at: Duration,
     happened: BTreeMap<&'static str, u64>,
 }
@@ -117,10 +125,16 @@ struct World {
 impl World {
     fn new(seed: u64, settings: Settings) -> World {
         let venv = VirtualEnv::seeded(seed);
+        let control = ControlPlane::new(venv.clone());
+        let (account, region) = control.place();
+        let everything = Prefix::service(account, region, SERVICE);
+        let beginning = control.store().snapshot().revision();
         World {
             trace: Trace::new(seed),
             faults: settings.faults.clone(),
-            control: ControlPlane::new(venv.clone()),
+            commits: control.store().watch(&everything, beginning),
+            unplaced: None,
+            control,
             venv,
             chance: Chance::seeded(seed),
             schedule: Schedule::default(),
@@ -140,8 +154,8 @@ impl World {
         self.control.start();
         let required = founding::cluster_and_definitions(&self.control);
         for number in 0..self.settings.machines {
-            let instance =
-                founding::container_instance(&self.control, &required, number, &mut self.chance);
+            let size = founding::machine(&mut self.chance);
+            let instance = founding::container_instance(&self.control, &required, number, size);
             let arn = instance.container_instance_arn.expect("an ARN");
             let identity = Identity {
                 cluster_arn: founding::cluster_arn(&self.control),
@@ -150,11 +164,12 @@ impl World {
             let id = arn.rsplit('/').next().unwrap_or_default().to_owned();
             self.by_instance.insert(id, number);
             self.nodes.push(Node {
-                machine: Machine::new(identity, number as u64),
+                machine: Machine::new(identity, number as u64, size),
                 arn,
                 socket: None,
                 is_cut_off: false,
                 disk_is_free_at: Duration::ZERO,
+                delivered: VecDeque::new(),
             });
             let soon = self.chance.duration(Duration::ZERO..Duration::from_secs(1));
             self.after(soon, Event::AgentStarts { machine: number });
@@ -247,6 +262,7 @@ impl World {
             }
             Event::ToAgent { connection, frame } => {
                 if let Some(machine) = self.agent_of(connection) {
+                    self.keep(machine, &frame);
                     self.input(machine, Input::Frame(frame));
                 }
             }
@@ -303,17 +319,15 @@ impl World {
 
     /// Everybody takes in what changed, and what must hold is checked.
     fn settle(&mut self) {
-        let mut changes = Vec::new();
         loop {
-            let (wishes, seen) = self.control.settle();
+            let wishes = self.control.settle();
             let is_settled = wishes.is_empty();
-            changes.extend(seen);
             self.grant_control(wishes);
             if is_settled {
                 break;
             }
         }
-        self.check(&changes);
+        self.check();
         if let Some(look) = self.control.next_look()
             && (look < self.look_at || self.look_at <= self.monotonic())
         {
@@ -322,13 +336,22 @@ impl World {
         }
     }
 
-    fn check(&mut self, changes: &[RowChange]) {
-        if changes.is_empty() {
-            return;
+    fn check(&mut self) {
+        while let Some(change) = self.commits.try_next() {
+            match change {
+                Change::Rows(changes) => self.check_rows(&changes),
+                Change::Lost => panic!("more was committed in one event than a store keeps"),
+            }
         }
+        if let Some(size) = self.unplaced.take() {
+            self.invariants.check_unplaced(&self.control, size);
+        }
+    }
+
+    fn check_rows(&mut self, changes: &[RowChange]) {
         let snapshot = self.control.store().snapshot();
         let (account, region) = self.control.place();
-        self.invariants.check(&snapshot, (account, region), changes);
+        self.invariants.check(&snapshot, &self.control, changes);
         // What is told to have stopped does not run.
         for change in changes
             .iter()
@@ -343,11 +366,21 @@ impl World {
             };
             if report.status >= LastStatus::Stopped {
                 let number = self.by_instance[&task.container_instance.to_string()];
-                let runs = self.nodes[number].machine.runtime().runs(&task.id);
+                let runtime = self.nodes[number].machine.runtime();
                 assert!(
-                    !runs,
+                    !runtime.runs(&task.id),
                     "{name} is reported STOPPED, and runs on machine {number}"
                 );
+                let told = |container: &&ContainerReport| container.exit_code.is_some();
+                for container in report.containers.iter().filter(told) {
+                    let code = runtime.exit_code(task.id, &container.name);
+                    assert!(
+                        code.is_none() || code == container.exit_code,
+                        "{name}: '{}' ended with {code:?}, not {:?}",
+                        container.name,
+                        container.exit_code
+                    );
+                }
             }
         }
     }
@@ -357,8 +390,10 @@ impl World {
         let dies = self
             .chance
             .per_mille(self.faults.death_after_commit_per_mille);
-        self.users
+        let unplaced = self
+            .users
             .act(&self.control, &mut self.chance, lost || dies);
+        self.unplaced = unplaced.filter(|_| !dies);
         if dies {
             self.apply(Fault::ControlDies {
                 back_after: Duration::from_secs(1),
@@ -429,6 +464,7 @@ impl World {
                         },
                     );
                 }
+                machine::Wish::Stopping { task } => self.check_wanted(machine, task),
                 machine::Wish::Machine { after, event } => {
                     self.after(after, Event::Machine { machine, event })
                 }

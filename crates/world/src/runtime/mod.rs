@@ -19,6 +19,7 @@ use gantry_env::Timestamp;
 
 use self::process::{Process, fate};
 use crate::chance::Chance;
+use crate::founding::Size;
 use crate::machine::Incarnation;
 
 type ContainerKey = (TaskId, String);
@@ -64,6 +65,8 @@ pub enum MachineEvent {
 /// All containers of one machine.
 #[derive(Debug, Default)]
 pub struct SimulatedRuntime {
+    /// What all that runs may take together.
+    size: Size,
     processes: BTreeMap<ContainerKey, Process>,
     /// Asked to start, not begun yet.
     beginning: BTreeSet<ContainerKey>,
@@ -88,6 +91,13 @@ pub struct SimulatedRuntime {
 }
 
 impl SimulatedRuntime {
+    pub fn of(size: Size) -> SimulatedRuntime {
+        SimulatedRuntime {
+            size,
+            ..SimulatedRuntime::default()
+        }
+    }
+
     /// Takes a command; what follows from it.
     pub fn command(
         &mut self,
@@ -486,6 +496,10 @@ impl SimulatedRuntime {
     ) -> (Option<RuntimeEvent>, Follows) {
         let (task, container) = key.clone();
         let (lives, exit_code) = fate(&container, self.calm, chance);
+        let process = Process {
+            endless: lives == process::ENDLESS,
+            ..process
+        };
         let end = MachineEvent::End {
             task,
             container: container.clone(),
@@ -499,6 +513,7 @@ impl SimulatedRuntime {
             at: process.started_at,
         };
         self.processes.insert(key, process);
+        self.check_size();
         (Some(started), vec![(lives, end)])
     }
 
@@ -588,6 +603,18 @@ impl SimulatedRuntime {
             .range((*task, String::new())..)
             .take_while(|((owner, _), _)| owner == task)
             .any(|(_, process)| !process.is_over())
+    }
+
+    /// Tasks of which something runs that ends only when it is told to.
+    pub fn endless(&self) -> BTreeSet<TaskId> {
+        let endless = self.processes.iter().filter(|(_, p)| p.endless && p.runs());
+        endless.map(|((task, _), _)| *task).collect()
+    }
+
+    /// How a container ended, if it did by itself or by a signal.
+    pub fn exit_code(&self, task: TaskId, container: &str) -> Option<i32> {
+        let process = self.processes.get(&(task, container.to_owned()))?;
+        process.exit.as_ref().map(|exit| exit.exit_code)
     }
 
     /// Whether anything of any task is left.

@@ -25,7 +25,12 @@ pub struct Process {
     /// What checks of this run have shown to an agent.
     pub succeeded_checks: u32,
     pub failed_checks: u32,
+    /// It ends only when it is told to.
+    pub endless: bool,
 }
+
+/// Longer than any world.
+pub const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Process {
     pub fn new(runtime_id: String, started_at: Timestamp) -> Process {
@@ -38,6 +43,7 @@ impl Process {
             begins_again: false,
             succeeded_checks: 0,
             failed_checks: 0,
+            endless: false,
         }
     }
 
@@ -68,7 +74,9 @@ pub fn fate(container: &str, calm: bool, chance: &mut Chance) -> (Duration, i32)
     };
     // Many of those that may start again live just long enough for it.
     let may_again = matches!(container, "db" | "side") && !calm && chance.per_mille(500);
+    let endless = container == "main" && !calm && chance.per_mille(150);
     let lives = match may_again {
+        _ if endless => ENDLESS,
         true => chance.duration(Duration::from_secs(60)..Duration::from_secs(70)),
         false => chance.duration(Duration::from_millis(5)..most),
     };

@@ -13,6 +13,7 @@ use gantry_agent::core::step::ContainerHealth;
 use gantry_arn::TaskId;
 
 use super::SimulatedRuntime;
+use crate::founding::Size;
 
 impl SimulatedRuntime {
     /// A container starts only when each of its dependencies is, or was, what it asks for.
@@ -58,6 +59,42 @@ impl SimulatedRuntime {
                 );
             }
         }
+    }
+
+    /// What runs fits the machine, whatever anybody has written down about it.
+    pub(super) fn check_size(&self) {
+        let mut taken = Size::default();
+        for ((task, container), _) in self.processes.iter().filter(|(_, p)| p.runs()) {
+            let Some(plan) = plan_of(&self.plans, *task, container) else {
+                panic!("{task}: '{container}' runs, and there is no plan of it");
+            };
+            let bytes = plan.memory_limit_bytes.unwrap_or_default();
+            taken = taken.plus(Size {
+                cpu: plan.cpu_shares as i64,
+                memory: (bytes >> 20) as i64,
+            });
+        }
+        assert!(
+            self.size.holds(taken),
+            "{taken:?} runs on a machine of {:?}: {:?}",
+            self.size,
+            self.processes.keys()
+        );
+    }
+
+    /// Whether all of the task came up and nothing of it has ended but what may: then nothing that
+    /// happened on the machine is a reason to stop it.
+    pub fn runs_whole(&self, task: TaskId) -> bool {
+        let Some(plan) = self.plans.get(&task) else {
+            return false;
+        };
+        plan.containers.iter().all(|container| {
+            let process = self.processes.get(&(task, container.name.clone()));
+            process.is_some_and(|p| {
+                let ended_well = p.exit.as_ref().is_some_and(|exit| exit.exit_code == 0);
+                p.runs() || (!container.essential && ended_well && !p.begins_again)
+            })
+        })
     }
 
     pub fn may_start_again(&self, task: TaskId, container: &str) -> bool {

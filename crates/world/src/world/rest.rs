@@ -23,7 +23,14 @@ impl World {
             self.start_agent(machine);
         }
         self.users.finish(&self.control, &mut self.chance);
-        self.users.stop_half(&self.control, &mut self.chance);
+        // What does not end by itself ends only if its stop arrives.
+        let endless: Vec<TaskId> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.machine.runtime().endless())
+            .collect();
+        self.users
+            .stop_half(&self.control, &endless, &mut self.chance);
         self.settle();
     }
 

@@ -4,6 +4,7 @@
 //! order, or late, or never. What a machine that is cut off sends is lost.
 
 use super::World;
+use super::promises::task_of;
 use crate::control::{self, ConnectionId};
 use crate::event::Event;
 use crate::faults::Fault;
@@ -19,7 +20,12 @@ impl World {
     pub(super) fn grant_control(&mut self, wishes: Vec<control::Wish>) {
         for wish in wishes {
             match wish {
-                control::Wish::Send { connection, frame } => {
+                control::Wish::Send {
+                    connection,
+                    mut frame,
+                } => {
+                    self.check_sent(&frame);
+                    self.forget_some(&mut frame);
                     if self.chance.per_mille(self.faults.losses.break_per_mille) {
                         self.break_connection(connection);
                     } else {
@@ -223,6 +229,7 @@ impl World {
         call: CallId,
         request: TaskStateChange,
     ) {
+        let told = (task_of(&request.task_arn), request.status);
         let request = ecs::SubmitTaskStateChangeRequest::from(request);
         let answer = self
             .control
@@ -233,6 +240,7 @@ impl World {
         // Every task is kept for an hour, so there is no report that nobody wants.
         answer
             .unwrap_or_else(|error| panic!("a report of machine {machine} was refused: {error:?}"));
+        self.check_durable(&told);
         if self
             .chance
             .per_mille(self.faults.death_after_commit_per_mille)
