@@ -16,6 +16,8 @@
 
 mod api;
 pub mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod live;
 pub mod model;
 mod page_token;

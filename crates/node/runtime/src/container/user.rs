@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, RuntimeError};
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct User {
+pub(crate) struct User {
     pub uid: u32,
     pub gid: u32,
     pub additional_gids: Vec<u32>,
@@ -30,7 +30,7 @@ pub(super) fn resolve(root: &File, wanted: &str) -> Result<User, RuntimeError> {
         .map_err(|message| RuntimeError::new(ErrorKind::CannotStartContainer, message))
 }
 
-fn resolve_in(passwd: &str, group: &str, wanted: &str) -> Result<User, String> {
+pub(crate) fn resolve_in(passwd: &str, group: &str, wanted: &str) -> Result<User, String> {
     let (name, group_name) = match wanted.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
         None => (wanted, None),

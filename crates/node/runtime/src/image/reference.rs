@@ -151,18 +151,25 @@ fn has_upper(text: &str) -> bool {
 
 fn check_registry(registry: &str) -> Result<(), &'static str> {
     let (host, port) = match registry.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(']') || registry.starts_with('[') => {
-            (host, Some(port))
-        }
+        // A colon between brackets belongs to an address.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (registry, None),
     };
-    if port.is_some_and(|p| p.parse::<u16>().is_err()) {
+    let is_port =
+        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if !port.is_none_or(is_port) {
         return Err("the registry's port is not a number up to 65535");
     }
-    let host_ok = !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'[' | b']' | b':'));
+    let address = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host_ok = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        }
+    };
     if host_ok {
         Ok(())
     } else {
@@ -226,6 +233,8 @@ mod tests {
             ("a/b:1", "docker.io/a/b:1"),
             ("localhost/x", "localhost/x:latest"),
             ("localhost:4566/team/app:v1", "localhost:4566/team/app:v1"),
+            ("[::1]:5000/app:v1", "[::1]:5000/app:v1"),
+            ("[2001:db8::1]/app", "[2001:db8::1]/app:latest"),
             (
                 "1.dkr.ecr.eu-west-1.example.org/app",
                 "1.dkr.ecr.eu-west-1.example.org/app:latest",
@@ -265,6 +274,12 @@ mod tests {
             "-a",
             "localhost:4566/",
             "a@md5:00",
+            // None of these hosts can stand in a URL.
+            "a:b:80/x",
+            "a]b.c/x",
+            "[a.b]/x",
+            "a.b:+80/x",
+            "a.b:/x",
         ] {
             assert!(bad.parse::<ImageReference>().is_err(), "{bad:?} was taken");
         }
