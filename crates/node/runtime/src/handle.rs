@@ -66,6 +66,8 @@ impl TaskHandle {
         if !spec.is_of_the_first_protocol() {
             self.connection.must_speak(2).await?;
         }
+        // Until the container's file says that it is used.
+        let _hold = runtime.images.hold(&spec.image);
         let image = runtime.images.image(&spec.image)?;
         let layers_dir = runtime.images.layers_dir();
         let lowers = runtime.images.lowers(&spec.image)?;

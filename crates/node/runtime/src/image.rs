@@ -2,24 +2,30 @@
 //!
 //! What always holds: an image and a layer are published by one rename after all of their bytes
 //! were verified and synced, so whatever a crash leaves half way does not count.
-//! What it leaves to others: when to pull, and with whose credentials.
+//! What it leaves to others: when to pull, with whose credentials, and which images tasks use.
 
-mod challenge;
+pub(crate) mod challenge;
+mod collection;
 pub(crate) mod digest;
+mod fetch;
 mod files;
+mod holds;
 mod layer_root;
-mod layer_stream;
-mod manifest;
+pub(crate) mod layer_stream;
+pub(crate) mod manifest;
 pub(crate) mod platform;
 mod pull;
 mod reference;
 mod registry;
+mod removal;
 mod store;
-mod tar_reader;
+pub(crate) mod tar_reader;
 mod tls;
-mod unpack;
+pub(crate) mod unpack;
 
+pub use collection::CollectionPolicy;
 pub use reference::{ImageReference, ReferenceError};
+pub use removal::Collected;
 pub use store::{ImageStore, ImageStoreOptions};
 pub use unpack::LayerLimits;
 
@@ -58,6 +64,30 @@ pub struct PulledImage {
     pub config: ImageConfig,
     /// Bottom first, by the digest of the layer's tar.
     pub diff_ids: Vec<String>,
+}
+
+/// An image that does not go for as long as this lives. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct HeldImage {
+    image: PulledImage,
+    _hold: std::sync::Arc<holds::Hold>,
+}
+
+impl HeldImage {
+    fn new(image: PulledImage, hold: holds::Hold) -> Self {
+        Self {
+            image,
+            _hold: std::sync::Arc::new(hold),
+        }
+    }
+}
+
+impl std::ops::Deref for HeldImage {
+    type Target = PulledImage;
+
+    fn deref(&self) -> &PulledImage {
+        &self.image
+    }
 }
 
 /// The part of an image's configuration that a container starts from.

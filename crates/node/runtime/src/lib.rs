@@ -23,9 +23,12 @@ mod container;
 mod error;
 mod event;
 mod found;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod image;
 pub mod image_builder;
+mod images;
 mod logs;
 mod protocol;
 mod requirements;
@@ -41,8 +44,8 @@ pub use error::{ErrorKind, RuntimeError};
 pub use event::{Exit, RuntimeEvent};
 pub use handle::{StartedContainer, TaskHandle};
 pub use image::{
-    ImageConfig, ImageReference, ImageStore, ImageStoreOptions, LayerLimits, PulledImage,
-    ReferenceError, RegistryAccess,
+    Collected, CollectionPolicy, HeldImage, ImageConfig, ImageReference, ImageStore,
+    ImageStoreOptions, LayerLimits, PulledImage, ReferenceError, RegistryAccess,
 };
 pub use logs::{LogReader, LogRecord, LogStream};
 pub use requirements::{Requirement, requirements};

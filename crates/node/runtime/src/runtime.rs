@@ -16,11 +16,12 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::cgroup::{self, layout::Layout};
+use crate::container::ShimProgram;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::event::{Exit, RuntimeEvent};
 use crate::found::OnDisk;
 use crate::handle::TaskHandle;
-use crate::image::{ImageReference, ImageStore, PulledImage, RegistryAccess};
+use crate::image::{ImageStore, ImageStoreOptions};
 use crate::protocol::{Answer, ContainerState, Verb};
 use crate::spec::{ContainerSpec, InstallationId, TaskSpec};
 use crate::state::{
@@ -72,14 +73,15 @@ pub struct AdoptedContainer {
 
 /// Images, tasks and containers under one data directory. Cloning shares it.
 #[derive(Clone)]
-pub struct Runtime(Arc<Inner>);
+pub struct Runtime(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    options: RuntimeOptions,
+    pub(crate) options: RuntimeOptions,
     pub(crate) images: ImageStore,
     pub(crate) tasks: Mutex<BTreeMap<TaskId, TaskHandle>>,
     events_in: mpsc::UnboundedSender<RuntimeEvent>,
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<RuntimeEvent>>,
+    program: ShimProgram,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -93,6 +95,14 @@ impl std::fmt::Debug for Runtime {
 impl Runtime {
     /// Opens the data directory, making what it lacks, and throws away what a crash left half way.
     pub async fn open(options: RuntimeOptions) -> Result<Self, RuntimeError> {
+        Self::open_with(options, ImageStoreOptions::default()).await
+    }
+
+    /// The same, with what is particular about images and registries.
+    pub async fn open_with(
+        options: RuntimeOptions,
+        images: ImageStoreOptions,
+    ) -> Result<Self, RuntimeError> {
         let failed = |error: std::io::Error| {
             RuntimeError::runtime(format!(
                 "the folder {}: {error}",
@@ -100,7 +110,8 @@ impl Runtime {
             ))
         };
         std::fs::create_dir_all(tasks_dir(&options.data_dir)).map_err(failed)?;
-        let images = ImageStore::open(&options.data_dir.join("images"), options.env.clone())?;
+        let folder = options.data_dir.join("images");
+        let images = ImageStore::open_with(&folder, options.env.clone(), images)?;
         let (events_in, events) = mpsc::unbounded_channel();
         Ok(Self(Arc::new(Inner {
             options,
@@ -108,26 +119,12 @@ impl Runtime {
             tasks: Mutex::default(),
             events_in,
             events: tokio::sync::Mutex::new(events),
+            program: ShimProgram::default(),
         })))
     }
 
     pub fn installation(&self) -> &InstallationId {
         &self.0.options.installation
-    }
-
-    /// Asks the registry what the reference stands for and fetches what this machine lacks of it.
-    /// Calls for the same image share the work.
-    pub async fn pull(
-        &self,
-        reference: &ImageReference,
-        access: &RegistryAccess,
-    ) -> Result<PulledImage, RuntimeError> {
-        self.0.images.pull(reference, access).await
-    }
-
-    /// What the reference stood for when it was last pulled, if all of it is still here. No network.
-    pub async fn cached(&self, reference: &ImageReference) -> Option<PulledImage> {
-        self.0.images.cached(reference)
     }
 
     /// Makes the task's directory and starts its shim.
@@ -204,7 +201,7 @@ impl Runtime {
         let log = std::fs::File::create(dir.join(SHIM_LOG))?;
         let shim = &self.0.options.shim;
         // A container that finds the program which made it finds it read-only.
-        let program = crate::container::sealed_program(&shim.exe)?;
+        let program = self.0.program.at(&shim.exe)?;
         let path = format!("/proc/self/fd/{}", program.as_raw_fd());
         let mut child = tokio::process::Command::new(path)
             .arg0(&shim.exe)

@@ -10,7 +10,11 @@ pub(crate) struct Digest(String);
 
 impl Digest {
     pub fn parse(text: &str) -> Option<Self> {
-        let hex = text.strip_prefix("sha256:")?;
+        Self::from_hex(text.strip_prefix("sha256:")?)
+    }
+
+    /// As files and folders are called.
+    pub fn from_hex(hex: &str) -> Option<Self> {
         let well_formed =
             hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         well_formed.then(|| Self(hex.to_owned()))

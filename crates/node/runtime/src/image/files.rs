@@ -3,13 +3,16 @@
 //! What always holds: a layer under `layers` is whole and synced, because it is unpacked in `temporary`,
 //! moved to `pending` when verified, and moved to `layers` only after the file system was synced. Manifests and
 //! configurations are verified each time they are read, and a reference's record is replaced by a rename;
-//! losing one of them costs a request and nothing else, so they are not synced. `temporary` and
-//! `pending` are emptied when the store is opened.
+//! losing one of them costs a request and nothing else, so they are not synced. `temporary`, `pending` and
+//! `removed` are emptied when the store is opened; `partial` keeps what a killed pull had of a blob, which
+//! counts for nothing until its digest is checked.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,9 @@ const PENDING: &str = "pending";
 const LAYERS: &str = "layers/sha256";
 const BLOBS: &str = "blobs/sha256";
 const REFERENCES: &str = "references";
+const USED: &str = "used";
+const PARTIAL: &str = "partial";
+const REMOVED: &str = "removed";
 
 #[derive(Debug, Clone)]
 pub(crate) struct ImageFiles {
@@ -64,16 +70,26 @@ impl ImageFiles {
                 .create(path)
         };
         make(dir)?;
-        for left_over in [TEMPORARY, PENDING] {
+        for left_over in [TEMPORARY, PENDING, REMOVED] {
             match fs::remove_dir_all(files.dir.join(left_over)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        for part in [TEMPORARY, PENDING, LAYERS, BLOBS, REFERENCES] {
+        for part in [
+            TEMPORARY, PENDING, REMOVED, LAYERS, BLOBS, REFERENCES, USED, PARTIAL,
+        ] {
             make(&files.dir.join(part))?;
         }
         Ok(files)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(fs::File::open(&self.dir)?)?)
     }
 
     /// Where layers are, each in a folder called by its diff id without `sha256:`.
@@ -122,7 +138,7 @@ impl ImageFiles {
         if missing.is_empty() {
             return Ok(());
         }
-        rustix::fs::syncfs(fs::File::open(&self.dir)?)?;
+        self.sync()?;
         for diff_id in missing {
             match fs::rename(self.pending(diff_id), self.layer(diff_id)) {
                 // Another pull was faster.
@@ -134,11 +150,15 @@ impl ImageFiles {
     }
 
     pub fn write_blob(&self, digest: &Digest, bytes: &[u8], unique: [u8; 16]) -> io::Result<()> {
-        self.replace(&self.dir.join(BLOBS).join(digest.hex()), bytes, unique)
+        self.replace(&self.blob(digest), bytes, unique)
+    }
+
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(BLOBS).join(digest.hex())
     }
 
     fn read_blob(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.dir.join(BLOBS).join(digest.hex())).ok()?;
+        let bytes = fs::read(self.blob(digest)).ok()?;
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
@@ -171,7 +191,7 @@ impl ImageFiles {
         Digest::parse(&record.digest).filter(|_| record.reference == reference)
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8], unique: [u8; 16]) -> io::Result<()> {
+    pub fn replace(&self, path: &Path, bytes: &[u8], unique: [u8; 16]) -> io::Result<()> {
         let beside = self.dir.join(TEMPORARY).join(hex::encode(unique));
         fs::write(&beside, bytes)?;
         fs::rename(&beside, path)
@@ -179,6 +199,10 @@ impl ImageFiles {
 
     /// The image that an index or a manifest stands for, if all of it is here.
     pub fn load(&self, digest: &Digest, platform: &Platform) -> Option<PulledImage> {
+        self.contents(digest, platform).map(|found| found.image)
+    }
+
+    pub fn contents(&self, digest: &Digest, platform: &Platform) -> Option<Contents> {
         let document = Document::parse(&self.read_blob(digest)?).ok()?;
         let (manifest_digest, manifest) = match document {
             Document::Manifest(manifest) => (digest.clone(), manifest),
@@ -195,7 +219,7 @@ impl ImageFiles {
         if !configuration.diff_ids.iter().all(|id| self.has_layer(id)) {
             return None;
         }
-        Some(PulledImage {
+        let image = PulledImage {
             digest: digest.to_string(),
             manifest_digest: manifest_digest.to_string(),
             config: configuration.config,
@@ -204,6 +228,116 @@ impl ImageFiles {
                 .iter()
                 .map(Digest::to_string)
                 .collect(),
+        };
+        Some(Contents {
+            image,
+            blobs: BTreeSet::from([digest.clone(), manifest_digest, manifest.config.digest]),
+            layers: configuration.diff_ids.into_iter().collect(),
         })
+    }
+}
+
+/// An image, and all that it is made of.
+pub(crate) struct Contents {
+    pub image: PulledImage,
+    pub blobs: BTreeSet<Digest>,
+    pub layers: BTreeSet<Digest>,
+}
+
+/// What is there, for whoever removes images.
+impl ImageFiles {
+    pub fn blobs(&self) -> io::Result<BTreeSet<Digest>> {
+        self.named_by_digest(BLOBS)
+    }
+
+    pub fn layers(&self) -> io::Result<BTreeSet<Digest>> {
+        self.named_by_digest(LAYERS)
+    }
+
+    pub fn with_use_record(&self) -> io::Result<BTreeSet<Digest>> {
+        self.named_by_digest(USED)
+    }
+
+    fn named_by_digest(&self, part: &str) -> io::Result<BTreeSet<Digest>> {
+        let mut digests = BTreeSet::new();
+        for entry in fs::read_dir(self.dir.join(part))? {
+            // What is not called by a digest is none of ours.
+            digests.extend(entry?.file_name().to_str().and_then(Digest::from_hex));
+        }
+        Ok(digests)
+    }
+
+    /// The digests that tags stood for when they were last pulled.
+    pub fn referred(&self) -> io::Result<BTreeSet<Digest>> {
+        let records = self.reference_records()?.into_iter();
+        Ok(records
+            .filter_map(|(_, record)| Digest::parse(&record.digest))
+            .collect())
+    }
+
+    pub fn references_to(&self, digest: &Digest) -> io::Result<Vec<PathBuf>> {
+        let digest = digest.to_string();
+        let records = self.reference_records()?.into_iter();
+        Ok(records
+            .filter(|(_, record)| record.digest == digest)
+            .map(|(path, _)| path)
+            .collect())
+    }
+
+    fn reference_records(&self) -> io::Result<Vec<(PathBuf, ReferenceRecord)>> {
+        let mut records = Vec::new();
+        for entry in fs::read_dir(self.dir.join(REFERENCES))? {
+            let path = entry?.path();
+            let bytes = fs::read(&path)?;
+            if let Ok(record) = serde_json::from_slice(&bytes) {
+                records.push((path, record));
+            }
+        }
+        Ok(records)
+    }
+
+    pub fn use_record(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(USED).join(digest.hex())
+    }
+
+    /// A layer's folder leaves its place, whole.
+    pub fn move_away(&self, layer: &Digest, unique: [u8; 16]) -> io::Result<()> {
+        let away = self.dir.join(REMOVED).join(hex::encode(unique));
+        match fs::rename(self.layer(layer), away) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn delete_moved_away(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.dir.join(REMOVED))? {
+            fs::remove_dir_all(entry?.path())?;
+        }
+        Ok(())
+    }
+
+    /// Where a blob's bytes are kept while it is fetched. By both of its names, because whoever makes an image may
+    /// claim that one blob is two layers.
+    pub fn partial_blob(&self, blob: &Digest, diff_id: &Digest) -> PathBuf {
+        let name = format!("{}-{}", blob.hex(), diff_id.hex());
+        self.dir.join(PARTIAL).join(name)
+    }
+
+    /// Path, the blob, and when bytes last came.
+    pub fn partial_blobs(&self) -> io::Result<Vec<(PathBuf, Digest, SystemTime)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.dir.join(PARTIAL))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let blob = name
+                .to_str()
+                .and_then(|name| name.split_once('-'))
+                .and_then(|(blob, _)| Digest::from_hex(blob));
+            // One that was finished meanwhile is gone.
+            if let (Some(blob), Ok(about)) = (blob, entry.metadata()) {
+                found.push((entry.path(), blob, about.modified()?));
+            }
+        }
+        Ok(found)
     }
 }

@@ -4,7 +4,8 @@
 //! manifest gave and the tar's up to the limit; memory is a few buffers. It blocks, so it runs on a thread of
 //! its own; when whoever feeds it goes away, it ends with an error.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use bytes::{Buf, Bytes};
@@ -29,15 +30,15 @@ pub(crate) enum LayerError {
     Refused(String),
 }
 
-/// Reads a blob's chunks, decompresses and unpacks them into `folder`, and checks both digests.
+/// Reads a blob, decompresses and unpacks it into `folder`, and checks both digests.
 pub(crate) fn unpack_layer(
-    chunks: mpsc::Receiver<Bytes>,
+    reader: BlobReader<'_>,
     blob: &Descriptor,
     diff_id: &Digest,
     folder: &Path,
     limits: &LayerLimits,
 ) -> Result<(), LayerError> {
-    let mut compressed = BufReader::with_capacity(BUFFER_BYTES, BlobReader::new(chunks, blob.size));
+    let mut compressed = BufReader::with_capacity(BUFFER_BYTES, reader);
     let result = unpack_verified(&mut compressed, diff_id, folder, limits)
         .and_then(|()| compressed.get_mut().finish(&blob.digest));
     match result {
@@ -48,7 +49,7 @@ pub(crate) fn unpack_layer(
 }
 
 fn unpack_verified(
-    compressed: &mut BufReader<BlobReader>,
+    compressed: &mut BufReader<BlobReader<'_>>,
     diff_id: &Digest,
     folder: &Path,
     limits: &LayerLimits,
@@ -93,7 +94,10 @@ fn is_skippable_frame(first: &[u8]) -> bool {
     matches!(first, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-struct BlobReader {
+/// A blob's bytes: first those that are on disk, then those that come, which are kept as well.
+pub(crate) struct BlobReader<'f> {
+    before: Option<io::Take<&'f File>>,
+    kept: Option<&'f File>,
     chunks: mpsc::Receiver<Bytes>,
     current: Bytes,
     hash: Sha256,
@@ -102,9 +106,16 @@ struct BlobReader {
     gave_up: bool,
 }
 
-impl BlobReader {
-    fn new(chunks: mpsc::Receiver<Bytes>, size: u64) -> Self {
+impl<'f> BlobReader<'f> {
+    pub fn new(
+        partial: Option<(io::Take<&'f File>, &'f File)>,
+        chunks: mpsc::Receiver<Bytes>,
+        size: u64,
+    ) -> Self {
+        let (before, kept) = partial.unzip();
         Self {
+            before,
+            kept,
             chunks,
             current: Bytes::new(),
             hash: Sha256::new(),
@@ -124,29 +135,42 @@ impl BlobReader {
         }
         Ok(())
     }
+
+    fn next_chunk(&mut self) -> io::Result<()> {
+        let Some(chunk) = self.chunks.blocking_recv() else {
+            self.gave_up = true;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        let length = chunk.len() as u64;
+        if length > self.left {
+            return Err(io::Error::other(format!(
+                "the blob is longer than {} bytes",
+                self.size
+            )));
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.write_all(&chunk)?;
+        }
+        self.left -= length;
+        self.hash.update(&chunk);
+        self.current = chunk;
+        Ok(())
+    }
 }
 
-impl Read for BlobReader {
+impl Read for BlobReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() && self.left > 0 {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => {
-                    let length = chunk.len() as u64;
-                    if length > self.left {
-                        return Err(io::Error::other(format!(
-                            "the blob is longer than {} bytes",
-                            self.size
-                        )));
-                    }
-                    self.left -= length;
-                    self.hash.update(&chunk);
-                    self.current = chunk;
-                }
-                None => {
-                    self.gave_up = true;
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
+        if let Some(before) = self.before.as_mut().filter(|before| before.limit() > 0) {
+            let length = before.read(buffer)?;
+            if length == 0 {
+                return Err(io::Error::other("what was kept of the blob is cut off"));
             }
+            self.hash.update(&buffer[..length]);
+            self.left -= length as u64;
+            return Ok(length);
+        }
+        if self.current.is_empty() && self.left > 0 {
+            self.next_chunk()?;
         }
         let length = buffer.len().min(self.current.len());
         self.current.copy_to_slice(&mut buffer[..length]);

@@ -150,14 +150,18 @@ impl Manifest {
                 "application/vnd.oci.image.layer.v1.tar"
                     | "application/vnd.oci.image.layer.v1.tar+gzip"
                     | "application/vnd.oci.image.layer.v1.tar+zstd"
-                    | "application/vnd.oci.image.layer.nondistributable.v1.tar"
-                    | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-                    | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
                     | "application/vnd.docker.image.rootfs.diff.tar"
                     | "application/vnd.docker.image.rootfs.diff.tar.gzip"
                     | "application/vnd.docker.image.rootfs.diff.tar.zstd"
-                    | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
             );
+            let kind = layer.media_type.as_str();
+            if kind.contains(".nondistributable.") || kind.contains(".foreign.") {
+                return Err(format!(
+                    "its layer {} is of type {:?}, which registries do not hand on, and layers from elsewhere are not fetched",
+                    shorten(&layer.digest),
+                    shorten(kind)
+                ));
+            }
             if !known {
                 return Err(format!(
                     "layers of type {:?} are not supported",

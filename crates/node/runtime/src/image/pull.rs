@@ -7,39 +7,44 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use tokio::sync::mpsc;
 
 use super::digest::Digest;
-use super::layer_stream::{LayerError, unpack_layer};
+use super::fetch::fetch_layer;
+use super::holds::Hold;
 use super::manifest::{
     CONFIG_BYTES_MAX, Configuration, ConfigurationError, Descriptor, Document, Manifest,
 };
 use super::registry::{RawManifest, RegistryError, Repository};
 use super::store::Inner;
-use super::{ImageReference, PulledImage, RegistryAccess};
+use super::{HeldImage, ImageReference, PulledImage, RegistryAccess};
 use crate::error::RuntimeError;
-
-/// Chunks between the network and the disk; each is at most some hundred KiB.
-const CHUNKS_WAITING: usize = 8;
 
 pub(super) async fn pull(
     store: &Arc<Inner>,
     reference: &ImageReference,
     access: &RegistryAccess,
-) -> Result<PulledImage, RuntimeError> {
-    let pinned = reference.digest().and_then(Digest::parse);
-    if let Some(image) = pinned.and_then(|digest| store.files.load(&digest, &store.platform)) {
-        return Ok(image);
-    }
+) -> Result<HeldImage, RuntimeError> {
     let pull = Pull {
         store,
         reference,
-        repository: Repository::new(store.http.clone(), reference, access)
-            .map_err(|error| resolve_error(reference, error))?,
+        repository: Repository::new(
+            store.http.clone(),
+            reference,
+            access,
+            &store.insecure_registries,
+        )
+        .map_err(|error| resolve_error(reference, error))?,
     };
-    let image = pull.run().await?;
+    // Held before it is looked for, so that a collection does not take it away meanwhile.
+    let pinned = reference.digest().and_then(Digest::parse);
+    let mut hold = store.holds.hold(pinned.clone());
+    if let Some(image) = pinned.and_then(|digest| store.files.load(&digest, &store.platform)) {
+        pull.remember(&image)?;
+        return Ok(HeldImage::new(image, hold));
+    }
+    let image = pull.run(&mut hold).await?;
     tracing::debug!(%reference, digest = %image.digest, "pulled");
-    Ok(image)
+    Ok(HeldImage::new(image, hold))
 }
 
 struct Pull<'a> {
@@ -49,26 +54,38 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    async fn run(&self) -> Result<PulledImage, RuntimeError> {
+    async fn run(&self, hold: &mut Hold) -> Result<PulledImage, RuntimeError> {
         let reference = self.reference;
         let top = self
             .repository
             .manifest(reference.selector())
             .await
             .map_err(|error| resolve_error(reference, error))?;
-        let files = &self.store.files;
-        let image = match files.load(&top.digest, &self.store.platform) {
+        hold.also([top.digest.clone()]);
+        let image = match self.store.files.load(&top.digest, &self.store.platform) {
             Some(image) => image,
-            None => self.fetch(top).await?,
+            None => self.fetch(top, hold).await?,
         };
-        files
-            .write_reference(reference, &image.digest, self.store.unique())
-            .map_err(|error| self.disk_error(&error))?;
+        self.remember(&image)?;
         Ok(image)
     }
 
-    async fn fetch(&self, top: RawManifest) -> Result<PulledImage, RuntimeError> {
+    /// What the reference stands for, and that it is used now.
+    fn remember(&self, image: &PulledImage) -> Result<(), RuntimeError> {
+        let (files, now) = (&self.store.files, self.store.http.env().now());
+        files
+            .write_reference(self.reference, &image.digest, self.store.unique())
+            .and_then(|()| match Digest::parse(&image.digest) {
+                Some(digest) => files.write_used_at(&digest, now, self.store.unique()),
+                None => Ok(()),
+            })
+            .map_err(|error| self.disk_error(&error))
+    }
+
+    async fn fetch(&self, top: RawManifest, hold: &mut Hold) -> Result<PulledImage, RuntimeError> {
         let (raw, manifest) = self.image_manifest(&top).await?;
+        hold.also([raw.digest.clone(), manifest.config.digest.clone()]);
+        hold.also(manifest.layers.iter().map(|layer| layer.digest.clone()));
         let config_blob = self
             .repository
             .small_blob(
@@ -86,6 +103,7 @@ impl Pull<'_> {
                     }
                     ConfigurationError::Malformed(problem) => self.refused(&problem),
                 })?;
+        hold.also(configuration.diff_ids.iter().cloned());
         self.layers(&manifest.layers, &configuration.diff_ids)
             .await?;
         let blobs = [
@@ -164,56 +182,9 @@ impl Pull<'_> {
         let slot = self.store.slots.clone().acquire_owned().await;
         // Held until the thread that unpacks has ended, even if this pull is given up before.
         let held = Arc::new((locked, slot));
-        let mut tries = self.store.http.tries();
-        loop {
-            let failed = match self.fetch_layer(blob, diff_id, held.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tries.again_after(error).await,
-            };
-            failed.map_err(|error| self.blob_error(&blob.digest, error))?;
-        }
-    }
-
-    async fn fetch_layer(
-        &self,
-        blob: &Descriptor,
-        diff_id: &Digest,
-        hold: impl Send + 'static,
-    ) -> Result<(), RegistryError> {
-        let mut body = self.repository.blob(&blob.digest).await?;
-        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
-        let store = self.store.clone();
-        let (expected, diff_id) = (blob.clone(), diff_id.clone());
-        let unpacking = tokio::task::spawn_blocking(move || {
-            let _hold = hold;
-            let disk = |error: io::Error| LayerError::Refused(error.to_string());
-            let folder = store.files.temporary_folder(store.unique()).map_err(disk)?;
-            unpack_layer(chunks, &expected, &diff_id, folder.path(), &store.limits)?;
-            store.files.accept(folder, &diff_id).map_err(disk)
-        });
-        let fed = loop {
-            match self.store.http.next_chunk(&mut body).await {
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-                Ok(Some(chunk)) => {
-                    // Whoever no longer reads says why.
-                    if sender.send(chunk).await.is_err() {
-                        break Ok(());
-                    }
-                }
-            }
-        };
-        drop(sender);
-        match (unpacking.await, fed) {
-            (Ok(Ok(())), _) => Ok(()),
-            (Ok(Err(LayerError::Fed)), Err(error)) => Err(error),
-            (Ok(Err(LayerError::Fed)), Ok(())) => Err(RegistryError::Refused(format!(
-                "it is shorter than {} bytes",
-                blob.size
-            ))),
-            (Ok(Err(LayerError::Refused(problem))), _) => Err(RegistryError::Refused(problem)),
-            (Err(error), _) => Err(RegistryError::Refused(format!("unpacking failed: {error}"))),
-        }
+        fetch_layer(self.store, &self.repository, blob, diff_id, held)
+            .await
+            .map_err(|error| self.blob_error(&blob.digest, error))
     }
 
     fn no_match(&self, why: &str) -> RuntimeError {

@@ -38,6 +38,15 @@ pub(crate) struct Repository {
     authorization: Mutex<Option<HeaderValue>>,
 }
 
+/// What is asked of the registry.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    path: &'a str,
+    accept: Option<&'static str>,
+    /// The first byte.
+    from: u64,
+}
+
 /// A manifest as it came.
 pub(crate) struct RawManifest {
     pub digest: Digest,
@@ -64,14 +73,16 @@ struct ErrorDetail {
 }
 
 impl Repository {
+    /// `insecure`: registries (`host[:port]`) beside this machine's own that are spoken to without TLS.
     pub fn new(
         http: HttpClient,
         reference: &ImageReference,
         access: &RegistryAccess,
+        insecure: &[String],
     ) -> Result<Self, RegistryError> {
         let endpoint = match &access.endpoint {
             Some(endpoint) => endpoint.clone(),
-            None => default_endpoint(reference.registry()),
+            None => default_endpoint(reference.registry(), insecure),
         };
         let refused =
             || RegistryError::Refused(format!("{endpoint:?} is not the address of a registry"));
@@ -119,7 +130,12 @@ impl Repository {
 
     async fn manifest_once(&self, selector: &str) -> Result<RawManifest, RegistryError> {
         let path = format!("/v2/{}/manifests/{selector}", self.name);
-        let answer = self.get(&path, Some(ACCEPT)).await?;
+        let wanted = Wanted {
+            path: &path,
+            accept: Some(ACCEPT),
+            from: 0,
+        };
+        let answer = self.get(wanted).await?;
         let promised = answer
             .headers()
             .get("docker-content-digest")
@@ -171,10 +187,38 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// A blob as a stream. Not tried again: that is for whoever reads it.
-    pub async fn blob(&self, digest: &Digest) -> Result<Incoming, RegistryError> {
+    /// A blob as a stream, whole. Not tried again: that is for whoever reads it.
+    async fn blob(&self, digest: &Digest) -> Result<Incoming, RegistryError> {
+        Ok(self.blob_from(digest, 0).await?.0)
+    }
+
+    /// A blob as a stream from `offset` on, or from where the registry chose to begin, which is `offset` or 0.
+    /// Not tried again: that is for whoever reads it.
+    pub async fn blob_from(
+        &self,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<(Incoming, u64), RegistryError> {
         let path = format!("/v2/{}/blobs/{digest}", self.name);
-        Ok(self.get(&path, None).await?.into_body())
+        let wanted = Wanted {
+            path: &path,
+            accept: None,
+            from: offset,
+        };
+        let answer = self.get(wanted).await?;
+        if answer.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok((answer.into_body(), 0));
+        }
+        let start = answer
+            .headers()
+            .get(header::CONTENT_RANGE)
+            .and_then(|range| first_of_range(range.to_str().ok()?));
+        if offset == 0 || start != Some(offset) {
+            return Err(RegistryError::Refused(format!(
+                "the registry answers with another range than from {offset} on"
+            )));
+        }
+        Ok((answer.into_body(), offset))
     }
 
     fn authorization(&self) -> Option<HeaderValue> {
@@ -185,13 +229,9 @@ impl Repository {
     }
 
     /// Gets from the registry, answering its challenge once.
-    async fn get(
-        &self,
-        path: &str,
-        accept: Option<&'static str>,
-    ) -> Result<Response<Incoming>, RegistryError> {
+    async fn get(&self, wanted: Wanted<'_>) -> Result<Response<Incoming>, RegistryError> {
         let sent = self.authorization();
-        let answer = self.get_following(path, accept, sent.as_ref()).await?;
+        let answer = self.get_following(wanted, sent.as_ref()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return self.checked(answer).await;
         }
@@ -214,24 +254,28 @@ impl Repository {
             .authorization
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = token.clone();
-        let answer = self.get_following(path, accept, token.as_ref()).await?;
+        let answer = self.get_following(wanted, token.as_ref()).await?;
         self.checked(answer).await
     }
 
     async fn get_following(
         &self,
-        path: &str,
-        accept: Option<&'static str>,
+        wanted: Wanted<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<Incoming>, RegistryError> {
-        let mut uri = self.uri(path)?;
+        let mut uri = self.uri(wanted.path)?;
         for _ in 0..=REDIRECTS_MAX {
             // Scheme and authority both, so that a downgrade or another port is another host.
             let is_home =
                 uri.scheme() == self.base.scheme() && uri.authority() == self.base.authority();
             let answer = self
                 .http
-                .get(&uri, accept, authorization.filter(|_| is_home))
+                .get(
+                    &uri,
+                    wanted.accept,
+                    authorization.filter(|_| is_home),
+                    wanted.from,
+                )
                 .await?;
             if !answer.status().is_redirection() {
                 return Ok(answer);
@@ -284,7 +328,7 @@ impl Repository {
             return Err(refused("is not reached over https"));
         }
         let basic = self.basic.as_ref().filter(|_| is_secure || is_home);
-        let answer = self.http.get(&uri, None, basic).await?;
+        let answer = self.http.get(&uri, None, basic, 0).await?;
         let status = answer.status();
         let body = self
             .http
@@ -315,7 +359,7 @@ impl Repository {
         answer: Response<Incoming>,
     ) -> Result<Response<Incoming>, RegistryError> {
         let status = answer.status();
-        if status == StatusCode::OK {
+        if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             return Ok(answer);
         }
         let body = self
@@ -341,8 +385,14 @@ impl Repository {
     }
 }
 
-/// https, or http where the registry is this machine, as Docker has it.
-fn default_endpoint(registry: &str) -> String {
+/// `bytes FIRST-LAST/SIZE`.
+fn first_of_range(value: &str) -> Option<u64> {
+    let (first, _) = value.strip_prefix("bytes ")?.split_once('-')?;
+    first.parse().ok()
+}
+
+/// https, or http where the registry is this machine, as Docker has it, or one that somebody vouched for.
+fn default_endpoint(registry: &str, insecure: &[String]) -> String {
     if registry == "docker.io" {
         return "https://registry-1.docker.io".to_owned();
     }
@@ -356,7 +406,8 @@ fn default_endpoint(registry: &str) -> String {
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback());
-    let scheme = if is_here { "http" } else { "https" };
+    let is_plain = is_here || insecure.iter().any(|plain| plain == registry);
+    let scheme = if is_plain { "http" } else { "https" };
     format!("{scheme}://{registry}")
 }
 
@@ -406,7 +457,15 @@ mod tests {
             ("localhost.example.org", "https://localhost.example.org"),
             ("10.0.0.1:5000", "https://10.0.0.1:5000"),
         ] {
-            assert_eq!(default_endpoint(registry), endpoint);
+            assert_eq!(default_endpoint(registry, &[]), endpoint);
+        }
+        let named = ["10.0.0.1:5000".to_owned()];
+        for (registry, endpoint) in [
+            ("10.0.0.1:5000", "http://10.0.0.1:5000"),
+            ("10.0.0.1:5001", "https://10.0.0.1:5001"),
+            ("10.0.0.1", "https://10.0.0.1"),
+        ] {
+            assert_eq!(default_endpoint(registry, &named), endpoint);
         }
     }
 

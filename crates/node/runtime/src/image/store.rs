@@ -2,9 +2,10 @@
 //!
 //! What always holds: a pull that returns has all of the image on disk; one that fails or is given up
 //! leaves nothing that counts. Callers that want the same image with the same login share one pull, and no layer
-//! is fetched twice at the same time, whoever asks. What it leaves to others: when images go again.
+//! is fetched twice at the same time, whoever asks. An image that somebody holds does not go.
+//! What it leaves to others: which images tasks use, and when it is looked for those that nobody does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,15 @@ use futures_util::future::{Shared, WeakShared};
 use gantry_env::Env;
 use tokio::sync::Semaphore;
 
+use super::collection::CollectionPolicy;
 use super::digest::Digest;
 use super::files::ImageFiles;
+use super::holds::{Hold, Holds};
 use super::platform::Platform;
 use super::registry::HttpClient;
+use super::removal::{Collected, Removal};
 use super::tls::Trust;
-use super::{ImageConfig, ImageReference, PulledImage, RegistryAccess};
+use super::{HeldImage, ImageConfig, ImageReference, PulledImage, RegistryAccess};
 use super::{LayerLimits, pull};
 use crate::error::RuntimeError;
 
@@ -33,6 +37,9 @@ const LAYERS_AT_ONCE: usize = 4;
 pub struct ImageStoreOptions {
     /// Certificates (PEM) that https registries may be vouched for by, besides the machine's own.
     pub authorities_pem: Vec<u8>,
+    /// Registries (`host[:port]`, as references have it) that are spoken to over plain http, besides this
+    /// machine's own.
+    pub insecure_registries: Vec<String>,
     pub limits: LayerLimits,
 }
 
@@ -47,12 +54,14 @@ pub(super) struct Inner {
     pub http: HttpClient,
     pub platform: Platform,
     pub limits: LayerLimits,
+    pub insecure_registries: Vec<String>,
     pub slots: Arc<Semaphore>,
+    pub holds: Arc<Holds>,
     layers: Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     pulls: Mutex<BTreeMap<PullKey, WeakShared<PullFuture>>>,
 }
 
-type PullFuture = Pin<Box<dyn Future<Output = Result<PulledImage, RuntimeError>> + Send>>;
+type PullFuture = Pin<Box<dyn Future<Output = Result<HeldImage, RuntimeError>> + Send>>;
 
 /// Pulls are only shared between those who show the same login.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
@@ -92,6 +101,8 @@ impl ImageStore {
                 http: HttpClient::new(Trust::new(options.authorities_pem), env),
                 platform: Platform::of_this_machine(),
                 limits: options.limits,
+                insecure_registries: options.insecure_registries,
+                holds: Arc::default(),
                 slots: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
                 layers: Mutex::default(),
                 pulls: Mutex::default(),
@@ -106,6 +117,16 @@ impl ImageStore {
         reference: &ImageReference,
         access: &RegistryAccess,
     ) -> Result<PulledImage, RuntimeError> {
+        let held = self.shared_pull(reference, access).await?;
+        Ok(PulledImage::clone(&held))
+    }
+
+    /// The same, and the image does not go for as long as the answer lives.
+    pub async fn pull_held(
+        &self,
+        reference: &ImageReference,
+        access: &RegistryAccess,
+    ) -> Result<HeldImage, RuntimeError> {
         self.shared_pull(reference, access).await
     }
 
@@ -182,6 +203,58 @@ impl ImageStore {
             }
         }
         Ok(lowers)
+    }
+
+    /// Keeps the image from going until the answer is dropped. `None`: that is no digest.
+    pub(crate) fn hold(&self, digest: &str) -> Option<Hold> {
+        Some(self.inner.holds.hold([Digest::parse(digest)?]))
+    }
+
+    /// Removes images that nobody has used for long, and what a crash left of some. `users` says which images and
+    /// layers tasks use, and is asked when what pulls and starts hold is already known. Blocks. Nothing is done
+    /// while another call does it.
+    pub fn collect(
+        &self,
+        policy: &CollectionPolicy,
+        users: impl Fn() -> Result<Vec<String>, RuntimeError>,
+    ) -> Result<Collected, RuntimeError> {
+        let mut collected = Collected::default();
+        let Some(collecting) = self.inner.holds.begin() else {
+            return Ok(collected);
+        };
+        let failed = |error: std::io::Error| {
+            RuntimeError::runtime(format!("removing images that nobody uses: {error}"))
+        };
+        let users: BTreeSet<Digest> = users()?
+            .iter()
+            .filter_map(|user| Digest::parse(user))
+            .collect();
+        let removal = Removal {
+            files: &self.inner.files,
+            platform: &self.inner.platform,
+            policy,
+            collecting: &collecting,
+            users: &users,
+            now: self.inner.http.env().now(),
+            unique: &|| self.inner.unique(),
+        };
+        loop {
+            let is_low_on_space = self.is_low_on_space(policy).map_err(failed)?;
+            let round = removal.run(is_low_on_space).map_err(failed)?;
+            let goes_on = is_low_on_space && !round.images.is_empty();
+            collected.images.extend(round.images);
+            collected.layers += round.layers;
+            if !goes_on {
+                return Ok(collected);
+            }
+        }
+    }
+
+    /// Whether less of the disk is free than the policy wants.
+    pub fn is_low_on_space(&self, policy: &CollectionPolicy) -> std::io::Result<bool> {
+        let disk = rustix::fs::statvfs(self.inner.files.dir())?;
+        let wanted = u128::from(disk.f_blocks) * u128::from(policy.free_percent_min) / 100;
+        Ok(u128::from(disk.f_bavail) < wanted)
     }
 
     /// Where [`ImageStore::lowers`] are, each called by its diff id without `sha256:`.

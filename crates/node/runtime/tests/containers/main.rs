@@ -2,6 +2,7 @@
 //! killed. Run as root. Each test has a data directory and an installation of its own, so any number
 //! runs at once; a guard process cleans up even when the test is killed.
 
+mod collection;
 mod ends;
 mod escapes;
 mod faults;

@@ -1,10 +1,12 @@
 //! Images from a registry to folders on disk: what is shared, what is refused, what is left after a
 //! failure. Run as root, because owners, set-user-id and whiteouts are root's.
 
+mod hostile;
 mod layers;
 mod pulls;
 mod refusals;
 mod registry;
+mod resumed;
 mod unpacking;
 
 use std::path::{Path, PathBuf};
@@ -62,7 +64,15 @@ impl Fixture {
 
     /// Nothing that counts, and nothing half done.
     fn assert_empty(&self) {
-        for part in ["temporary", "pending", "layers/sha256", "references"] {
+        for part in [
+            "temporary",
+            "pending",
+            "partial",
+            "removed",
+            "layers/sha256",
+            "references",
+            "used",
+        ] {
             assert_eq!(
                 names(&self.images().join(part)),
                 Vec::<String>::new(),

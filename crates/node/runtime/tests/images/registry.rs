@@ -49,6 +49,17 @@ pub struct Login {
     pub realm: Option<String>,
 }
 
+/// What the registry does when it is asked for a part.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ranges {
+    #[default]
+    Given,
+    /// It sends all.
+    Ignored,
+    /// It sends another part.
+    Wrong,
+}
+
 #[derive(Default)]
 pub struct Content {
     answers: BTreeMap<String, (String, Bytes)>,
@@ -59,6 +70,9 @@ pub struct Content {
     waiting: usize,
     /// Every request: path and the Authorization header.
     pub requests: Vec<(String, Option<String>)>,
+    /// Every request for a part: path and the first byte.
+    pub ranges: Vec<(String, usize)>,
+    pub how_ranges: Ranges,
 }
 
 pub struct TestRegistry {
@@ -183,6 +197,10 @@ impl TestRegistry {
         self.content.lock().unwrap().requests.clone()
     }
 
+    pub fn ranges(&self) -> Vec<(String, usize)> {
+        self.content.lock().unwrap().ranges.clone()
+    }
+
     pub fn reference(&self, name: &str) -> gantry_runtime::ImageReference {
         format!("{}/{name}", self.address).parse().unwrap()
     }
@@ -208,8 +226,27 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<B
         .headers()
         .get(header::AUTHORIZATION)
         .map(|value| value.to_str().unwrap().to_owned());
-    let (fault, held) = {
+    let from = request
+        .headers()
+        .get(header::RANGE)
+        .map(|range| range.to_str().unwrap().to_owned())
+        .and_then(|range| {
+            range
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok()
+        });
+    let (fault, held, from) = {
         let mut content = content.lock().unwrap();
+        content
+            .ranges
+            .extend(from.map(|from: usize| (path.clone(), from)));
+        let from = match content.how_ranges {
+            Ranges::Given => from.map(|from| (from, from)),
+            Ranges::Ignored => None,
+            Ranges::Wrong => from.map(|from| (from - 1, from - 1)),
+        };
         content.requests.push((path.clone(), authorization.clone()));
         if let Some(login) = content.login.clone()
             && let Some(refusal) = refuse(&login, &path, authorization.as_deref())
@@ -224,7 +261,7 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<B
             }
             _ => {}
         }
-        (fault, content.answers.get(&path).cloned())
+        (fault, content.answers.get(&path).cloned(), from)
     };
     wait_together(&content, &together, &path).await;
     let Some((media_type, bytes)) = held else {
@@ -235,9 +272,18 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<B
             unknown.into(),
         ));
     };
+    let size = bytes.len();
+    let bytes = bytes.slice(from.map_or(0, |(from, _)| from)..);
     let half = bytes.slice(..bytes.len() / 2);
-    let answer = Response::builder().header(header::CONTENT_LENGTH, bytes.len());
+    let mut answer = Response::builder().header(header::CONTENT_LENGTH, bytes.len());
+    if let Some((_, said)) = from {
+        let range = format!("bytes {said}-{}/{size}", size - 1);
+        answer = answer
+            .status(StatusCode::PARTIAL_CONTENT)
+            .header(header::CONTENT_RANGE, range);
+    }
     Ok(match fault {
+        None if from.is_some() => answer.body(body(vec![Ok(bytes)])).unwrap(),
         None => whole(StatusCode::OK, &media_type, bytes),
         Some(Fault::Instead(other)) => whole(StatusCode::OK, &media_type, other),
         Some(Fault::Status(status, _)) => whole(status, "text/plain", Bytes::new()),
@@ -246,12 +292,19 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<B
             .header(header::LOCATION, to)
             .body(body(vec![]))
             .unwrap(),
-        Some(Fault::Break(_)) => answer
-            .body(body(vec![
-                Ok(half),
-                Err(io::ErrorKind::ConnectionReset.into()),
-            ]))
-            .unwrap(),
+        Some(Fault::Break(_)) => {
+            let first = stream::iter([Ok(Frame::data(half))]);
+            let then = stream::once(async {
+                // A server that waits sends what it has.
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                Err(io::ErrorKind::ConnectionReset.into())
+            });
+            answer
+                .body(BoxBody::new(StreamBody::new(first.chain(then))))
+                .unwrap()
+        }
         Some(Fault::Stall) => {
             let first = stream::iter([Ok(Frame::data(half))]);
             let then = stream::once(async move {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use gantry_env::Env;
 use gantry_runtime::{
-    ContainerSpec, LogMode, LogSpec, NetworkMode, Runtime, RuntimeOptions, ShimCommand, TaskSpec,
+    CollectionPolicy, ContainerSpec, ImageStore, LogMode, LogSpec, NetworkMode, RegistryAccess,
+    Runtime, RuntimeOptions, ShimCommand, TaskSpec,
 };
 
 fn main() {
@@ -27,6 +28,8 @@ fn main() {
             let _ = std::fs::remove_dir_all(word(1));
         }
         "owner" => own(word(1), word(2), word(3), word(4)),
+        "pull" => pull(word(1), word(2)),
+        "collect" => collect(word(1), word(2)),
         other => panic!("unknown {other:?}"),
     }
 }
@@ -63,5 +66,44 @@ fn own(data_dir: &str, installation: &str, image: &str, script: &str) {
         handle.start_container(container).await.unwrap();
         std::io::stdout().write_all(b"started\n").unwrap();
         std::future::pending::<()>().await
+    });
+}
+
+/// Pulls into a store of images.
+fn pull(store: &str, reference: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let store = ImageStore::open(store.as_ref(), Env::real()).unwrap();
+    let reference = reference.parse().unwrap();
+    runtime
+        .block_on(store.pull(&reference, &RegistryAccess::default()))
+        .unwrap();
+}
+
+/// Says so and removes all images that no task uses.
+fn collect(data_dir: &str, installation: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let options = RuntimeOptions {
+            data_dir: PathBuf::from(data_dir),
+            installation: installation.parse().unwrap(),
+            shim: ShimCommand {
+                exe: std::env::current_exe().unwrap(),
+                args: vec!["shim".to_owned()],
+            },
+            env: Env::real(),
+        };
+        let runtime = Runtime::open(options).await.unwrap();
+        std::io::stdout().write_all(b"started\n").unwrap();
+        let policy = CollectionPolicy {
+            age_min: std::time::Duration::ZERO,
+            ..CollectionPolicy::default()
+        };
+        runtime.collect_images(&policy).await.unwrap();
     });
 }

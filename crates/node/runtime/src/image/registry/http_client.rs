@@ -87,6 +87,7 @@ impl HttpClient {
         uri: &Uri,
         accept: Option<&'static str>,
         authorization: Option<&HeaderValue>,
+        from: u64,
     ) -> Result<Response<Incoming>, RegistryError> {
         let mut request = Request::builder().method(Method::GET).uri(uri).header(
             header::USER_AGENT,
@@ -97,6 +98,9 @@ impl HttpClient {
         }
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
         }
         let request = request
             .body(Empty::new())
