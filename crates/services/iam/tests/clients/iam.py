@@ -73,4 +73,4 @@ assert iam.list_instance_profiles_for_role(RoleName="task")["InstanceProfiles"] 
 iam.delete_role(RoleName="task")
 iam.delete_policy(PolicyArn=arn)
 refused("InvalidClientTokenId", as_role.get_caller_identity)
-refused("NotImplemented", iam.create_user, UserName="x")
+refused("NotImplemented", iam.create_login_profile, UserName="x", Password="secret")

@@ -15,6 +15,16 @@ use tokio::process::Command;
 
 #[tokio::test]
 async fn boto3_manages_roles_and_becomes_one() {
+    run(include_str!("iam.py")).await;
+}
+
+#[tokio::test]
+async fn boto3_manages_users_groups_keys_and_providers() {
+    run(include_str!("identity.py")).await;
+}
+
+/// Runs a program of boto3 against a server of its own, as the root user.
+async fn run(program: &str) {
     let env = Env::real();
     let service = IamService::new(Arc::new(MemoryStore::with_env(&env)), env.clone());
     let credentials = service.credentials().clone();
@@ -29,7 +39,7 @@ async fn boto3_manages_roles_and_becomes_one() {
 
     let mut command = Command::new("python3");
     command
-        .args(["-c", include_str!("iam.py")])
+        .args(["-c", program])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", std::env::temp_dir())
