@@ -17,6 +17,7 @@ mod docker;
 mod installation;
 mod loads;
 mod moto;
+mod pull;
 mod registry;
 mod report;
 mod tasks;
@@ -32,6 +33,8 @@ pub enum Suite {
     Api,
     /// Layers in and out: against Debian's docker-registry.
     Registry,
+    /// An image from a registry to a root file system: against containerd.
+    Pull,
     /// Placements a second, and what one costs as a cluster grows.
     Placements,
     /// Log events in, and looking through many.
@@ -98,6 +101,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "gantry-ecs",
         "--package",
         "gantry-logs",
+        "--package",
+        "gantry-runtime",
         "--bins",
         "--examples",
     ]))?;
@@ -128,6 +133,7 @@ fn measure(bench: &Bench, options: &Options, report: &mut Report) -> anyhow::Res
             Suite::Tasks => tasks::measure(bench, report)?,
             Suite::Api => api::measure(bench, report)?,
             Suite::Registry => registry::measure(bench, report)?,
+            Suite::Pull => pull::measure(bench, report)?,
             Suite::Placements => loads::placements(bench, report)?,
             Suite::Logs => loads::logs(bench, report)?,
         }
