@@ -20,7 +20,7 @@ const SERVE: &str =
     "mkdir -p /www; hostname > /www/index.html; /bin/busybox httpd -f -p 80 -h /www";
 
 /// Moves this test, and every process that it starts from now on, onto a machine of its own.
-fn machine() {
+pub fn machine() {
     use nix::sched::{CloneFlags, unshare};
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
     sh("mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir /run/netns");

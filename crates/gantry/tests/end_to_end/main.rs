@@ -29,5 +29,6 @@ mod members_task;
 mod placement;
 mod refusals;
 mod registry;
+mod task_endpoints;
 mod terraform;
 mod volumes;

@@ -130,8 +130,12 @@ impl Publisher {
             match self.connect().await {
                 Ok(socket) => {
                     info!("telemetry is published");
-                    failures = 0;
+                    let since = self.env.monotonic();
                     let reason = self.publish(socket).await;
+                    // One that hangs up at once is no better than one that does not answer.
+                    if self.env.monotonic().saturating_sub(since) > RETRY.1 {
+                        failures = 0;
+                    }
                     info!(reason, "telemetry is not published for now");
                 }
                 Err(error) => debug!(%error, "telemetry cannot be published"),
