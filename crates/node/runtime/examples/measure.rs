@@ -1,5 +1,5 @@
 //! How fast containers start and stop, and how small their shims are. Run as root, in release:
-//! `cargo run --release -p gantry-runtime --example measure`. It is its own shim.
+//! `cargo run --release -p gantry-runtime --example measure [TASKS [SINGLES]]`. It is its own shim.
 
 #[allow(dead_code, reason = "shared with the tests of images")]
 #[path = "../tests/images/layers.rs"]
@@ -23,6 +23,18 @@ const TASKS: usize = 100;
 const WORKERS: usize = 4;
 const SINGLES: usize = 50;
 
+/// How many at once and how many one after the other: fewer where whoever asks wants to look closely.
+fn counts() -> (usize, usize) {
+    let mut words = std::env::args().skip(1);
+    let mut number = |usual| {
+        words
+            .next()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(usual)
+    };
+    (number(TASKS), number(SINGLES).max(1))
+}
+
 fn main() {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     if args.first().is_some_and(|word| word == "shim") {
@@ -35,6 +47,7 @@ fn main() {
 }
 
 async fn measure() {
+    let (tasks_wanted, singles) = counts();
     let env = Env::real();
     let dir = tempfile::tempdir().expect("a folder");
     let [a, b, c, d, ..] = env.entropy.bytes16();
@@ -62,7 +75,7 @@ async fn measure() {
     let image = Arc::new(pulled.expect("pull").digest);
 
     let (mut made, mut first) = (Vec::new(), Vec::new());
-    for _ in 0..SINGLES {
+    for _ in 0..singles {
         let from = env.monotonic();
         let task = task(&runtime, &env).await;
         made.push(env.monotonic() - from);
@@ -85,7 +98,7 @@ async fn measure() {
             let (runtime, env, image) = (runtime.clone(), env.clone(), image.clone());
             tokio::spawn(async move {
                 let mut tasks = Vec::new();
-                for _ in 0..TASKS / WORKERS {
+                for _ in 0..tasks_wanted / WORKERS {
                     let task = task(&runtime, &env).await;
                     start(&task, &image).await;
                     tasks.push(task);
@@ -99,7 +112,8 @@ async fn measure() {
         tasks.extend(worker.await.expect("worker"));
     }
     eprintln!(
-        "{TASKS} containers with {WORKERS} workers: {:?}",
+        "{} containers with {WORKERS} workers: {:?}",
+        tasks.len(),
         env.monotonic() - from
     );
     let pss: Vec<u64> = tasks
@@ -119,7 +133,7 @@ async fn measure() {
             .expect("stop");
     }
     let mut ended = 0;
-    while ended < TASKS {
+    while ended < tasks.len() {
         if let Some(RuntimeEvent::ContainerExited { .. }) = runtime.next_event().await {
             ended += 1;
         }
@@ -129,7 +143,8 @@ async fn measure() {
         task.remove().await.expect("remove");
     }
     eprintln!(
-        "stop {TASKS}: {stopped:?}; and remove: {:?}",
+        "stop {}: {stopped:?}; and remove: {:?}",
+        tasks.len(),
         env.monotonic() - from
     );
     gantry_runtime::cleanup(&options.data_dir, &options.installation, &env).expect("cleanup");

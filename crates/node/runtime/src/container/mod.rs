@@ -17,6 +17,7 @@ mod holder;
 mod layers;
 mod limits;
 mod lsm;
+mod mount_flags;
 mod mounts;
 mod oci;
 mod program;
@@ -25,7 +26,7 @@ mod sealed;
 mod seccomp;
 mod sysctls;
 mod terminal;
-mod user;
+pub(crate) mod user;
 
 use std::fs::File;
 use std::io::Read;
@@ -40,7 +41,7 @@ use self::confinement::Confinement;
 use self::devices::Devices;
 use self::executor::ExecOrSay;
 use self::root::Target;
-pub(crate) use self::sealed::sealed_program;
+pub(crate) use self::sealed::ShimProgram;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::spec::NetworkMode;
 use crate::state::ContainerFile;
@@ -111,6 +112,7 @@ pub(crate) fn create(
         confinement,
         selinux_label: lsm::selinux_label(&file.spec)?.map(str::to_owned),
         own_network: file.task.network == NetworkMode::None || file.spec.network_disabled,
+        reads_cgroups_only: !file.spec.privileged && !limits::cgroup_is_v2(),
         init_process: file.spec.init_process,
         terminal: stdio.terminal.map(std::rc::Rc::new),
     };

@@ -176,17 +176,5 @@ fn readonly_paths(privileged: bool) -> Vec<String> {
     if privileged {
         return Vec::new();
     }
-    let mut paths: Vec<String> = READONLY_PATHS.map(str::to_owned).into();
-    if !limits::cgroup_is_v2() {
-        // libcontainer mounts each of v1's hierarchies for writing, and a container could raise its own limits.
-        // The folder that holds them comes first, because it takes along what is below.
-        paths.push("/sys/fs/cgroup".to_owned());
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
-        paths.extend(
-            hierarchies
-                .flatten()
-                .filter_map(|entry| entry.path().to_str().map(str::to_owned)),
-        );
-    }
-    paths
+    READONLY_PATHS.map(str::to_owned).into()
 }

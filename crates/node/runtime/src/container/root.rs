@@ -82,7 +82,12 @@ fn make_inside(
         let path = if path.is_empty() { "." } else { path };
         openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve)
     };
-    match inside(path, OFlags::PATH) {
+    // What is there already has to be of that kind: nothing could be mounted on it, or run in it.
+    let kind = match target {
+        Target::Folder => OFlags::PATH | OFlags::DIRECTORY,
+        Target::File => OFlags::PATH,
+    };
+    match inside(path, kind) {
         Err(rustix::io::Errno::NOENT) if steps_left > 0 => {}
         found => return found.map(drop),
     }

@@ -49,15 +49,17 @@ async fn all_containers_together_get_no_more_processor_than_their_task() {
             .unwrap();
     }
     let (from, before) = (fixture.env.monotonic(), task.task_stats().await.unwrap());
-    // The kernel's own count says when the limit has been felt long enough to be measured.
-    while task.task_stats().await.unwrap().cpu.periods < before.cpu.periods + 20 {
+    // The kernel's own count says when the limit has been felt often enough to be measured; on a busy machine that is
+    // not in every period.
+    let enough = before.cpu.throttled_periods + 10;
+    while task.task_stats().await.unwrap().cpu.throttled_periods < enough {
         fixture.env.sleep(Duration::from_millis(20)).await;
     }
     let after = task.task_stats().await.unwrap();
     let wall = (fixture.env.monotonic() - from).as_nanos() as f64;
     let share = (after.cpu.total_ns - before.cpu.total_ns) as f64 / wall;
     assert!(share < 0.25 * 1.3, "{share} of a processor");
-    assert!(after.cpu.throttled_periods > before.cpu.throttled_periods);
+    assert!(after.cpu.periods >= after.cpu.throttled_periods);
     let one = task.stats(&name("one")).await.unwrap();
     let two = task.stats(&name("two")).await.unwrap();
     assert!(one.cpu.total_ns > 0 && two.cpu.total_ns > 0);
