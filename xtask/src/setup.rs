@@ -35,11 +35,6 @@ const BUILD: &[Package] = &[
         name: "libc6-dev",
         proof: "/usr/include/stdio.h",
     },
-    // The seccomp filter of containers is loaded through libseccomp, linked statically.
-    Package {
-        name: "libseccomp-dev",
-        proof: "/usr/include/seccomp.h",
-    },
     Package {
         name: "pkg-config",
         proof: "/usr/bin/pkg-config",
@@ -58,6 +53,11 @@ const SAMPLE: &[Package] = &[Package {
 }];
 
 const TESTS: &[Package] = &[
+    // libFuzzer is C++.
+    Package {
+        name: "g++",
+        proof: "/usr/bin/g++",
+    },
     Package {
         name: "skopeo",
         proof: "/usr/bin/skopeo",
