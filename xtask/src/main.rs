@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask setup | codegen | tidy | test | bench | world | up`.
+//! The project's own chores: `cargo xtask setup | codegen | tidy | test | fuzz | bench | world | up`.
 //!
 //! Everything that a person or CI runs on a checkout is one of these, so the README
 //! needs two lines. Each prints what it does as it does it. Nothing here is linked into Gantry.
@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod codegen;
+mod fuzz;
 mod guest;
 mod setup;
 mod shell;
@@ -51,6 +52,17 @@ enum Chore {
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
+    },
+    /// Try the parsers with inputs that nobody thought of. Needs g++.
+    Fuzz {
+        /// The folder of its seeds under fuzz/seeds; all targets unless said.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(2..))]
+        seconds: Option<u64>,
+        /// Run one input alone: hexadecimal digits, or a file.
+        #[arg(long, requires = "target")]
+        replay: Option<String>,
     },
     /// Measure speed and size against peers in the same run.
     Bench {
@@ -124,6 +136,15 @@ fn run() -> anyhow::Result<()> {
             tidy::Depth::Full
         }),
         Chore::Test { nextest } => test::run_all(&nextest),
+        Chore::Fuzz {
+            target,
+            seconds,
+            replay,
+        } => fuzz::run(&fuzz::Options {
+            target,
+            seconds,
+            replay,
+        }),
         Chore::Bench {
             suites,
             no_peer,
