@@ -13,7 +13,7 @@ use gantry_api::client::{Client, ClientError};
 use gantry_arn::TaskId;
 use gantry_env::Env;
 use gantry_runtime::{
-    ContainerName, ContainerSpec, ImageReference, PulledImage, Runtime, RuntimeEvent as Happened,
+    ContainerName, ContainerSpec, HeldImage, ImageReference, Runtime, RuntimeEvent as Happened,
     TaskHandle,
 };
 use tokio::sync::{OnceCell, Semaphore};
@@ -55,7 +55,7 @@ struct Inner {
     tell: Tell,
     starts: Semaphore,
     tasks: Mutex<BTreeMap<TaskId, Arc<OnceCell<TaskHandle>>>>,
-    images: Mutex<BTreeMap<(TaskId, String), PulledImage>>,
+    images: Mutex<BTreeMap<(TaskId, String), HeldImage>>,
     logs: Mutex<BTreeMap<(TaskId, String), JoinHandle<()>>>,
     /// Of every container whose output is shipped, for when it starts again.
     shipped: Mutex<BTreeMap<(TaskId, String), ShippedLog>>,
@@ -261,7 +261,7 @@ impl Driver {
         }
     }
 
-    async fn pull_image(&self, task: TaskId, plan: &ContainerPlan) -> Result<PulledImage, String> {
+    async fn pull_image(&self, task: TaskId, plan: &ContainerPlan) -> Result<HeldImage, String> {
         let reference: ImageReference = plan.image.parse().map_err(|error| {
             format!(
                 "CannotPullContainerError: '{}' is not the name of an image: {error}",
@@ -269,7 +269,7 @@ impl Driver {
             )
         })?;
         let access = self.0.registries.access(task, &plan.registry).await?;
-        match self.0.runtime.pull(&reference, &access).await {
+        match self.0.runtime.pull_held(&reference, &access).await {
             Ok(image) => Ok(image),
             Err(error) => {
                 // The password may be what is wrong; the next pull gets a new one.

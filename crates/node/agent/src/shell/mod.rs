@@ -10,6 +10,7 @@ mod container_spec;
 mod driver;
 mod endpoints;
 mod health;
+mod images;
 mod journal_file;
 mod log_drivers;
 mod name_files;
@@ -31,12 +32,14 @@ use gantry_arn::Region;
 use gantry_env::{Env, Sleep};
 use gantry_runtime::{InstallationId, Runtime, RuntimeError, RuntimeOptions, ShimCommand};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use self::calls::Clients;
 use self::connection::{Connection, SocketEvent};
 use self::driver::Driver;
 use self::endpoints::{Answers, Endpoints, Serving};
+use self::images::{ImageSettings, collect_for_ever};
 use self::journal_file::JournalWriter;
 use self::network::Networks;
 pub use self::network::network_dir;
@@ -92,6 +95,9 @@ pub enum AgentError {
     },
     #[error("the journal cannot be written: {0}")]
     Journal(std::io::Error),
+    /// An environment variable that cannot be read.
+    #[error("a setting of images: {0}")]
+    Setting(String),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
@@ -158,13 +164,15 @@ impl Agent {
             env.clone(),
         ));
         let own = clients.own()?;
-        let runtime = Runtime::open(RuntimeOptions {
+        let images =
+            ImageSettings::from(|name| std::env::var(name).ok()).map_err(AgentError::Setting)?;
+        let options = RuntimeOptions {
             data_dir: config.data_dir.clone(),
             installation: config.installation.clone(),
             shim: config.shim.clone(),
             env: env.clone(),
-        })
-        .await?;
+        };
+        let runtime = Runtime::open_with(options, images.store).await?;
         let resources = match config.resources {
             Some(resources) => resources,
             None => MachineResources::of_this_machine().map_err(files)?,
@@ -196,6 +204,11 @@ impl Agent {
         let networks = Networks::open(&config.installation, &config.data_dir, env.clone())?;
         let (endpoints, loopback) = Endpoints::open(&directory, env.clone()).map_err(files)?;
         let link = networks.endpoint_listener()?;
+        // Ends with this agent.
+        let mut collecting = JoinSet::new();
+        if let Some(policy) = images.collection {
+            collecting.spawn(collect_for_ever(runtime.clone(), policy, env.clone()));
+        }
         let driver = Driver::new(
             runtime,
             clients.clone(),
