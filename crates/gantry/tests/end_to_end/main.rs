@@ -13,6 +13,7 @@ mod agents;
 mod bridge;
 mod commands;
 mod containers;
+mod ecr_api;
 mod ecs_api;
 mod faults;
 mod first_light;

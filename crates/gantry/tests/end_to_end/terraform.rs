@@ -140,6 +140,8 @@ fn the_ground_floor_is_applied_planned_changed_and_destroyed() {
     let said = terraform.apply(&changed);
     for resource in [
         "aws_cloudwatch_log_group.g: Modifications complete",
+        // The provider replaces a lifecycle policy rather than change it.
+        "aws_ecr_lifecycle_policy.p: Creation complete",
         "aws_ecr_repository.r: Modifications complete",
         "aws_ecs_cluster.c: Modifications complete",
         "aws_iam_policy.own: Modifications complete",

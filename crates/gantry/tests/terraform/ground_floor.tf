@@ -40,6 +40,14 @@ resource "aws_ecr_repository" "r" {
   force_delete = true
   image_scanning_configuration { scan_on_push = false }
 }
+resource "aws_ecr_lifecycle_policy" "p" {
+  repository = aws_ecr_repository.r.name
+  policy = jsonencode({ rules = [{ rulePriority = 1, description = "old", selection = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = var.expire_days }, action = { type = "expire" } }] })
+}
+resource "aws_ecr_repository_policy" "rp" {
+  repository = aws_ecr_repository.r.name
+  policy = jsonencode({ Version = "2012-10-17", Statement = [{ Sid = "pull", Effect = "Allow", Principal = "*", Action = ["ecr:BatchGetImage"] }] })
+}
 data "aws_iam_policy_document" "trust" {
   statement {
     actions = ["sts:AssumeRole"]
