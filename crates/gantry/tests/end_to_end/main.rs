@@ -17,6 +17,7 @@ mod ecr_api;
 mod ecs_api;
 mod faults;
 mod first_light;
+mod iam_identity;
 mod image;
 mod installation;
 mod lifecycle;

@@ -14,6 +14,9 @@ use crate::installation::Installation;
 /// Clusters, task definitions, repositories, log groups and roles, as a user would declare them.
 const GROUND_FLOOR: &str = include_str!("../terraform/ground_floor.tf");
 
+/// Users, keys, groups and providers.
+const IDENTITY: &str = include_str!("../terraform/identity.tf");
+
 /// A working directory of Terraform against one installation.
 struct Terraform<'a> {
     gantry: &'a Installation,
@@ -172,4 +175,47 @@ fn the_ground_floor_is_applied_planned_changed_and_destroyed() {
     gantry.aws_refused(&["iam", "get-role", "--role-name", "tf-task"]);
     let clusters = gantry.aws(&["ecs", "describe-clusters", "--clusters", "tf"]);
     assert_eq!(clusters["clusters"][0]["status"], "INACTIVE");
+}
+
+#[test]
+fn identities_are_applied_planned_changed_and_destroyed() {
+    let gantry = Installation::up();
+    let terraform = Terraform::init(&gantry, IDENTITY);
+    terraform.apply(&[]);
+    terraform.plan_is_empty(&[]);
+
+    // The key that Terraform made signs.
+    let outputs = terraform.outputs();
+    let output = gantry
+        .command("aws")
+        .env("AWS_ACCESS_KEY_ID", text(&outputs["key"]["value"]))
+        .env("AWS_SECRET_ACCESS_KEY", text(&outputs["secret"]["value"]))
+        .args(["sts", "get-caller-identity", "--output", "text"])
+        .output()
+        .expect("aws");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(":user/people/tf-user"), "{said}");
+
+    let changed = [
+        ("path", "/others/"),
+        ("thumbprint", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"),
+        ("key_status", "Inactive"),
+    ];
+    let said = terraform.apply(&changed);
+    for resource in [
+        "aws_iam_access_key.k: Modifications complete",
+        "aws_iam_group.g: Modifications complete",
+        "aws_iam_openid_connect_provider.p: Modifications complete",
+        "aws_iam_user.u: Modifications complete",
+    ] {
+        assert!(said.contains(resource), "{resource} is missing in: {said}");
+    }
+    terraform.plan_is_empty(&changed);
+    terraform.succeed(&["destroy", "-auto-approve"], &changed);
+    let users = gantry.aws(&["iam", "list-users"]);
+    assert_eq!(users["Users"], serde_json::json!([]));
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
