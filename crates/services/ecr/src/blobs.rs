@@ -1,7 +1,7 @@
 //! Bytes of layers and manifests, as objects in an object store.
 //!
 //! What always holds: an object appears under its name whole and synced, or not at all; memory
-//! is bounded by one part whatever the size; a writer that is dropped leaves nothing behind.
+//! is bounded by two parts whatever the size; a writer that is dropped leaves nothing behind.
 //! What it leaves to others: which object belongs to which digest, and who may read it (rows).
 
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload,
 };
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinHandle;
 
 use crate::model::Digest;
 
@@ -79,6 +80,7 @@ impl BlobStore {
                 .await?,
             pending: Vec::new(),
             pending_bytes: 0,
+            in_flight: None,
             hasher: Sha256::new(),
             size: 0,
         })
@@ -130,6 +132,9 @@ pub struct BlobWriter {
     upload: Box<dyn MultipartUpload>,
     pending: Vec<Bytes>,
     pending_bytes: usize,
+    /// The part that is being written while the next one comes in and is hashed. At most one, so
+    /// memory stays bounded.
+    in_flight: Option<JoinHandle<object_store::Result<()>>>,
     hasher: Sha256,
     size: u64,
 }
@@ -160,21 +165,35 @@ impl BlobWriter {
         if self.pending_bytes > 0 {
             self.flush().await?;
         }
+        self.settle().await?;
         self.upload.complete().await?;
         Ok(())
     }
 
     /// Removes what was written, and returns once it is gone.
     pub async fn abort(mut self) {
+        if let Err(error) = self.settle().await {
+            tracing::debug!(%error, "the last part of an upload that is given up was not written");
+        }
         if let Err(error) = self.upload.abort().await {
             tracing::warn!(%error, "an upload could not be removed; the next start does");
         }
     }
 
     async fn flush(&mut self) -> Result<(), BlobError> {
+        self.settle().await?;
         self.pending_bytes = 0;
         let payload: PutPayload = self.pending.drain(..).collect();
-        self.upload.put_part(payload).await?;
+        self.in_flight = Some(tokio::spawn(self.upload.put_part(payload)));
+        Ok(())
+    }
+
+    /// Waits for the part that is being written.
+    async fn settle(&mut self) -> Result<(), BlobError> {
+        if let Some(part) = self.in_flight.take() {
+            part.await
+                .map_err(|source| object_store::Error::JoinError { source })??;
+        }
         Ok(())
     }
 }
