@@ -70,7 +70,9 @@ fn a_dependency_that_decides_is_not_hidden_by_one_that_is_waited_for() {
     );
     assert_eq!(agent.names(), ["stop slow"]);
     agent.exited("slow", 143, false);
+    // The first and only report: a task that was never RUNNING has failed to start.
     let report = agent.acknowledge();
+    assert_eq!(report.status, TaskStatus::Stopped);
     let app = report.containers.iter().find(|c| c.name == "app").unwrap();
     assert_eq!(
         (app.status, app.exit_code, &app.runtime_id),

@@ -122,9 +122,10 @@ pub fn merge(
     let ended = ended_essential(&after.containers, definition);
     let (essential_ended, exited) = (
         ended.is_some(),
-        ended.is_some_and(|c| c.exit_code.is_some()),
+        ended.is_some_and(|c| c.exit_code.is_some() && c.runtime_id.is_some()),
     );
-    // A task may end before its node comes to report it RUNNING: an exit code tells that it ran.
+    // A task may end before its node comes to report it RUNNING: an exit code tells that it ran. That of a container
+    // which the runtime never made (143, where a dependency failed) tells the opposite.
     if exited || (LastStatus::Running..LastStatus::Stopped).contains(&after.status) {
         fill(&mut after.started_at, Some(now));
     }

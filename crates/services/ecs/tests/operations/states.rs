@@ -127,6 +127,41 @@ fn a_task_that_ended_before_it_was_seen_running_did_run() {
 }
 
 #[test]
+fn a_task_whose_dependency_failed_never_started() {
+    let (harness, _) = Harness::with_instance();
+    harness.register_web();
+    let arn = harness.run_one("web");
+    let reason = "CannotStartContainerError: dependency graph: failed to resolve container ordering \
+                  dependency [init] for target [web] as dependency did not exit successfully.";
+    let input = SubmitTaskStateChangeRequest {
+        cluster: Some("default".to_owned()),
+        task: Some(arn.clone()),
+        status: Some("STOPPED".to_owned()),
+        reason: Some(reason.to_owned()),
+        // As the Amazon ECS agent reports it: with an exit code, and without a runtime id.
+        containers: Some(vec![ContainerStateChange {
+            container_name: Some("web".to_owned()),
+            status: Some("STOPPED".to_owned()),
+            exit_code: Some(143),
+            reason: Some(reason.to_owned()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    done(
+        harness
+            .service
+            .submit_task_state_change(&harness.ctx(), input),
+    )
+    .unwrap();
+    let task = harness.task(&arn);
+    assert_eq!(task.stop_code, Some(TaskStopCode::TaskFailedToStart));
+    assert_eq!(task.stopped_reason.as_deref(), Some(reason));
+    assert_eq!(task.started_at, None);
+    assert_eq!(task.containers.unwrap()[0].exit_code, Some(143));
+}
+
+#[test]
 fn a_stop_is_decided_once_and_its_reason_stays() {
     let (harness, _) = Harness::with_instance();
     harness.register_web();
