@@ -3,6 +3,7 @@
 //! The target directory and the downloads live in the user's cache folder when `CI` is set, so
 //! that a clean clone does not build everything again.
 
+use crate::fuzz;
 use crate::setup::{self, Wanted};
 use crate::shell::{command, run, say};
 use crate::tidy::{self, Depth};
@@ -23,5 +24,12 @@ pub fn run_all(nextest: &[String]) -> anyhow::Result<()> {
     tests
         .args(["nextest", "run", "--workspace", "--no-fail-fast"])
         .args(nextest);
-    run(&mut tests)
+    run(&mut tests)?;
+    if nextest.is_empty() {
+        fuzz::run(&fuzz::Options {
+            seconds: Some(fuzz::BRIEFLY_S),
+            ..fuzz::Options::default()
+        })?;
+    }
+    Ok(())
 }
