@@ -71,13 +71,11 @@ fn chain() -> Vec<ecs::ContainerDefinition> {
         timeout: Some(2),
         retries: Some(2),
         start_period: Some(10),
-        ..Default::default()
     };
     let again = ecs::ContainerRestartPolicy {
         enabled: true,
         ignored_exit_codes: Some(vec![3]),
         restart_attempt_period: Some(60),
-        ..Default::default()
     };
     let small = |name, essential| ecs::ContainerDefinition {
         cpu: Some(100),

@@ -30,7 +30,7 @@ impl World {
     /// What comes up whole and runs is stopped only because somebody wants it stopped.
     pub(super) fn check_wanted(&self, machine: usize, task: TaskId) {
         assert!(
-            self.shall_stop(&task.to_string()),
+            self.shall_stop(task.as_ref()),
             "machine {machine} stops {task}, and nobody wants that"
         );
     }
