@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use crate::cli::AgentOptions;
 use crate::data_dir::{DataDir, write_atomically};
 use crate::supervision::{self, AgentHealth};
-use crate::up::{Ending, JOIN_PATH, JoinRefusal, JoinRequest, Signals, node_shim, start_logging};
+use crate::up::{JOIN_PATH, JoinRefusal, JoinRequest, Signals, node_shim, start_logging};
 
 /// Where the node key is kept, and what was drawn to get it.
 const KEY_FILE: &str = "node-credentials";
@@ -117,20 +117,7 @@ async fn serve(
     let mut agent = supervision::keep_running(config, &env, shutdown.subscribe(), health);
     announce(&joined);
 
-    let mut ending = signals.next().await;
-    loop {
-        shutdown.send_replace(match ending {
-            Ending::StopTasks => Shutdown::StopTasks,
-            Ending::LeaveTasks => Shutdown::LeaveTasks,
-        });
-        tokio::select! {
-            ended = &mut agent => break ended?,
-            _ = signals.next() => {
-                tracing::warn!("tasks are left running");
-                ending = Ending::LeaveTasks;
-            }
-        }
-    }
+    signals.end(&mut agent, &shutdown).await?;
     dir.clear_running();
     Ok(())
 }

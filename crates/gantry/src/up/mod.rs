@@ -28,7 +28,7 @@ use crate::data_dir::{DataDir, RootCredentials};
 use control_plane::ControlPlane;
 pub use join_route::{JOIN_PATH, JoinRefusal, JoinRequest};
 pub use node::shim as node_shim;
-pub use signals::{Ending, Signals};
+pub use signals::Signals;
 pub use tokens_route::{TOKENS_PATH, TokensAnswer};
 
 /// Requests are short and the data is in memory: two threads serve a laptop, and idle ones cost memory.
@@ -102,20 +102,7 @@ async fn serve(options: &UpOptions) -> anyhow::Result<()> {
     announce(&endpoint);
 
     // The agent ends before the port does, because it reports through it.
-    let mut ending = signals.next().await;
-    loop {
-        shutdown.send_replace(match ending {
-            Ending::StopTasks => Shutdown::StopTasks,
-            Ending::LeaveTasks => Shutdown::LeaveTasks,
-        });
-        tokio::select! {
-            ended = &mut agent => break ended?,
-            _ = signals.next() => {
-                tracing::warn!("tasks are left running");
-                ending = Ending::LeaveTasks;
-            }
-        }
-    }
+    signals.end(&mut agent, &shutdown).await?;
     stop.send_replace(true);
     serving.await?;
     dir.clear_running();
