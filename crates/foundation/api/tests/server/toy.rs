@@ -54,25 +54,23 @@ impl CredentialSource for Keys {
 
 struct ToySts;
 
-#[async_trait]
-impl sts::Sts for ToySts {
-    async fn assume_role(
-        &self,
-        _: &RequestContext,
-        _: sts::AssumeRoleRequest,
-    ) -> Result<sts::AssumeRoleResponse, sts::StsError> {
-        Err(ApiError::not_built("sts", "AssumeRole").into())
-    }
-
-    async fn get_caller_identity(
-        &self,
-        context: &RequestContext,
-        _: sts::GetCallerIdentityRequest,
-    ) -> Result<sts::GetCallerIdentityResponse, sts::StsError> {
-        Ok(sts::GetCallerIdentityResponse {
-            account: Some(context.account.to_string()),
-            arn: Some(context.principal.arn.to_string()),
-            user_id: Some(context.principal.user_id.clone()),
+impl Dispatch for ToySts {
+    fn dispatch<'a>(
+        &'a self,
+        operation: usize,
+        context: &'a RequestContext,
+        _: Box<dyn Structure>,
+    ) -> DispatchFuture<'a> {
+        let name = sts::MODEL.operations[operation].name;
+        Box::pin(async move {
+            match name {
+                "GetCallerIdentity" => Ok(Box::new(sts::GetCallerIdentityResponse {
+                    account: Some(context.account.to_string()),
+                    arn: Some(context.principal.arn.to_string()),
+                    user_id: Some(context.principal.user_id.clone()),
+                }) as Box<dyn Structure>),
+                other => Err(ApiError::not_built("sts", other)),
+            }
         })
     }
 }
@@ -202,7 +200,7 @@ impl Toy {
         let toy = ToyEcs::default();
         let (gate, begun) = (toy.gate.clone(), toy.begun.clone());
         let builder = Server::builder(env.clone(), policy)
-            .service(sts::service(Arc::new(ToySts)))
+            .service(Service::new(&sts::MODEL, Arc::new(ToySts)))
             .service(Service::new(&ecs::MODEL, Arc::new(toy)))
             .raw_route("/v2/", Arc::new(Echo))
             .websocket("/acs/ws", Arc::new(EchoSocket));
