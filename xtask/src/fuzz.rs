@@ -213,7 +213,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn bytes_of(digits: &str) -> Option<Vec<u8>> {
     let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_hexadecimal && digits.len() % 2 == 0).then(|| {
+    (is_hexadecimal && digits.len().is_multiple_of(2)).then(|| {
         digits
             .as_bytes()
             .chunks(2)

@@ -3,6 +3,10 @@
 //! Gantry and its peer are measured in the same run, in turns, so that a busy machine slows both.
 //! Each peer is started here, in folders (and where it needs one, a network namespace) of its own;
 //! where it cannot be had, that is said and no ratio is printed. Timing constants have their AWS values.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures real time, and waits for real programs"
+)]
 
 use std::path::PathBuf;
 
