@@ -5,8 +5,8 @@
 //!   found again: by the state files in a task's directory, by its cgroup, and by pid and start time.
 //! - A task's containers are held by a shim of their own and outlive this process. The shim alone
 //!   writes a task's state once it runs; this process only reads it.
-//! - Mounts live in the mount namespaces of the containers, never in the host's, so they end with
-//!   the last process that used them.
+//! - What the runtime mounts lives in the mount namespaces of the containers, never in the host's, so it
+//!   ends with the last process that used it. (A tmpfs volume is the agent's mount, on the host.)
 //! - An image counts only when all of it is on disk under its digest.
 //!
 //! What it leaves to others: which task runs and when (the agent), what a task's reasons and
