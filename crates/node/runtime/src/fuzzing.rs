@@ -65,8 +65,11 @@ pub fn user(
     Ok((user.uid, user.gid, user.additional_gids, user.home))
 }
 
-/// Path, link and data of each entry; an error where the archive cannot be read on.
-pub fn tar_entries(archive: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>> {
+/// An entry's path, link and data.
+pub type TarEntry = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// Each entry; an error where the archive cannot be read on.
+pub fn tar_entries(archive: &[u8]) -> io::Result<Vec<TarEntry>> {
     let mut reader = TarReader::new(archive);
     let mut entries = Vec::new();
     let mut buffer = [0; 4096];
