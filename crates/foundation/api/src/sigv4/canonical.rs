@@ -84,7 +84,7 @@ fn push_header(out: &mut Vec<u8>, request: &Signable<'_>, name: &str) {
         push_collapsed(out, value.as_bytes());
     }
     if first && name == "host" {
-        out.extend_from_slice(request.authority.unwrap_or_default().as_bytes());
+        push_collapsed(out, request.authority.unwrap_or_default().as_bytes());
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What always holds: a task's reports leave one at a time and oldest first, so RUNNING is never
 //! overtaken by STOPPED; a report stays in the task's state until it is acknowledged or refused for
-//! good. A report of STOPPED is the last.
+//! good. A report of STOPPED is the last, and leaves only when the end is on disk.
 //! What it leaves to others: carrying it (`Output::Call`) and the journal.
 
 use std::collections::BTreeMap;
@@ -96,6 +96,10 @@ impl Reports {
             return;
         };
         if delivery.call.is_some() || delivery.waiting {
+            return;
+        }
+        // An agent that dies before it has written down the end would start the task again.
+        if request.status == TaskStatus::Stopped && !machine.stop_durable {
             return;
         }
         self.next_call += 1;
