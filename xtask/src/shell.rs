@@ -22,6 +22,14 @@ pub fn say(text: &str) {
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
+    // What `cargo run` tells us of our own package is not for the cargo that we run: build scripts
+    // that look at it would run again whenever the user's cargo and ours take turns.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
