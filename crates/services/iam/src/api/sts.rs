@@ -128,6 +128,14 @@ impl Sts for IamService {
         })
     }
 
+    async fn assume_role_with_web_identity(
+        &self,
+        _ctx: &RequestContext,
+        _input: sts::AssumeRoleWithWebIdentityRequest,
+    ) -> Result<sts::AssumeRoleWithWebIdentityResponse, StsError> {
+        Err(ApiError::not_built("sts", "AssumeRoleWithWebIdentity").into())
+    }
+
     async fn get_session_token(
         &self,
         ctx: &RequestContext,

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::types::{
-    ExpiredTokenException, InvalidAuthorizationMessageException, MalformedPolicyDocumentException,
-    PackedPolicyTooLargeException, RegionDisabledException,
+    ExpiredTokenException, IDPCommunicationErrorException, IDPRejectedClaimException,
+    InvalidAuthorizationMessageException, InvalidIdentityTokenException,
+    MalformedPolicyDocumentException, PackedPolicyTooLargeException, RegionDisabledException,
 };
 use crate::error::ApiError;
 
@@ -13,7 +14,10 @@ use crate::error::ApiError;
 #[derive(Clone, Debug, PartialEq)]
 pub enum StsError {
     ExpiredTokenException(ExpiredTokenException),
+    IDPCommunicationErrorException(IDPCommunicationErrorException),
+    IDPRejectedClaimException(IDPRejectedClaimException),
     InvalidAuthorizationMessageException(InvalidAuthorizationMessageException),
+    InvalidIdentityTokenException(InvalidIdentityTokenException),
     MalformedPolicyDocumentException(MalformedPolicyDocumentException),
     PackedPolicyTooLargeException(PackedPolicyTooLargeException),
     RegionDisabledException(RegionDisabledException),
@@ -29,8 +33,26 @@ impl StsError {
         })
     }
 
+    pub fn idp_communication_error_exception(message: impl Into<String>) -> Self {
+        Self::IDPCommunicationErrorException(IDPCommunicationErrorException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn idp_rejected_claim_exception(message: impl Into<String>) -> Self {
+        Self::IDPRejectedClaimException(IDPRejectedClaimException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn invalid_authorization_message_exception(message: impl Into<String>) -> Self {
         Self::InvalidAuthorizationMessageException(InvalidAuthorizationMessageException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn invalid_identity_token_exception(message: impl Into<String>) -> Self {
+        Self::InvalidIdentityTokenException(InvalidIdentityTokenException {
             message: Some(message.into()),
         })
     }
@@ -69,7 +91,14 @@ impl From<StsError> for ApiError {
     fn from(error: StsError) -> Self {
         match error {
             StsError::ExpiredTokenException(exception) => Self::modelled(Arc::new(exception)),
+            StsError::IDPCommunicationErrorException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            StsError::IDPRejectedClaimException(exception) => Self::modelled(Arc::new(exception)),
             StsError::InvalidAuthorizationMessageException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            StsError::InvalidIdentityTokenException(exception) => {
                 Self::modelled(Arc::new(exception))
             }
             StsError::MalformedPolicyDocumentException(exception) => {

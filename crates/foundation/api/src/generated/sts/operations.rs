@@ -3,7 +3,8 @@
 use super::errors::StsError;
 use super::schemas;
 use super::types::{
-    AssumeRoleRequest, AssumeRoleResponse, DecodeAuthorizationMessageRequest,
+    AssumeRoleRequest, AssumeRoleResponse, AssumeRoleWithWebIdentityRequest,
+    AssumeRoleWithWebIdentityResponse, DecodeAuthorizationMessageRequest,
     DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest, GetAccessKeyInfoResponse,
     GetCallerIdentityRequest, GetCallerIdentityResponse, GetFederationTokenRequest,
     GetFederationTokenResponse, GetSessionTokenRequest, GetSessionTokenResponse,
@@ -28,6 +29,7 @@ pub static MODEL: ServiceModel = ServiceModel {
     },
     operations: &[
         &ASSUME_ROLE,
+        &ASSUME_ROLE_WITH_WEB_IDENTITY,
         &DECODE_AUTHORIZATION_MESSAGE,
         &GET_ACCESS_KEY_INFO,
         &GET_CALLER_IDENTITY,
@@ -36,7 +38,6 @@ pub static MODEL: ServiceModel = ServiceModel {
     ],
     not_built: &[
         "AssumeRoleWithSAML",
-        "AssumeRoleWithWebIdentity",
         "AssumeRoot",
         "GetDelegatedAccessToken",
         "GetWebIdentityToken",
@@ -64,6 +65,33 @@ impl Operation for AssumeRole {
     const NAME: &'static str = "AssumeRole";
     fn model() -> &'static OperationModel {
         &ASSUME_ROLE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static ASSUME_ROLE_WITH_WEB_IDENTITY: OperationModel = OperationModel {
+    name: "AssumeRoleWithWebIdentity",
+    input: &schemas::ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST,
+    output: &schemas::ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE,
+    result_wrapper: Some("AssumeRoleWithWebIdentityResult"),
+    readonly: false,
+    new_input: || Box::new(AssumeRoleWithWebIdentityRequest::default()),
+    new_output: || Box::new(AssumeRoleWithWebIdentityResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct AssumeRoleWithWebIdentity;
+
+impl Operation for AssumeRoleWithWebIdentity {
+    type Input = AssumeRoleWithWebIdentityRequest;
+    type Output = AssumeRoleWithWebIdentityResponse;
+    type Error = StsError;
+    const NAME: &'static str = "AssumeRoleWithWebIdentity";
+    fn model() -> &'static OperationModel {
+        &ASSUME_ROLE_WITH_WEB_IDENTITY
     }
     fn service() -> &'static ServiceModel {
         &MODEL

@@ -31,12 +31,45 @@ static ASSUME_ROLE_RESPONSE_MEMBERS: [Member; 6] = [
 pub static ASSUME_ROLE_RESPONSE: Schema =
     Schema::structure("AssumeRoleResponse", &ASSUME_ROLE_RESPONSE_MEMBERS);
 
+static ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST_MEMBERS: [Member; 8] = [
+    Member::new("DurationSeconds", &ROLE_DURATION_SECONDS_TYPE),
+    Member::new("MinimumSessionTokenSize", &MINIMUM_SESSION_TOKEN_SIZE_TYPE),
+    Member::new("Policy", &SESSION_POLICY_DOCUMENT_TYPE),
+    Member::new("PolicyArns", &POLICY_DESCRIPTOR_LIST_TYPE),
+    Member::new("ProviderId", &URL_TYPE),
+    Member::new("RoleArn", &ARN_TYPE).required(),
+    Member::new("RoleSessionName", &ROLE_SESSION_NAME_TYPE).required(),
+    Member::new("WebIdentityToken", &CLIENT_TOKEN_TYPE).required(),
+];
+pub static ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST: Schema = Schema::structure(
+    "AssumeRoleWithWebIdentityRequest",
+    &ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST_MEMBERS,
+);
+
+static ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE_MEMBERS: [Member; 9] = [
+    Member::new("AssumedRoleUser", &ASSUMED_ROLE_USER),
+    Member::new("Audience", &AUDIENCE),
+    Member::new("Credentials", &CREDENTIALS),
+    Member::new("PackedPolicySize", &NON_NEGATIVE_INTEGER_TYPE),
+    Member::new("Provider", &ISSUER),
+    Member::new("SessionTokenSize", &SESSION_TOKEN_SIZE_TYPE),
+    Member::new("SessionTokenUtilization", &SESSION_TOKEN_UTILIZATION_TYPE),
+    Member::new("SourceIdentity", &SOURCE_IDENTITY_TYPE),
+    Member::new("SubjectFromWebIdentityToken", &WEB_IDENTITY_SUBJECT_TYPE),
+];
+pub static ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE: Schema = Schema::structure(
+    "AssumeRoleWithWebIdentityResponse",
+    &ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE_MEMBERS,
+);
+
 static ASSUMED_ROLE_USER_MEMBERS: [Member; 2] = [
     Member::new("Arn", &ARN_TYPE).required(),
     Member::new("AssumedRoleId", &ASSUMED_ROLE_ID_TYPE).required(),
 ];
 pub static ASSUMED_ROLE_USER: Schema =
     Schema::structure("AssumedRoleUser", &ASSUMED_ROLE_USER_MEMBERS);
+
+pub static AUDIENCE: Schema = Schema::scalar("Audience", Kind::String);
 
 static CREDENTIALS_MEMBERS: [Member; 4] = [
     Member::new("AccessKeyId", &ACCESS_KEY_ID_TYPE).required(),
@@ -153,6 +186,32 @@ pub static GET_SESSION_TOKEN_RESPONSE: Schema = Schema::structure(
     &GET_SESSION_TOKEN_RESPONSE_MEMBERS,
 );
 
+static IDP_COMMUNICATION_ERROR_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &IDP_COMMUNICATION_ERROR_MESSAGE)];
+pub static IDP_COMMUNICATION_ERROR_EXCEPTION: Schema = Schema::structure(
+    "IDPCommunicationErrorException",
+    &IDP_COMMUNICATION_ERROR_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "IDPCommunicationError",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+static IDP_REJECTED_CLAIM_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &IDP_REJECTED_CLAIM_MESSAGE)];
+pub static IDP_REJECTED_CLAIM_EXCEPTION: Schema = Schema::structure(
+    "IDPRejectedClaimException",
+    &IDP_REJECTED_CLAIM_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "IDPRejectedClaim",
+    query_code: None,
+    http_status: 403,
+    sender_fault: true,
+});
+
 static INVALID_AUTHORIZATION_MESSAGE_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &INVALID_AUTHORIZATION_MESSAGE)];
 pub static INVALID_AUTHORIZATION_MESSAGE_EXCEPTION: Schema = Schema::structure(
@@ -165,6 +224,21 @@ pub static INVALID_AUTHORIZATION_MESSAGE_EXCEPTION: Schema = Schema::structure(
     http_status: 400,
     sender_fault: true,
 });
+
+static INVALID_IDENTITY_TOKEN_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &INVALID_IDENTITY_TOKEN_MESSAGE)];
+pub static INVALID_IDENTITY_TOKEN_EXCEPTION: Schema = Schema::structure(
+    "InvalidIdentityTokenException",
+    &INVALID_IDENTITY_TOKEN_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "InvalidIdentityToken",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static ISSUER: Schema = Schema::scalar("Issuer", Kind::String);
 
 static MALFORMED_POLICY_DOCUMENT_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &MALFORMED_POLICY_DOCUMENT_MESSAGE)];
@@ -243,6 +317,10 @@ pub static ASSUMED_ROLE_ID_TYPE: Schema = Schema::scalar("assumedRoleIdType", Ki
     .limited(Some(2), Some(193))
     .matching("[\\w+=,.@:-]*");
 
+pub static CLIENT_TOKEN_TYPE: Schema = Schema::scalar("clientTokenType", Kind::String)
+    .limited(Some(4), Some(20000))
+    .secret();
+
 pub static CONTEXT_ASSERTION_TYPE: Schema =
     Schema::scalar("contextAssertionType", Kind::String).limited(Some(4), Some(2048));
 
@@ -267,8 +345,17 @@ pub static FEDERATED_ID_TYPE: Schema = Schema::scalar("federatedIdType", Kind::S
     .limited(Some(2), Some(193))
     .matching("[\\w+=,.@\\:-]*");
 
+pub static IDP_COMMUNICATION_ERROR_MESSAGE: Schema =
+    Schema::scalar("idpCommunicationErrorMessage", Kind::String);
+
+pub static IDP_REJECTED_CLAIM_MESSAGE: Schema =
+    Schema::scalar("idpRejectedClaimMessage", Kind::String);
+
 pub static INVALID_AUTHORIZATION_MESSAGE: Schema =
     Schema::scalar("invalidAuthorizationMessage", Kind::String);
+
+pub static INVALID_IDENTITY_TOKEN_MESSAGE: Schema =
+    Schema::scalar("invalidIdentityTokenMessage", Kind::String);
 
 pub static MALFORMED_POLICY_DOCUMENT_MESSAGE: Schema =
     Schema::scalar("malformedPolicyDocumentMessage", Kind::String);
@@ -340,8 +427,13 @@ pub static UNRESTRICTED_SESSION_POLICY_DOCUMENT_TYPE: Schema =
         .limited(Some(1), None)
         .matching("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+");
 
+pub static URL_TYPE: Schema = Schema::scalar("urlType", Kind::String).limited(Some(4), Some(2048));
+
 pub static USER_ID_TYPE: Schema = Schema::scalar("userIdType", Kind::String);
 
 pub static USER_NAME_TYPE: Schema = Schema::scalar("userNameType", Kind::String)
     .limited(Some(2), Some(32))
     .matching("[\\w+=,.@-]*");
+
+pub static WEB_IDENTITY_SUBJECT_TYPE: Schema =
+    Schema::scalar("webIdentitySubjectType", Kind::String).limited(Some(6), Some(255));

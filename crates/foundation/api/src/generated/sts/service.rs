@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use super::errors::StsError;
 use super::operations::MODEL;
 use super::types::{
-    AssumeRoleRequest, AssumeRoleResponse, DecodeAuthorizationMessageRequest,
+    AssumeRoleRequest, AssumeRoleResponse, AssumeRoleWithWebIdentityRequest,
+    AssumeRoleWithWebIdentityResponse, DecodeAuthorizationMessageRequest,
     DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest, GetAccessKeyInfoResponse,
     GetCallerIdentityRequest, GetCallerIdentityResponse, GetFederationTokenRequest,
     GetFederationTokenResponse, GetSessionTokenRequest, GetSessionTokenResponse,
@@ -24,6 +25,12 @@ pub trait Sts: Send + Sync {
         ctx: &RequestContext,
         input: AssumeRoleRequest,
     ) -> Result<AssumeRoleResponse, StsError>;
+
+    async fn assume_role_with_web_identity(
+        &self,
+        ctx: &RequestContext,
+        input: AssumeRoleWithWebIdentityRequest,
+    ) -> Result<AssumeRoleWithWebIdentityResponse, StsError>;
 
     async fn decode_authorization_message(
         &self,
@@ -75,26 +82,33 @@ impl Dispatch for Table {
             1 => Box::pin(async move {
                 answer(
                     self.0
+                        .assume_role_with_web_identity(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            2 => Box::pin(async move {
+                answer(
+                    self.0
                         .decode_authorization_message(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            2 => {
+            3 => {
                 Box::pin(
                     async move { answer(self.0.get_access_key_info(ctx, downcast(input)?).await) },
                 )
             }
-            3 => {
+            4 => {
                 Box::pin(
                     async move { answer(self.0.get_caller_identity(ctx, downcast(input)?).await) },
                 )
             }
-            4 => {
+            5 => {
                 Box::pin(
                     async move { answer(self.0.get_federation_token(ctx, downcast(input)?).await) },
                 )
             }
-            5 => Box::pin(
+            6 => Box::pin(
                 async move { answer(self.0.get_session_token(ctx, downcast(input)?).await) },
             ),
             _ => no_such_index(operation),

@@ -62,6 +62,58 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AssumeRoleWithWebIdentityRequest {
+    pub duration_seconds: Option<i32>,
+    pub minimum_session_token_size: Option<i32>,
+    pub policy: Option<String>,
+    pub policy_arns: Option<Vec<PolicyDescriptorType>>,
+    pub provider_id: Option<String>,
+    pub role_arn: String,
+    pub role_session_name: String,
+    pub web_identity_token: String,
+}
+
+structure_impls!(
+    AssumeRoleWithWebIdentityRequest,
+    schemas::ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST,
+    0 = duration_seconds,
+    1 = minimum_session_token_size,
+    2 = policy,
+    3 = policy_arns,
+    4 = provider_id,
+    5 = role_arn,
+    6 = role_session_name,
+    7 = web_identity_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssumeRoleWithWebIdentityResponse {
+    pub assumed_role_user: Option<AssumedRoleUser>,
+    pub audience: Option<String>,
+    pub credentials: Option<Credentials>,
+    pub packed_policy_size: Option<i32>,
+    pub provider: Option<String>,
+    pub session_token_size: Option<i32>,
+    pub session_token_utilization: Option<i32>,
+    pub source_identity: Option<String>,
+    pub subject_from_web_identity_token: Option<String>,
+}
+
+structure_impls!(
+    AssumeRoleWithWebIdentityResponse,
+    schemas::ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE,
+    0 = assumed_role_user,
+    1 = audience,
+    2 = credentials,
+    3 = packed_policy_size,
+    4 = provider,
+    5 = session_token_size,
+    6 = session_token_utilization,
+    7 = source_identity,
+    8 = subject_from_web_identity_token
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AssumedRoleUser {
     pub arn: String,
     pub assumed_role_id: String,
@@ -255,6 +307,28 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct IDPCommunicationErrorException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    IDPCommunicationErrorException,
+    schemas::IDP_COMMUNICATION_ERROR_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct IDPRejectedClaimException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    IDPRejectedClaimException,
+    schemas::IDP_REJECTED_CLAIM_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct InvalidAuthorizationMessageException {
     pub message: Option<String>,
 }
@@ -262,6 +336,17 @@ pub struct InvalidAuthorizationMessageException {
 structure_impls!(
     InvalidAuthorizationMessageException,
     schemas::INVALID_AUTHORIZATION_MESSAGE_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InvalidIdentityTokenException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    InvalidIdentityTokenException,
+    schemas::INVALID_IDENTITY_TOKEN_EXCEPTION,
     0 = message
 );
 
