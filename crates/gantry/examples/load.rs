@@ -51,8 +51,10 @@ enum Load {
     },
 }
 
-/// A task is looked at this often.
+/// One task is looked at this often.
 const LOOK: Duration = Duration::from_millis(1);
+/// Many are: describing a hundred of them is work on the processors that are to start them.
+const LOOK_AT_MANY: Duration = Duration::from_millis(10);
 const DEADLINE: Duration = Duration::from_secs(180);
 
 #[tokio::main(flavor = "current_thread")]
@@ -262,6 +264,7 @@ impl Gantry {
     async fn wait_for(&self, status: &str, arns: &[String]) -> anyhow::Result<()> {
         let start = Instant::now();
         let mut open: Vec<String> = arns.to_vec();
+        let pause = if open.len() > 1 { LOOK_AT_MANY } else { LOOK };
         while !open.is_empty() {
             if start.elapsed() > DEADLINE {
                 bail!("{} tasks are not {status} after {DEADLINE:?}", open.len());
@@ -284,7 +287,7 @@ impl Gantry {
                     open.retain(|arn| Some(arn) != task.task_arn.as_ref());
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
         }
         Ok(())
     }

@@ -150,6 +150,8 @@ pub fn start_logging(json: bool) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Where the log is on a full disk, saying so on standard error would end the process.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if json {
         log.json().init();

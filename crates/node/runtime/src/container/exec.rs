@@ -6,7 +6,7 @@
 //! cannot be looked into from the container until it has become the program. It dies with the shim.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -142,7 +142,7 @@ fn become_program(
     };
     let program = beside.exec.args.first().map_or("", String::as_str);
     // Standard error is the output by now, or nobody is there to be told.
-    eprintln!("exec {program:?}: {why}");
+    let _ = writeln!(io::stderr(), "exec {program:?}: {why}");
     // SAFETY: ends this child without running what the shim has registered for its own end.
     unsafe { libc::_exit(code) }
 }

@@ -10,10 +10,8 @@ use std::os::unix::net::UnixStream;
 use libcontainer::workload::default::get_executor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
-use rustix::fs::{Mode, OFlags};
-
+use super::cgroup_mounts::CgroupMounts;
 use super::confinement::Confinement;
-use super::mount_flags::{self, Depth, READ_ONLY};
 use super::{first_process, root, terminal};
 
 /// A script's interpreter may be a script, so often; the kernel follows no further either.
@@ -30,8 +28,7 @@ pub(super) struct ExecOrSay {
     pub selinux_label: Option<String>,
     /// A network with nothing in it but a loopback interface, which is down.
     pub own_network: bool,
-    /// Of v1's hierarchies, which libcontainer mounts for writing: a container could raise its own limits.
-    pub reads_cgroups_only: bool,
+    pub cgroups: CgroupMounts,
     pub init_process: bool,
     /// Where the other end of a terminal goes, for a container that has one.
     pub terminal: Option<std::rc::Rc<UnixStream>>,
@@ -48,9 +45,9 @@ impl ExecOrSay {
             root::bring_loopback_up()
                 .map_err(|error| format!("bringing up the loopback interface: {error}"))?;
         }
-        if self.reads_cgroups_only {
-            seal_cgroups().map_err(|error| format!("making cgroups read-only: {error}"))?;
-        }
+        self.cgroups
+            .finish()
+            .map_err(|error| format!("mounting cgroups: {error}"))?;
         if let Some(label) = &self.selinux_label {
             std::fs::write("/proc/thread-self/attr/exec", label)
                 .map_err(|error| format!("SELinux label \"{label}\": {error}"))?;
@@ -64,13 +61,6 @@ impl ExecOrSay {
         }
         Ok(())
     }
-}
-
-/// All of them at once: one by one they would be twenty mounts more a container.
-fn seal_cgroups() -> std::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open("/sys/fs/cgroup", flags, Mode::empty())?;
-    mount_flags::add(&folder, READ_ONLY, Depth::All)
 }
 
 impl Executor for ExecOrSay {

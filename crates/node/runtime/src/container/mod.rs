@@ -5,9 +5,12 @@
 //! memory is given back. Mounts are made in that process's mount namespace: they end with the container.
 //! What it leaves to others: watching the process that it started (`shim`).
 
+mod base_mounts;
 mod capabilities;
+mod cgroup_mounts;
 mod confinement;
 mod copy_up;
+mod detached;
 mod device_filter;
 mod devices;
 pub(crate) mod exec;
@@ -37,6 +40,7 @@ use std::path::Path;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 
+use self::cgroup_mounts::CgroupMounts;
 use self::confinement::Confinement;
 use self::devices::Devices;
 use self::executor::ExecOrSay;
@@ -82,24 +86,28 @@ pub(crate) fn create(
     let user = user::resolve(&root, file.spec.user.as_deref().unwrap_or(&file.image.user))?;
     let process = program::of(file, &user);
     root::make_target(&root, &process.cwd, Target::Folder)?;
-    mounts::make_targets(&root, &file.spec)?;
-    program::check(&root, &process)?;
+    // Before any mount hides what the image has.
     copy_up::fill(&root, &file.spec)?;
     root::write_network_files(file, dir)?;
+    let own = mounts::own_targets(&file.spec)?;
+    base_mounts::mount(&root, file, dir, &own, lsm::selinux_label(&file.spec)?)?;
+    mounts::make_targets(&root, &file.spec)?;
+    program::check(&root, &process)?;
     if user.uid != 0 {
         give_output_to(user.uid, &stdio)?;
     }
 
     let confinement = Confinement::of(&file.spec)?;
     let devices = Devices::of(&file.spec)?;
+    let cgroups = CgroupMounts::of(limits::cgroup_is_v2(), file.spec.privileged, &own);
     let spec = oci::spec(&oci::Parts {
         file,
-        dir,
         rootfs: &rootfs,
         process: &process,
         user: &user,
         devices: &devices,
         shared: &shared,
+        cgroups,
     })?;
     spec.save(dir.join("config.json"))
         .map_err(|error| cannot_create("writing the container's configuration", error))?;
@@ -112,7 +120,7 @@ pub(crate) fn create(
         confinement,
         selinux_label: lsm::selinux_label(&file.spec)?.map(str::to_owned),
         own_network: file.task.network == NetworkMode::None || file.spec.network_disabled,
-        reads_cgroups_only: !file.spec.privileged && !limits::cgroup_is_v2(),
+        cgroups,
         init_process: file.spec.init_process,
         terminal: stdio.terminal.map(std::rc::Rc::new),
     };

@@ -1,9 +1,9 @@
-//! What is mounted over a container's root, in the order in which it is mounted.
+//! What libcontainer mounts over a container's root, in the order in which it is mounted.
 //!
 //! What always holds: what a definition mounts replaces what would stand there by default and comes after
 //! everything it lies below; libcontainer resolves every target inside the root, so no link in an image or a volume leads
 //! out of it. A source that is missing is made as a folder, as Docker's `-v` does; a source is never looked for in the container.
-//! What it leaves to others: masks and read-only paths (`oci`), device nodes (`devices`).
+//! What it leaves to others: what stands before (`base_mounts`), masks and read-only paths (`oci`), device nodes (`devices`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::root::{NETWORK_FILES, Target, make_target};
+use super::cgroup_mounts::{self, CgroupMounts};
+use super::root::{Target, make_target};
 use super::{cannot_create, refused};
 use crate::error::RuntimeError;
 use crate::spec::{BindMount, ContainerSpec, IpcMode, Tmpfs};
@@ -38,8 +39,15 @@ struct Mount {
     json: Value,
 }
 
-/// All mounts in the OCI's form.
-pub(super) fn of(file: &ContainerFile, dir: &Path) -> Result<Vec<Value>, RuntimeError> {
+/// Where the definition itself mounts something.
+pub(super) fn own_targets(spec: &ContainerSpec) -> Result<BTreeSet<PathBuf>, RuntimeError> {
+    let tmpfs = spec.tmpfs.iter().map(|tmpfs| target(&tmpfs.path));
+    let binds = spec.mounts.iter().map(|bind| target(&bind.target));
+    tmpfs.chain(binds).collect()
+}
+
+/// What is left to libcontainer to mount, in the OCI's form.
+pub(super) fn of(file: &ContainerFile, cgroups: CgroupMounts) -> Result<Vec<Value>, RuntimeError> {
     if file.task.ipc_mode == IpcMode::Host && file.spec.shm_size_bytes.is_some() {
         return Err(refused(
             "sharedMemorySize does not go with ipcMode host: the host's /dev/shm has its own size",
@@ -61,7 +69,7 @@ pub(super) fn of(file: &ContainerFile, dir: &Path) -> Result<Vec<Value>, Runtime
             )));
         }
     }
-    let mut mounts = by_default(file, dir);
+    let mut mounts = by_default(file, cgroups);
     mounts.retain(|mount| !targets.contains(&mount.destination));
     // What lies deeper comes later; among equals the order stays.
     own.sort_by_key(|mount| mount.destination.components().count());
@@ -71,9 +79,6 @@ pub(super) fn of(file: &ContainerFile, dir: &Path) -> Result<Vec<Value>, Runtime
 
 /// Makes what mounts lie on. Below another mount it is made there as well, by libcontainer.
 pub(super) fn make_targets(root: &fs::File, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    for name in NETWORK_FILES {
-        make_target(root, &format!("/etc/{name}"), Target::File)?;
-    }
     for tmpfs in &spec.tmpfs {
         make_target(
             root,
@@ -91,74 +96,28 @@ pub(super) fn make_targets(root: &fs::File, spec: &ContainerSpec) -> Result<(), 
     Ok(())
 }
 
-fn by_default(file: &ContainerFile, dir: &Path) -> Vec<Mount> {
-    let spec = &file.spec;
+/// What needs the container's own namespaces. The rest stands already (`base_mounts`).
+fn by_default(file: &ContainerFile, cgroups: CgroupMounts) -> Vec<Mount> {
     let mount = |destination: &str, kind: &str, options: &[&str]| {
         made(destination.into(), kind, Path::new(kind), options)
     };
-    let access = if spec.privileged { "rw" } else { "ro" };
+    let plain = ["nosuid", "noexec", "nodev"];
+    let access = if file.spec.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
-        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount(
-            "/dev",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
+        mount("/proc", "proc", &plain),
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", access],
-        ),
     ];
-    let bind = |destination: &str, source: &Path| {
-        made(
-            destination.into(),
-            "bind",
-            source,
-            &["rbind", "rprivate", "rw", "nosuid", "noexec", "nodev"],
-        )
-    };
-    let size = format!("size={}", shm_bytes(spec));
-    let own_shm = mount(
-        "/dev/shm",
-        "tmpfs",
-        &["nosuid", "noexec", "nodev", "mode=1777", &size],
-    );
-    let own_queues = mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]);
-    match file.task.ipc_mode {
-        IpcMode::Container => mounts.extend([own_shm, own_queues]),
-        IpcMode::Task => mounts.extend([bind("/dev/shm", &dir.join(SHARED_SHM)), own_queues]),
-        IpcMode::Host => {
-            mounts.push(bind("/dev/shm", Path::new("/dev/shm")));
-            // A machine may have it nowhere; the queues themselves are the host's in any case.
-            if Path::new("/dev/mqueue").exists() {
-                mounts.push(bind("/dev/mqueue", Path::new("/dev/mqueue")));
-            } else {
-                mounts.push(own_queues);
-            }
-        }
-        IpcMode::None => mounts.push(own_queues),
+    if cgroups.are_left_to_libcontainer() {
+        let options = ["nosuid", "noexec", "nodev", "relatime", access];
+        mounts.push(mount(cgroup_mounts::FOLDER, "cgroup", &options));
     }
-    for name in NETWORK_FILES {
-        mounts.push(made(
-            format!("/etc/{name}").into(),
-            "bind",
-            &dir.join(name),
-            &["rbind", "rprivate", "rw"],
-        ));
+    let queues = Path::new("/dev/mqueue");
+    // A machine may have it nowhere; the queues themselves are the host's in any case.
+    if file.task.ipc_mode == IpcMode::Host && queues.exists() {
+        let options = ["rbind", "rprivate", "rw", "nosuid", "noexec", "nodev"];
+        mounts.push(made(queues.to_owned(), "bind", queues, &options));
+    } else {
+        mounts.push(mount("/dev/mqueue", "mqueue", &plain));
     }
     mounts
 }

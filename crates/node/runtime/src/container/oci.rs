@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
+use super::cgroup_mounts::CgroupMounts;
 use super::devices::Devices;
 use super::holder::Shared;
 use super::program::Process;
@@ -47,28 +48,28 @@ const READONLY_PATHS: [&str; 5] = [
 /// Of a container: what its configuration is made from.
 pub(super) struct Parts<'a> {
     pub file: &'a ContainerFile,
-    pub dir: &'a Path,
     pub rootfs: &'a Path,
     pub process: &'a Process,
     pub user: &'a User,
     pub devices: &'a Devices,
     pub shared: &'a Shared,
+    pub cgroups: CgroupMounts,
 }
 
 /// The configuration as libcontainer reads it.
 pub(super) fn spec(parts: &Parts<'_>) -> Result<Spec, RuntimeError> {
     let Parts {
         file,
-        dir,
         rootfs,
         process,
         user,
         devices,
         shared,
+        cgroups,
     } = parts;
     let spec = &file.spec;
     sysctls::check(&spec.sysctls, &file.task)?;
-    let mut mounts = mounts::of(file, dir)?;
+    let mut mounts = mounts::of(file, *cgroups)?;
     mounts.extend(devices.mounts());
     let mut value = json!({
         "ociVersion": "1.0.2",

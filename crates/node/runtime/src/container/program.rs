@@ -1,8 +1,16 @@
 //! What a container's first process is: image and definition together, as Docker puts them.
+//!
+//! What always holds: a program is looked for where the container will find it, also in its volumes, which are not mounted
+//! yet; a link of an image or of a volume is followed as the container would, never on the host.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, open, openat2, readlinkat, statat,
+};
+use rustix::io::Errno;
 
 use super::user::User;
 use crate::error::{ErrorKind, RuntimeError};
@@ -15,6 +23,14 @@ pub(super) struct Process {
     pub args: Vec<String>,
     pub env: Vec<String>,
     pub cwd: String,
+    volumes: Vec<Volume>,
+}
+
+/// What will be mounted over the image; nothing is in a tmpfs before the program runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Volume {
+    target: PathBuf,
+    source: Option<PathBuf>,
 }
 
 /// An entry point of the definition replaces the image's and drops the image's command; a command of
@@ -64,10 +80,26 @@ pub(super) fn of(file: &ContainerFile, user: &User) -> Process {
     } else {
         format!("/{cwd}")
     };
-    Process { args, env, cwd }
+    let binds = spec.mounts.iter().map(|bind| Volume {
+        target: bind.target.clone(),
+        source: Some(bind.source.clone()),
+    });
+    let tmpfs = spec.tmpfs.iter().map(|tmpfs| Volume {
+        target: tmpfs.path.clone(),
+        source: None,
+    });
+    let mut volumes: Vec<Volume> = binds.chain(tmpfs).collect();
+    // As they are mounted: what lies deeper comes later.
+    volumes.sort_by_key(|volume| volume.target.components().count());
+    Process {
+        args,
+        env,
+        cwd,
+        volumes,
+    }
 }
 
-/// Says in Docker's words why the program could not be run, before anything is made.
+/// Says in Docker's words why the program could not be run, before anything is mounted.
 pub(super) fn check(root: &File, process: &Process) -> Result<(), RuntimeError> {
     let failed = |message: String| Err(RuntimeError::new(ErrorKind::CannotStartContainer, message));
     let Some(program) = process.args.first() else {
@@ -76,13 +108,14 @@ pub(super) fn check(root: &File, process: &Process) -> Result<(), RuntimeError> 
                 .to_owned(),
         );
     };
+    let view = View::of(root, &process.volumes);
     if program.contains('/') {
         let path = if program.starts_with('/') {
             program.clone()
         } else {
             format!("{}/{program}", process.cwd)
         };
-        return match look(root, &path) {
+        return match view.look(&path) {
             Look::Program => Ok(()),
             Look::Absent => failed(format!(
                 "exec: {program:?}: stat {program}: no such file or directory: unknown"
@@ -97,7 +130,7 @@ pub(super) fn check(root: &File, process: &Process) -> Result<(), RuntimeError> 
         .unwrap_or_default();
     let found = path
         .split(':')
-        .any(|folder| matches!(look(root, &format!("{folder}/{program}")), Look::Program));
+        .any(|folder| matches!(view.look(&format!("{folder}/{program}")), Look::Program));
     if found {
         Ok(())
     } else {
@@ -113,25 +146,122 @@ enum Look {
     Absent,
 }
 
-fn look(root: &File, path: &str) -> Look {
-    let opened = openat2(
-        root,
-        path.trim_start_matches('/'),
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    );
-    let Ok(file) = opened else {
-        return Look::Absent;
-    };
-    match statat(&file, "", AtFlags::EMPTY_PATH) {
-        Ok(stat)
-            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && stat.st_mode & 0o111 != 0 =>
-        {
-            Look::Program
+/// A path of the container without links, by its names; empty is the root.
+type Names = Vec<String>;
+
+/// As many links as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+/// The container's file system as it will be.
+struct View<'a> {
+    root: &'a File,
+    /// In the order in which they are mounted.
+    mounted: Vec<Mounted>,
+}
+
+struct Mounted {
+    at: Names,
+    /// `None`: there is nothing in it.
+    source: Option<OwnedFd>,
+}
+
+impl<'a> View<'a> {
+    fn of(root: &'a File, volumes: &[Volume]) -> Self {
+        let mut view = Self {
+            root,
+            mounted: Vec::new(),
+        };
+        for volume in volumes {
+            let path = volume.target.to_string_lossy();
+            // A target is made where it is missing, so there is no link then and the name counts. One that has links
+            // without end is refused when it is mounted.
+            let Ok(at) = view.resolve(&path) else {
+                continue;
+            };
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let source = volume.source.as_ref();
+            let source = source.and_then(|source| open(source, flags, Mode::empty()).ok());
+            view.mounted.push(Mounted { at, source });
         }
-        Ok(_) => Look::NotAProgram,
-        Err(_) => Look::Absent,
+        view
+    }
+
+    fn look(&self, path: &str) -> Look {
+        let found = self.resolve(path).and_then(|names| self.open(&names));
+        let Ok(file) = found else {
+            return Look::Absent;
+        };
+        match statat(&file, "", AtFlags::EMPTY_PATH) {
+            Ok(stat)
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                    && stat.st_mode & 0o111 != 0 =>
+            {
+                Look::Program
+            }
+            Ok(_) => Look::NotAProgram,
+            Err(_) => Look::Absent,
+        }
+    }
+
+    /// Follows every link; names that lead to nothing stay as they are.
+    fn resolve(&self, path: &str) -> rustix::io::Result<Names> {
+        let names = |path: &str| -> Names { path.rsplit('/').map(str::to_owned).collect() };
+        let mut resolved = Names::new();
+        // The next name comes last.
+        let mut ahead = names(path);
+        let mut links_left = LINKS_MAX;
+        while let Some(name) = ahead.pop() {
+            match name.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    resolved.pop();
+                    continue;
+                }
+                _ => resolved.push(name),
+            }
+            let Ok(found) = self.open(&resolved) else {
+                continue;
+            };
+            let Ok(leads_to) = readlinkat(&found, "", Vec::new()) else {
+                continue;
+            };
+            links_left = links_left.checked_sub(1).ok_or(Errno::LOOP)?;
+            let leads_to = leads_to.to_string_lossy();
+            if leads_to.starts_with('/') {
+                resolved.clear();
+            } else {
+                resolved.pop();
+            }
+            ahead.extend(names(&leads_to));
+        }
+        Ok(resolved)
+    }
+
+    /// What is there, itself; a link is not followed.
+    fn open(&self, names: &[String]) -> rustix::io::Result<OwnedFd> {
+        // What was mounted last lies on top.
+        let over = |mounted: &&Mounted| names.starts_with(&mounted.at);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = |folder: &OwnedFd, names: &[String]| {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            openat2(folder, names.join("/"), flags, Mode::empty(), resolve)
+        };
+        match self.mounted.iter().rev().find(over) {
+            Some(Mounted { source: None, .. }) => Err(Errno::NOENT),
+            Some(Mounted {
+                at,
+                source: Some(source),
+            }) => match &names[at.len()..] {
+                [] => Ok(rustix::io::fcntl_dupfd_cloexec(source, 0)?),
+                rest => inside(source, rest),
+            },
+            None => {
+                let root = rustix::io::fcntl_dupfd_cloexec(self.root, 0)?;
+                match names {
+                    [] => Ok(root),
+                    names => inside(&root, names),
+                }
+            }
+        }
     }
 }

@@ -39,7 +39,9 @@ pub fn main(args: Vec<OsString>) -> ! {
     std::process::exit(code)
 }
 
-/// Into the shim's own log in the task's folder, for whoever looks into what went wrong.
+/// Into the shim's own log in the task's folder, for whoever looks into what went wrong. On a full disk it says nothing:
+/// a shim goes on where `eprintln!` would end it.
 fn note(text: &str) {
-    eprintln!("shim: {text}");
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "shim: {text}");
 }

@@ -20,6 +20,7 @@ mod programs;
 mod registry;
 mod sharing;
 mod surroundings;
+mod volume_programs;
 mod volumes;
 
 use std::path::PathBuf;
