@@ -8,8 +8,8 @@
 //! - A watcher sees every change after the revision that it named, in order, or is told
 //!   [`Change::Lost`] and loads again. It never silently misses one.
 //!
-//! What it leaves to others: what rows mean (each service's `tables.rs`), retrying conflicts (the
-//! driver in `reconcile`, or the operation), secondary indexes, and everything that grows without
+//! What it leaves to others: what rows mean (each service's `tables.rs`), deciding anew after a
+//! conflict (the driver in `reconcile`, or the operation, which [`Turns`] keep in line), secondary indexes, and everything that grows without
 //! end (`archive`).
 
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ mod snapshot;
 mod sqlite;
 mod table;
 mod transaction;
+mod turns;
 mod watch;
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ pub use snapshot::Snapshot;
 pub use sqlite::{OpenError, SqliteCounters, SqliteStore};
 pub use table::{Table, Versioned};
 pub use transaction::{MAX_BYTES, MAX_OPERATIONS, Transaction};
+pub use turns::{Turn, Turns};
 pub use watch::{Change, Changes};
 
 /// Where every durable row lives.

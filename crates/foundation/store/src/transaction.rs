@@ -136,6 +136,11 @@ impl Transaction {
         self
     }
 
+    /// Every row that it expects or writes, some of them twice.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.expected.keys().chain(self.writes.keys())
+    }
+
     /// How many operations this counts as.
     pub fn len(&self) -> usize {
         self.expected.len() + self.writes.len()

@@ -1,7 +1,8 @@
 //! Bytes of layers and manifests, as objects in an object store.
 //!
 //! What always holds: an object appears under its name whole and synced, or not at all; memory
-//! is bounded by two parts whatever the size; a writer that is dropped leaves nothing behind.
+//! is bounded by two parts for a writer and by what [`Pieces`] lend for all readers, whatever the
+//! size; a writer that is dropped leaves nothing behind.
 //! What it leaves to others: which object belongs to which digest, and who may read it (rows).
 
 use std::collections::BTreeSet;
@@ -11,17 +12,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload,
+    GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt as _,
+    PutPayload,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
 use crate::model::Digest;
+use crate::pieces::{self, Pieces};
 
 /// How much of an upload is gathered before it is written. Enough for few system calls, little
 /// enough that many pushes at once stay small.
@@ -39,6 +42,7 @@ pub enum BlobError {
 #[derive(Clone)]
 pub struct BlobStore {
     objects: Arc<dyn ObjectStore>,
+    pieces: Arc<Pieces>,
 }
 
 impl BlobStore {
@@ -68,6 +72,7 @@ impl BlobStore {
         let objects = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
         Ok(Self {
             objects: Arc::new(objects),
+            pieces: Arc::default(),
         })
     }
 
@@ -91,21 +96,26 @@ impl BlobStore {
         &self,
         object: &str,
         range: Range<u64>,
-    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, BlobError> {
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, BlobError> {
         // An empty range is an error to object stores, and what it would read is known.
-        let stream = if range.is_empty() {
-            None
-        } else {
-            let options = GetOptions {
-                range: Some(GetRange::Bounded(range)),
-                ..GetOptions::default()
-            };
-            let path = ObjectPath::from(object);
-            Some(self.objects.get_opts(&path, options).await?.into_stream())
+        if range.is_empty() {
+            return Ok(futures_util::stream::empty().boxed());
+        }
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
         };
-        Ok(futures_util::stream::iter(stream)
-            .flatten()
-            .map(|part| part.map_err(io::Error::other)))
+        let path = ObjectPath::from(object);
+        let found = self.objects.get_opts(&path, options).await?;
+        let part = found.range.clone();
+        Ok(match found.payload {
+            GetResultPayload::File(file, _) => {
+                pieces::read(self.pieces.clone(), file, part).boxed()
+            }
+            GetResultPayload::Stream(stream) => {
+                stream.map(|piece| piece.map_err(io::Error::other)).boxed()
+            }
+        })
     }
 
     /// A whole object of a size that is known to be small.
@@ -209,7 +219,7 @@ mod tests {
             .collect()
     }
 
-    async fn all(stream: impl Stream<Item = io::Result<Bytes>>) -> Vec<u8> {
+    async fn all(stream: BoxStream<'static, io::Result<Bytes>>) -> Vec<u8> {
         stream.map(|part| part.unwrap().to_vec()).concat().await
     }
 

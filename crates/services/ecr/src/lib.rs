@@ -27,6 +27,7 @@ mod expiry;
 mod images;
 mod layers;
 pub mod model;
+mod pieces;
 mod registry;
 mod registry_state;
 pub mod tables;

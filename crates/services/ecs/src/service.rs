@@ -1,21 +1,23 @@
 //! The service: what operations stand on, and the one place where they touch the store.
 //!
 //! What always holds: an operation reads one snapshot, decides, and commits with everything that
-//! its decision rested on as a condition. On a conflict it decides again from a new snapshot, a
-//! bounded number of times, so a caller is never answered from rows that were already gone.
+//! its decision rested on as a condition. On a conflict it waits for its turn at the row and decides
+//! again from a new snapshot, so a caller is never answered from rows that were already gone, and
+//! however many change one row at once, each gets to it in the order of coming.
 
 use std::sync::Arc;
 
 use gantry_api::ApiError;
 use gantry_api::ecs::EcsError;
 use gantry_env::Env;
-use gantry_store::{CommitError, Snapshot, Store, Transaction};
+use gantry_store::{CommitError, Snapshot, Store, Transaction, Turns};
 
 use crate::acs::Telemetry;
 use crate::api::placing::Placing;
 use crate::model::page::PageKey;
 
-/// How often an operation decides anew before it gives up.
+/// How often an operation decides anew before it gives up. Those of this process wait for each other,
+/// so only other replicas and the agents' reports can use these up.
 const ATTEMPTS_MAX: u32 = 32;
 
 /// What differs between installations.
@@ -36,6 +38,7 @@ pub struct EcsService {
     pub(crate) page_key: PageKey,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) placing: Arc<Placing>,
+    pub(crate) turns: Turns,
 }
 
 impl EcsService {
@@ -50,6 +53,7 @@ impl EcsService {
             page_key,
             telemetry: Arc::default(),
             placing,
+            turns: Turns::default(),
         }
     }
 
@@ -70,12 +74,14 @@ impl EcsService {
     where
         T: Send,
     {
+        let mut turn = self.turns.request();
         for _ in 0..ATTEMPTS_MAX {
+            turn.come().await;
             let (transaction, answer) = decide(&self.store.snapshot())?;
             if !transaction.has_writes() {
                 return Ok(answer);
             }
-            match self.store.commit(transaction).await {
+            match turn.commit(&*self.store, transaction).await {
                 Ok(_) => return Ok(answer),
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(ApiError::internal(error).into()),

@@ -87,7 +87,10 @@ impl NewTasks<'_> {
         after: impl Fn(&Ground<'_>, &Outcome, &mut Transaction),
     ) -> Result<Outcome, EcsError> {
         let mut attempts = 0;
+        let mut turn = self.service.turns.request();
         while attempts < ATTEMPTS_MAX {
+            // Nothing is reserved here: whoever has the turn may be waiting for a reservation.
+            turn.come().await;
             let waiting = {
                 let snapshot = self.service.snapshot();
                 let rows = Rows::new(&snapshot, self.scope);
@@ -119,7 +122,7 @@ impl NewTasks<'_> {
             if !transaction.has_writes() {
                 return Ok(outcome);
             }
-            let committed = self.service.store.commit(transaction).await;
+            let committed = turn.commit(&*self.service.store, transaction).await;
             drop(reservation);
             match committed {
                 Ok(_) => return Ok(outcome),

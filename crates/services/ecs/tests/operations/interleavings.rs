@@ -20,7 +20,8 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use crate::harness::{Harness, report, run};
 
 /// Lets others run between a look and the commit that rests on it.
-struct Hesitant(MemoryStore);
+#[derive(Default)]
+pub struct Hesitant(MemoryStore);
 
 struct Yield(bool);
 

@@ -3,6 +3,7 @@
 mod clusters;
 mod container_instances;
 mod controllers;
+mod crowds;
 mod explanations;
 mod harness;
 mod interleavings;
