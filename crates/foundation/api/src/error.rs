@@ -89,11 +89,14 @@ impl ApiError {
 
     /// AWS has this operation and Gantry does not yet.
     pub fn not_built(service: &str, operation: &str) -> Self {
+        let why = crate::refusals::reason(service, operation)
+            .map(|reason| format!(" ({reason})"))
+            .unwrap_or_default();
         Self {
             code: "NotImplemented".to_owned(),
             http_status: 501,
             message: format!(
-                "{service}:{operation} is not built in Gantry yet. `gantry coverage` lists the operations that are."
+                "{service}:{operation} is not built in Gantry yet{why}. `gantry coverage` lists the operations that are."
             ),
             fault: Fault::Receiver,
             cause: None,

@@ -17,6 +17,7 @@ pub mod event_stream;
 mod generated;
 pub mod protocol;
 pub mod read;
+pub mod refusals;
 pub mod schema;
 pub mod serde_form;
 pub mod server;

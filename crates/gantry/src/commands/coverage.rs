@@ -36,7 +36,10 @@ pub fn run(service: Option<&str>, all: bool) -> anyhow::Result<()> {
                 println!("  built      {operation}");
             }
             for operation in coverage.not_built {
-                println!("  not built  {operation}");
+                match gantry_api::refusals::reason(coverage.service, operation) {
+                    Some(reason) => println!("  not built  {operation}: {reason}"),
+                    None => println!("  not built  {operation}"),
+                }
             }
         }
     } else {

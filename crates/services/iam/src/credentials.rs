@@ -84,6 +84,8 @@ pub enum RoleSessionError {
     NotARole(String),
     #[error("the role {0} does not exist")]
     NoSuchRole(String),
+    #[error("the trust policy of the role {0} does not let the caller in")]
+    NotTrusted(String),
     #[error("the session name {0:?} is not 2 to 64 letters, digits and + = , . @ _ -")]
     SessionName(String),
     #[error(transparent)]

@@ -7,16 +7,17 @@
 //! - A key that was handed out is durable. A session ends at its expiry or with its role or
 //!   user; a user's key ends with the request that deactivates or deletes it.
 //! - Secrets are found in memory and never reach a log.
+//! - Whoever becomes a role by a token of an identity provider was let in by that role's trust policy.
 //!
-//! What it deliberately does not do: **evaluate policies**. They are checked for form, stored and
-//! returned; who presents a valid signature may do everything (`docs/security.md`). Tokens and
-//! assertions of identity providers are not verified, so nobody becomes a role by one; each
-//! operation that would need it says so.
+//! What it deliberately does not do: **evaluate other policies**. They are checked for form, stored and
+//! returned; who presents a valid signature may do everything (`docs/security.md`). Assertions of SAML
+//! are not verified, so nobody becomes a role by one; the operation that would need it says so.
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod credentials;
+mod federation;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod model;
@@ -31,5 +32,6 @@ pub use credentials::{
     AccessKey, Credentials, InstallationKeys, LONGEST_SESSION, MAX_SESSIONS_AT_ONCE, RoleSession,
     RoleSessionError, RoleSessionRequest, SHORTEST_SESSION, TASK_SESSION, find_role,
 };
+pub use federation::{Fetch, FetchError, HttpsFetch};
 pub use nodes::{JoinError, JoinToken, NodeKey, Nodes};
 pub use service_linked::{ECS_ROLE, NODE_ROLE};

@@ -19,8 +19,8 @@ use crate::credentials::{
 };
 use crate::model::ids::{IdKind, secret_access_key, unique_id};
 use crate::tables::{
-    Roles, SessionOwner, SessionRow, SessionTerms, Sessions, UserIds, UserRow, Users, installation,
-    row_name,
+    RoleRow, Roles, SessionOwner, SessionRow, SessionTerms, Sessions, UserIds, UserRow, Users,
+    installation, row_name,
 };
 
 /// A session of a user or of the root user, or of somebody it vouches for.
@@ -56,9 +56,20 @@ impl Credentials {
         request: &RoleSessionRequest,
         terms: &SessionTerms,
     ) -> Result<RoleSession, RoleSessionError> {
+        self.issue_role_session_if(request, terms, |_| true).await
+    }
+
+    /// The same, if the role is one that `permit` lets the caller have. The role that was asked is
+    /// the one whose session is issued, or none is.
+    pub(crate) async fn issue_role_session_if(
+        &self,
+        request: &RoleSessionRequest,
+        terms: &SessionTerms,
+        permit: impl Fn(&RoleRow) -> bool + Send + Sync,
+    ) -> Result<RoleSession, RoleSessionError> {
         let mut sessions = self
             .issue(|snapshot, transaction| {
-                let row = self.role_session(snapshot, transaction, request, terms)?;
+                let row = self.role_session(snapshot, transaction, request, terms, &permit)?;
                 Ok(vec![row])
             })
             .await?;
@@ -77,7 +88,8 @@ impl Credentials {
             requests
                 .iter()
                 .map(|request| {
-                    self.role_session(snapshot, transaction, request, &SessionTerms::default())
+                    let terms = SessionTerms::default();
+                    self.role_session(snapshot, transaction, request, &terms, &|_| true)
                 })
                 .collect()
         })
@@ -154,6 +166,7 @@ impl Credentials {
         transaction: &mut Transaction,
         request: &RoleSessionRequest,
         terms: &SessionTerms,
+        permit: &dyn Fn(&RoleRow) -> bool,
     ) -> Result<SessionRow, RoleSessionError> {
         if !is_session_name(&request.session_name) {
             return Err(RoleSessionError::SessionName(request.session_name.clone()));
@@ -164,6 +177,9 @@ impl Credentials {
             .read::<Roles>(&account, &Region::global(), &row_name(&name))
             .filter(|role| role.arn.to_string() == request.role_arn)
             .ok_or_else(|| RoleSessionError::NoSuchRole(request.role_arn.clone()))?;
+        if !permit(&role) {
+            return Err(RoleSessionError::NotTrusted(request.role_arn.clone()));
+        }
         let duration = request.duration.clamp(SHORTEST_SESSION, LONGEST_SESSION);
         transaction.expect_read(&role);
         Ok(SessionRow {

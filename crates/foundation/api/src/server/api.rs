@@ -12,10 +12,11 @@ use super::authenticate::{authenticate, rejection_error};
 use super::body::{BodyError, RequestBody};
 use super::dispatch::{Answer, close, into_response, panicked, protocol_of};
 use super::metrics::Counted;
-use super::{RequestFacts, Shared};
+use super::{RequestFacts, Shared, unsigned};
+use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::protocol::{self, Call, Protocol};
-use crate::sigv4::Presented;
+use crate::sigv4::{Presented, Rejection};
 
 /// Bodies up to this size are buffered without asking for a share of the budget.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
@@ -30,6 +31,9 @@ pub(super) async fn answer(
     let query = parts.uri.query().unwrap_or_default();
     let presented = match Presented::read(&parts.headers, query) {
         Ok(presented) => presented,
+        Err(Rejection::MissingToken) if unsigned::may_be(&parts) => {
+            return answer_unsigned(shared, &parts, &mut body, &facts).await;
+        }
         Err(rejection) => {
             // Nobody buffers anything for a caller without credentials.
             discard(shared, &parts, &mut body).await;
@@ -38,7 +42,8 @@ pub(super) async fn answer(
             return failed(protocol, Counted::UNKNOWN, &error, &facts);
         }
     };
-    let bytes = match read_body(shared, &parts, &presented, &mut body).await {
+    let limit = body_limit(shared, &parts, &presented);
+    let bytes = match read_body(shared, limit, &mut body).await {
         Ok(bytes) => bytes,
         Err(error) => return unread(shared, &parts, &facts, body, error).await,
     };
@@ -56,6 +61,27 @@ pub(super) async fn answer(
     run(shared, &presented, call, &parts, &bytes, &facts).await
 }
 
+/// A request that nobody signed, which is one of the few that need not be, or is refused.
+async fn answer_unsigned(
+    shared: &Shared,
+    parts: &Parts,
+    body: &mut RequestBody,
+    facts: &RequestFacts,
+) -> Answer {
+    let bytes = read_body(shared, unsigned::BODY_BYTES, body).await;
+    let Some((call, bytes)) = bytes
+        .ok()
+        .and_then(|bytes| Some((unsigned::detect(parts, &bytes)?, bytes)))
+    else {
+        discard(shared, parts, body).await;
+        let protocol = protocol_of(parts);
+        let error = rejection_error(&Rejection::MissingToken, protocol.name());
+        return failed(protocol, Counted::UNKNOWN, &error, facts);
+    };
+    let context = unsigned::context(facts, shared.env.now());
+    perform(shared, &context, &call, parts, &bytes, facts).await
+}
+
 async fn run(
     shared: &Shared,
     presented: &Presented,
@@ -64,11 +90,6 @@ async fn run(
     body: &Bytes,
     facts: &RequestFacts,
 ) -> Answer {
-    let protocol = call.protocol;
-    let counted = counted(&call);
-    let span = tracing::Span::current();
-    span.record("service", counted.service)
-        .record("operation", counted.operation);
     let signing_name = call.service.signing_name;
     let now = shared.env.now();
     let context = match authenticate(
@@ -84,15 +105,32 @@ async fn run(
     {
         Ok(context) => context,
         Err(rejection) => {
-            let error = rejection_error(&rejection, protocol.name());
-            return failed(protocol, counted, &error, facts);
+            let error = rejection_error(&rejection, call.protocol.name());
+            return failed(call.protocol, counted(&call), &error, facts);
         }
     };
+    perform(shared, &context, &call, parts, body, facts).await
+}
+
+/// Runs an operation for a caller that may call it.
+async fn perform(
+    shared: &Shared,
+    context: &RequestContext,
+    call: &Call,
+    parts: &Parts,
+    body: &Bytes,
+    facts: &RequestFacts,
+) -> Answer {
+    let protocol = call.protocol;
+    let counted = counted(call);
+    let span = tracing::Span::current();
+    span.record("service", counted.service)
+        .record("operation", counted.operation);
     let Some(service) = shared.services.get(call.service.name) else {
         let error = ApiError::not_built(call.service.name, &call.operation);
         return failed(protocol, counted, &error, facts);
     };
-    let work = AssertUnwindSafe(service.handle(&context, &call, parts, body));
+    let work = AssertUnwindSafe(service.handle(context, call, parts, body));
     match work.catch_unwind().await {
         Ok((reply, error)) => {
             if let Some(error) = &error {
@@ -151,11 +189,9 @@ fn failed(
 
 async fn read_body(
     shared: &Shared,
-    parts: &Parts,
-    presented: &Presented,
+    limit: usize,
     body: &mut RequestBody,
 ) -> Result<Bytes, BodyError> {
-    let limit = body_limit(shared, parts, presented);
     let expected = body.length().unwrap_or(limit as u64);
     if expected > limit as u64 {
         return Err(BodyError::TooLarge { limit });

@@ -1,7 +1,7 @@
 //! The one port: HTTP/1.1 and HTTP/2, plain and TLS, for every service at once.
 //!
 //! What always holds: every request passes the guard against foreign hosts and origins first;
-//! every AWS call and every WebSocket is verified by SigV4; every answer and its log line carry
+//! every AWS call and every WebSocket is verified by SigV4, but for the two calls that AWS takes unsigned (`unsigned`); every answer and its log line carry
 //! one request id; every wait on a peer is bounded ([`Limits`]); a panic is answered as
 //! `InternalFailure` and the process goes on.
 //! What it leaves to others: reading and writing values (`protocol`), what operations do (the
@@ -19,6 +19,7 @@ mod metrics;
 mod paced_io;
 mod request_id;
 mod route;
+mod unsigned;
 mod websocket;
 
 use std::collections::BTreeMap;

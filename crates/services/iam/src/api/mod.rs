@@ -19,10 +19,12 @@ mod role_policies;
 mod roles;
 mod saml_providers;
 mod service_linked_deletions;
+mod session_terms;
 mod sts;
 mod tags;
 mod user_policies;
 mod users;
+mod web_identity;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use gantry_env::{Env, Timestamp};
 use gantry_store::{Snapshot, Store, Transaction, Versioned};
 
 use crate::credentials::{ATTEMPTS, Credentials};
+use crate::federation::{Fetch, HttpsFetch, Issuers};
 use crate::model::ids::{IdKind, unique_id};
 use crate::page_token;
 use crate::sessions::find_session;
@@ -45,6 +48,7 @@ pub struct IamService {
     store: Arc<dyn Store>,
     env: Env,
     credentials: Credentials,
+    issuers: Issuers,
 }
 
 /// What an operation decided.
@@ -75,11 +79,19 @@ pub(crate) struct View<'a> {
 
 impl IamService {
     pub fn new(store: Arc<dyn Store>, env: Env) -> Self {
+        let fetch = Arc::new(HttpsFetch::new(env.clone()));
         Self {
             credentials: Credentials::new(store.clone(), env.clone()),
+            issuers: Issuers::new(fetch, env.clone()),
             store,
             env,
         }
+    }
+
+    /// Asks identity providers through `fetch` instead of the network.
+    pub fn fetching_through(mut self, fetch: Arc<dyn Fetch>) -> Self {
+        self.issuers = Issuers::new(fetch, self.env.clone());
+        self
     }
 
     /// The keys: what the server verifies signatures with, and what issues sessions to tasks.

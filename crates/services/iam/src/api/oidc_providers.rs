@@ -1,7 +1,9 @@
 //! OpenID Connect providers: stored, so that what declares them finds them again.
 //!
-//! What it leaves to others: nothing asks a provider for anything. Its thumbprints are those that were
-//! given, and `AssumeRoleWithWebIdentity`, which would need its keys, is not built.
+//! What always holds: thumbprints are those that were given; none are fetched.
+//! What it leaves to others: asking a provider for its keys (`federation`), which happens when a token comes.
+
+use std::net::Ipv4Addr;
 
 use gantry_api::ApiError;
 use gantry_api::iam::{self, IamError};
@@ -213,8 +215,12 @@ fn all(view: &View<'_>) -> Vec<Versioned<OidcProviderRow>> {
 fn without_scheme(url: &str) -> Result<&str, IamError> {
     let invalid = || ApiError::sender("ValidationError", "Invalid Open ID Connect Provider URL");
     let rest = url.strip_prefix("https://").ok_or_else(invalid)?;
-    let host = rest.split('/').next().unwrap_or_default();
-    // A query or a port is no part of an issuer that AWS accepts.
+    let authority = rest.split('/').next().unwrap_or_default();
+    // AWS takes no port. An issuer on this machine seldom has 443 to itself, and AWS could not reach it anyway.
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if is_loopback(host) && port.parse::<u16>().is_ok() => host,
+        _ => authority,
+    };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if host.is_empty()
         || !host.bytes().all(plain)
@@ -225,6 +231,13 @@ fn without_scheme(url: &str) -> Result<&str, IamError> {
         return Err(invalid().into());
     }
     Ok(rest)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn check_thumbprints(thumbprints: &[String]) -> Result<(), IamError> {

@@ -3,9 +3,9 @@
 //! What always holds: a session is never longer than AWS would make it, and one that was begun by a
 //! role's session lasts an hour at most. Policies and tags of a session are checked and kept with it;
 //! like every policy they are not evaluated (`docs/security.md`). A role's trust policy is well
-//! formed, and whether it lets the caller in is not looked at.
+//! formed, and whether it lets the caller of AssumeRole in is not looked at; whoever comes from an identity
+//! provider passes it (`web_identity`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +15,15 @@ use gantry_api::{ApiError, RequestContext};
 use gantry_arn::Arn;
 
 use super::IamService;
+use super::session_terms::{check_policies, check_transitive, inherit, policy_arns, refuse, tags};
 use crate::credentials::{RoleSession, RoleSessionError, RoleSessionRequest, find_role};
-use crate::model::document::{DocumentKind, validate};
 use crate::sessions::{OwnSession, find_session};
 use crate::tables::{SessionOwner, SessionRow, SessionTerms};
 
-const DEFAULT_SESSION_S: i32 = 3600;
+pub(super) const DEFAULT_SESSION_S: i32 = 3600;
 /// How long a session may be that another role's session begins, and one of the root user.
 const HOUR_S: i32 = 3600;
 const DEFAULT_OWN_SESSION_S: i32 = 12 * 3600;
-/// AWS's limit for a session's policy and the ARNs of its managed policies together.
-const POLICY_CHARACTERS: usize = 2048;
-const MAX_TAGS: usize = 50;
 
 #[async_trait]
 impl Sts for IamService {
@@ -52,6 +49,10 @@ impl Sts for IamService {
             ("SerialNumber", input.serial_number.is_some()),
             ("TokenCode", input.token_code.is_some()),
             ("ProvidedContexts", input.provided_contexts.is_some()),
+            (
+                "MinimumSessionTokenSize",
+                input.minimum_session_token_size.is_some(),
+            ),
         ] {
             refuse(given, &format!("AssumeRole with {member}"))?;
         }
@@ -84,7 +85,7 @@ impl Sts for IamService {
         let mut terms = SessionTerms {
             policy: input.policy.clone(),
             policy_arns: policy_arns(input.policy_arns.as_deref()),
-            tags: tags(input.tags.as_deref())?,
+            tags: tags(pairs(input.tags.as_deref()))?,
             transitive: input
                 .transitive_tag_keys
                 .iter()
@@ -94,15 +95,7 @@ impl Sts for IamService {
             source_identity: input.source_identity.clone(),
         };
         let packed = check_policies(&terms)?;
-        if let Some(unknown) = terms
-            .transitive
-            .iter()
-            .find(|key| !terms.tags.contains_key(*key))
-        {
-            return Err(invalid(&format!(
-                "Transitive tag key {unknown} is not among the tags of the session."
-            )));
-        }
+        check_transitive(&terms)?;
         if let Some(before) = chained {
             inherit(&mut terms, &before.terms)?;
         }
@@ -130,10 +123,10 @@ impl Sts for IamService {
 
     async fn assume_role_with_web_identity(
         &self,
-        _ctx: &RequestContext,
-        _input: sts::AssumeRoleWithWebIdentityRequest,
+        ctx: &RequestContext,
+        input: sts::AssumeRoleWithWebIdentityRequest,
     ) -> Result<sts::AssumeRoleWithWebIdentityResponse, StsError> {
-        Err(ApiError::not_built("sts", "AssumeRoleWithWebIdentity").into())
+        self.web_identity(ctx, input).await
     }
 
     async fn get_session_token(
@@ -144,6 +137,10 @@ impl Sts for IamService {
         for (member, given) in [
             ("SerialNumber", input.serial_number.is_some()),
             ("TokenCode", input.token_code.is_some()),
+            (
+                "MinimumSessionTokenSize",
+                input.minimum_session_token_size.is_some(),
+            ),
         ] {
             refuse(given, &format!("GetSessionToken with {member}"))?;
         }
@@ -168,11 +165,15 @@ impl Sts for IamService {
         ctx: &RequestContext,
         input: sts::GetFederationTokenRequest,
     ) -> Result<sts::GetFederationTokenResponse, StsError> {
+        refuse(
+            input.minimum_session_token_size.is_some(),
+            "GetFederationToken with MinimumSessionTokenSize",
+        )?;
         let owner = self.own_name(ctx, "GetFederationToken", true)?;
         let terms = SessionTerms {
             policy: input.policy.clone(),
             policy_arns: policy_arns(input.policy_arns.as_deref()),
-            tags: tags(input.tags.as_deref())?,
+            tags: tags(pairs(input.tags.as_deref()))?,
             ..Default::default()
         };
         let packed_policy_size = check_policies(&terms)?;
@@ -273,86 +274,16 @@ fn own_duration(owner: &SessionOwner, asked: Option<i32>) -> Duration {
     }
 }
 
-fn seconds(seconds: i32) -> Duration {
+pub(super) fn seconds(seconds: i32) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
-fn policy_arns(given: Option<&[sts::PolicyDescriptorType]>) -> Vec<String> {
+fn pairs(given: Option<&[sts::Tag]>) -> impl Iterator<Item = (&str, &str)> {
     let given = given.unwrap_or_default().iter();
-    given.filter_map(|policy| policy.arn.clone()).collect()
+    given.map(|tag| (tag.key.as_str(), tag.value.as_str()))
 }
 
-fn tags(given: Option<&[sts::Tag]>) -> Result<BTreeMap<String, String>, StsError> {
-    let given = given.unwrap_or_default();
-    let keys: BTreeSet<_> = given.iter().map(|tag| tag.key.to_lowercase()).collect();
-    if keys.len() < given.len() {
-        return Err(invalid(
-            "Duplicate tag keys found. Please note that Tag keys are case insensitive.",
-        ));
-    }
-    if keys.iter().any(|key| key.starts_with("aws:")) {
-        return Err(invalid(
-            "Tag keys starting with aws: are reserved for system use.",
-        ));
-    }
-    if given.len() > MAX_TAGS {
-        return Err(invalid(&format!(
-            "A session can have at most {MAX_TAGS} tags."
-        )));
-    }
-    let tags = given.iter();
-    Ok(tags
-        .map(|tag| (tag.key.clone(), tag.value.clone()))
-        .collect())
-}
-
-/// How much of the room for policies a session takes, in percent; `None` where it brings none.
-fn check_policies(terms: &SessionTerms) -> Result<Option<i32>, StsError> {
-    if let Some(policy) = &terms.policy {
-        validate(DocumentKind::Inline, policy)
-            .map_err(|fault| StsError::malformed_policy_document_exception(fault.0))?;
-    }
-    let policy = terms.policy.iter().chain(&terms.policy_arns);
-    let characters: usize = policy.map(|text| text.chars().count()).sum();
-    if characters > POLICY_CHARACTERS {
-        return Err(StsError::packed_policy_too_large_exception(format!(
-            "The session policy and the ARNs of its managed policies have {characters} characters \
-             together, and there is room for {POLICY_CHARACTERS}."
-        )));
-    }
-    let percent = (characters * 100).div_ceil(POLICY_CHARACTERS);
-    Ok((percent > 0).then(|| i32::try_from(percent).unwrap_or(100)))
-}
-
-/// What goes on from the session that begins another: its transitive tags, which cannot be given
-/// anew, and its source identity, which cannot become another.
-fn inherit(terms: &mut SessionTerms, before: &SessionTerms) -> Result<(), StsError> {
-    for key in &before.transitive {
-        if terms.tags.contains_key(key) {
-            return Err(invalid(&format!(
-                "One of the specified transitive tag keys can't be set because it conflicts with a \
-                 transitive tag key from the calling session: {key}"
-            )));
-        }
-        if let Some(value) = before.tags.get(key) {
-            terms.tags.insert(key.clone(), value.clone());
-            terms.transitive.insert(key.clone());
-        }
-    }
-    if let Some(identity) = &before.source_identity {
-        let given = terms
-            .source_identity
-            .get_or_insert_with(|| identity.clone());
-        if given != identity {
-            return Err(denied(
-                "The source identity of a session cannot be changed by role chaining.".to_owned(),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn shown(session: RoleSession) -> sts::Credentials {
+pub(super) fn shown(session: RoleSession) -> sts::Credentials {
     sts::Credentials {
         access_key_id: session.access_key_id,
         secret_access_key: session.secret_access_key,
@@ -361,18 +292,11 @@ fn shown(session: RoleSession) -> sts::Credentials {
     }
 }
 
-fn refuse(given: bool, what: &str) -> Result<(), StsError> {
-    match given {
-        true => Err(ApiError::not_built("sts", what).into()),
-        false => Ok(()),
-    }
-}
-
-fn invalid(message: &str) -> StsError {
+pub(super) fn invalid(message: &str) -> StsError {
     ApiError::sender("ValidationError", message).into()
 }
 
-fn denied(message: String) -> StsError {
+pub(super) fn denied(message: String) -> StsError {
     ApiError::sender("AccessDenied", message)
         .with_status(403)
         .into()
@@ -388,7 +312,9 @@ fn may_not_assume(ctx: &RequestContext, role_arn: &str) -> StsError {
 
 fn refused(ctx: &RequestContext, role_arn: &str, error: RoleSessionError) -> StsError {
     match error {
-        RoleSessionError::NoSuchRole(_) => may_not_assume(ctx, role_arn),
+        RoleSessionError::NoSuchRole(_) | RoleSessionError::NotTrusted(_) => {
+            may_not_assume(ctx, role_arn)
+        }
         RoleSessionError::NotARole(_) | RoleSessionError::SessionName(_) => {
             invalid(&error.to_string())
         }

@@ -1,6 +1,9 @@
-//! IAM's own rules, without I/O: ids, documents, and the policies AWS ships.
+//! IAM's own rules, without I/O: ids, documents, trust, tokens of identity providers, and the policies AWS ships.
 
 pub mod document;
 pub mod ids;
 mod json;
 pub mod managed;
+pub mod trust;
+pub mod web_keys;
+pub mod web_token;
