@@ -76,13 +76,24 @@ enum Chore {
         #[arg(long, default_value_t = 15)]
         rounds: usize,
     },
-    /// Run the end-to-end tests in an emulated machine with cgroups version 2. Takes long.
+    /// Run the node's tests and those from end to end in an emulated machine with cgroups version 2.
+    /// Takes hours; needs root.
     Guest {
-        /// Only tests whose names contain one of these.
+        /// What to test, in this order; everything unless said.
+        #[arg(value_enum)]
+        areas: Vec<guest::Area>,
+        /// Only tests whose names contain this; may be given often.
+        #[arg(long = "filter")]
         filters: Vec<String>,
         /// Processors of the guest.
         #[arg(long, default_value_t = 2)]
         processors: u32,
+        /// How many times longer than usual a test may wait.
+        #[arg(long, default_value_t = 12)]
+        patience: u32,
+        /// Open a shell in the guest, with the tests at hand, instead of running them.
+        #[arg(long)]
+        shell: bool,
     },
     /// Run the worlds of many seeds, with optimisation, until one fails.
     World {
@@ -155,11 +166,17 @@ fn run() -> anyhow::Result<()> {
             suites,
         }),
         Chore::Guest {
+            areas,
             filters,
             processors,
+            patience,
+            shell,
         } => guest::run(&guest::Options {
+            areas,
             filters,
             processors,
+            patience,
+            shell,
         }),
         Chore::World {
             seeds,

@@ -52,7 +52,7 @@ async fn an_image_goes_when_its_last_task_is_removed() {
     // Stopped, and started again.
     adopted
         .handle
-        .stop(&name("app"), Duration::from_secs(20))
+        .stop(&name("app"), crate::patience())
         .await
         .unwrap();
     exit(&runtime).await;

@@ -150,9 +150,7 @@ async fn a_stop_asks_first_and_then_kills() {
         .next_batch(1)
         .await
         .unwrap();
-    task.stop(&name("app"), Duration::from_secs(20))
-        .await
-        .unwrap();
+    task.stop(&name("app"), crate::patience()).await.unwrap();
     assert_eq!(exit(&fixture.runtime).await.exit_code, 3);
     task.remove().await.unwrap();
 

@@ -49,7 +49,7 @@ async fn a_task_outlives_its_owner_and_is_adopted() {
         .unwrap();
     adopted
         .handle
-        .stop(&name("app"), Duration::from_secs(20))
+        .stop(&name("app"), crate::patience())
         .await
         .unwrap();
     assert_eq!(exit(&runtime).await.exit_code, 5);

@@ -114,7 +114,7 @@ async fn two_containers_that_are_each_small_enough_are_too_much_together() {
         task.start_container(spec).await.unwrap();
     }
     let usage = || async { task.task_stats().await.unwrap().memory };
-    let deadline = fixture.env.monotonic() + crate::PATIENCE;
+    let deadline = fixture.env.monotonic() + crate::patience();
     while usage().await.limit_reached == 0 {
         assert!(fixture.env.monotonic() < deadline, "the limit is not felt");
         fixture.env.sleep(Duration::from_millis(10)).await;

@@ -13,6 +13,8 @@ mod kills;
 mod layers;
 mod limits;
 mod output;
+#[path = "../images/patience.rs"]
+mod patience;
 mod privileges;
 mod programs;
 #[allow(dead_code, reason = "shared with the tests of images")]
@@ -34,10 +36,10 @@ use gantry_runtime::{
     ContainerName, ContainerSpec, Exit, InstallationId, LogMode, LogSpec, NetworkMode,
     RegistryAccess, Runtime, RuntimeEvent, RuntimeOptions, ShimCommand, TaskHandle, TaskSpec,
 };
+use patience::{patience, scaled};
 use registry::TestRegistry;
 
 const SHIM: &str = env!("CARGO_BIN_EXE_gantry-test-shim");
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Fixture {
     data_dir: PathBuf,
@@ -244,7 +246,7 @@ fn name(text: &str) -> ContainerName {
 }
 
 async fn event(runtime: &Runtime) -> RuntimeEvent {
-    tokio::time::timeout(PATIENCE, runtime.next_event())
+    tokio::time::timeout(patience(), runtime.next_event())
         .await
         .expect("no event comes")
         .unwrap()
@@ -270,7 +272,7 @@ async fn lines_of(task: &TaskHandle, container: &str) -> Vec<String> {
     let mut reader = task.logs(&name(container), 0).unwrap();
     let mut lines = Vec::new();
     loop {
-        let batch = tokio::time::timeout(PATIENCE, reader.next_batch(100))
+        let batch = tokio::time::timeout(patience(), reader.next_batch(100))
             .await
             .expect("the spool does not end");
         let batch = batch.unwrap();
@@ -289,7 +291,7 @@ async fn lines_of(task: &TaskHandle, container: &str) -> Vec<String> {
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let env = Env::real();
-    let deadline = env.monotonic() + PATIENCE;
+    let deadline = env.monotonic() + patience();
     while !holds() {
         assert!(env.monotonic() < deadline, "not in time: {what}");
         env.sleep(Duration::from_millis(10)).await;

@@ -261,7 +261,7 @@ async fn an_init_process_passes_signals_on_and_takes_orphans() {
         reader.trim(batch.last().unwrap().end_offset).await.unwrap();
     }
     assert_ne!(seen[0], "1", "the program is not the first process");
-    task.stop(&crate::name("app"), std::time::Duration::from_secs(20))
+    task.stop(&crate::name("app"), crate::patience())
         .await
         .unwrap();
     assert_eq!(exit(&fixture.runtime).await.exit_code, 7);

@@ -11,7 +11,7 @@ fn shell(script: &str) -> ExecSpec {
         args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         environment: Vec::new(),
         user: None,
-        timeout: Duration::from_secs(20),
+        timeout: crate::patience(),
         output_bytes_max: 64 << 10,
     }
 }
@@ -114,7 +114,7 @@ async fn a_program_beside_is_killed_as_a_whole() {
     };
     // At its time-out, with what it put behind itself.
     let mut slow = shell("trap '' TERM; sleep 77777 & (sleep 77777 &) ; echo begun; sleep 77777");
-    slow.timeout = Duration::from_millis(400);
+    slow.timeout = crate::scaled(Duration::from_millis(400));
     let result = task.exec(&name("app"), slow).await.unwrap();
     assert_eq!((result.exit_code, result.timed_out), (137, true));
     assert_eq!(result.output, b"begun\n");
@@ -225,9 +225,7 @@ async fn an_init_passes_signals_on_and_a_stop_ends_what_shares_its_processes() {
     let mut reader = task.logs(&name("app"), 0).unwrap();
     let first = reader.next_batch(1).await.unwrap();
     assert_ne!(first[0].bytes, b"1", "the program is not the first process");
-    task.stop(&name("app"), Duration::from_secs(20))
-        .await
-        .unwrap();
+    task.stop(&name("app"), crate::patience()).await.unwrap();
     assert_eq!(exit(&fixture.runtime).await.exit_code, 6);
     task.remove().await.unwrap();
 

@@ -3,6 +3,8 @@
 
 mod hostile;
 mod layers;
+#[allow(dead_code, reason = "shared with the tests of containers")]
+mod patience;
 mod pulls;
 mod refusals;
 mod registry;
@@ -10,13 +12,13 @@ mod resumed;
 mod unpacking;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use gantry_env::Env;
 use gantry_runtime::{ImageStore, PulledImage, RegistryAccess, RuntimeError};
 use tempfile::TempDir;
 
 use layers::{Layer, image};
+use patience::patience;
 use registry::TestRegistry;
 
 /// A store in a folder of its own, and a registry.
@@ -46,7 +48,7 @@ impl Fixture {
         access: &RegistryAccess,
     ) -> Result<PulledImage, RuntimeError> {
         let reference = self.registry.reference(name);
-        tokio::time::timeout(Duration::from_secs(30), self.store.pull(&reference, access))
+        tokio::time::timeout(patience(), self.store.pull(&reference, access))
             .await
             .expect("the pull does not end")
     }

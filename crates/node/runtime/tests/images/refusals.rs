@@ -1,7 +1,5 @@
 //! What is not what it claims to be is refused with a reason, and leaves nothing.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use gantry_env::Env;
 use gantry_runtime::image_builder::ImageBuilder;
@@ -231,7 +229,7 @@ async fn a_pull_that_is_given_up_leaves_nothing_that_counts() {
     fixture.assert_empty();
     fixture.registry.content.lock().unwrap().faults.clear();
     let pull = store.pull(&reference, &access);
-    let pulled = tokio::time::timeout(Duration::from_secs(30), pull)
+    let pulled = tokio::time::timeout(crate::patience(), pull)
         .await
         .unwrap()
         .unwrap();
