@@ -184,8 +184,14 @@ async fn a_shim_holds_nothing_that_its_starter_left_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_killed_at_any_moment_of_a_start_leaves_what_can_be_taken_over() {
     let fixture = Fixture::new().await;
+    // How long a start takes on this machine, with some of what comes after it.
+    let from = fixture.env.monotonic();
+    start_and_kill_an_owner(&fixture, "exec sleep 1000");
+    let whole = (fixture.env.monotonic() - from) * 5 / 4;
+    fixture.assert_nothing_left().await;
     let mut ran = 0;
-    for delay_ms in 0..30 {
+    for step in 0..30 {
+        let delay = whole * step / 30;
         let mut owner = Command::new(SHIM)
             .args([
                 "owner",
@@ -196,7 +202,7 @@ async fn an_owner_killed_at_any_moment_of_a_start_leaves_what_can_be_taken_over(
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        fixture.env.sleep(Duration::from_millis(delay_ms)).await;
+        fixture.env.sleep(delay).await;
         owner.kill().unwrap();
         owner.wait().unwrap();
         let runtime = open(&fixture.data_dir, &fixture.installation).await;
@@ -210,7 +216,7 @@ async fn an_owner_killed_at_any_moment_of_a_start_leaves_what_can_be_taken_over(
                         .stop(&container.spec.name, Duration::ZERO)
                         .await
                         .unwrap();
-                    assert_eq!(exit(&runtime).await.signal, Some(9), "after {delay_ms} ms");
+                    assert_eq!(exit(&runtime).await.signal, Some(9), "after {delay:?}");
                 }
             }
             adopted.handle.remove().await.unwrap();
