@@ -18,6 +18,7 @@ mod requests;
 mod signatures;
 mod task_definitions;
 mod tokens;
+mod web_tokens;
 
 /// One parser, or several that must agree.
 #[derive(Clone, Copy)]
@@ -76,6 +77,8 @@ pub const TARGETS: &[Target] = &[
     target("lifecycle-policies", 4096, registry::lifecycle_policies),
     target("filter-patterns", 2048, logs::filter_patterns),
     target("policy-documents", 4096, policies::documents),
+    target("web-tokens", 4096, web_tokens::tokens),
+    target("trust-policies", 4096, web_tokens::trust_policies),
 ];
 
 pub fn find(name: &str) -> Option<&'static Target> {
