@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::image::push_busybox;
-use crate::installation::{GANTRY, Installation, eventually, send_signal};
+use crate::installation::{GANTRY, Installation, eventually, guard, send_signal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,15 +25,7 @@ impl Agents {
             .prefix("gantry-agents-")
             .tempdir()
             .expect("a temporary folder");
-        let script = r#"read -r _; for d in "$2"/*; do "$1" down --data-dir "$d" >/dev/null 2>&1; done; rm -rf "$2""#;
-        let guard = Command::new("setsid")
-            .args(["sh", "-c", script, "guard", GANTRY])
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("setsid");
+        let guard = guard(folder.path());
         Agents { folder, guard }
     }
 

@@ -15,6 +15,7 @@ pub const GANTRY: &str = env!("CARGO_BIN_EXE_gantry");
 pub struct Installation {
     folder: tempfile::TempDir,
     listen: String,
+    environment: Vec<(String, String)>,
     up: Option<Child>,
     guard: Child,
     exports: Vec<(String, String)>,
@@ -23,14 +24,31 @@ pub struct Installation {
 impl Installation {
     /// Starts Gantry on a free port and a new folder, and reads its exports.
     pub fn up() -> Installation {
+        Installation::up_with(&[], &[])
+    }
+
+    /// With further environment variables, and with small disks of their own mounted at some folders
+    /// of the data directory: a folder and its size, as `mount -o size=` takes it.
+    pub fn up_with(environment: &[(&str, &str)], disks: &[(&str, &str)]) -> Installation {
         let folder = tempfile::Builder::new()
             .prefix("gantry-test-")
             .tempdir()
             .expect("a temporary folder");
         let guard = guard(folder.path());
+        for (below, size) in disks {
+            let at = folder.path().join("data").join(below);
+            std::fs::create_dir_all(&at).expect("a folder to mount at");
+            let mounted = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+                .arg(&at)
+                .status();
+            assert!(mounted.expect("mount").success(), "{}", at.display());
+        }
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut installation = Installation {
             folder,
             listen: "127.0.0.1:0".to_owned(),
+            environment: environment.iter().map(own).collect(),
             up: None,
             guard,
             exports: Vec::new(),
@@ -65,6 +83,7 @@ impl Installation {
         let mut child = Command::new(GANTRY)
             .args(["up", "--listen", &self.listen, "--data-dir"])
             .arg(self.data_dir())
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -241,11 +260,33 @@ impl Drop for Installation {
 }
 
 /// A process in a session of its own that cleans up when this test's process is gone, however it went.
-fn guard(folder: &Path) -> Child {
-    let script = r#"read -r _; "$1" down --data-dir "$2/data" >/dev/null 2>&1; rm -rf "$2""#;
+///
+/// First it kills whoever has the folder on its command line, again and again until there is nobody: an
+/// `up` that has not yet written that it runs is not known to `down`, and what it forked just now would
+/// make containers after `down` has looked. It keeps gantry's program open, because a build may replace
+/// the file, and has the folder in its environment only, so that it does not find itself.
+pub fn guard(folder: &Path) -> Child {
+    let script = r#"
+trap '' HUP INT TERM
+exec 9<"$GUARD_GANTRY"
+read -r _
+while pids=$(printf %s "$GUARD_FOLDER" | grep -laFf - /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); [ -n "$pids" ]; do
+    kill -9 $pids 2>/dev/null
+done
+for installation in "$GUARD_FOLDER"/*/installation.json; do
+    for attempt in 1 2 3; do
+        /proc/self/fd/9 down --data-dir "${installation%/*}" && break
+    done
+done
+while read -r _ _ _ _ target _; do
+    case "$target" in "$GUARD_FOLDER"/*) umount -l "$target";; esac
+done </proc/self/mountinfo
+rm -rf "$GUARD_FOLDER"
+"#;
     Command::new("setsid")
-        .args(["sh", "-c", script, "guard", GANTRY])
-        .arg(folder)
+        .args(["sh", "-c", script, "guard"])
+        .env("GUARD_GANTRY", GANTRY)
+        .env("GUARD_FOLDER", folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -283,7 +324,7 @@ pub fn eventually<T>(
 }
 
 /// How many times longer everything may take here: an emulated machine says so of itself.
-fn patience() -> u32 {
+pub fn patience() -> u32 {
     let said = std::env::var("GANTRY_TEST_PATIENCE").ok();
     said.and_then(|times| times.parse().ok()).unwrap_or(1)
 }

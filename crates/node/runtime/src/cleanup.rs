@@ -4,7 +4,10 @@
 //! second run finds nothing to do. Works when half of the state is missing: processes are found by cgroup
 //! and, for shims, by their command line in this data directory.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use gantry_env::Env;
@@ -32,7 +35,7 @@ pub fn cleanup(
     let failed = |error: io::Error| RuntimeError::runtime(format!("cleaning up: {error}"));
     // Shims first, so that none starts anything anew.
     let mut removed = Removed {
-        shims: kill_shims(data_dir),
+        shims: end_all_shims(data_dir, env).map_err(failed)?,
         ..Removed::default()
     };
     let group = installation_cgroup(installation);
@@ -54,28 +57,26 @@ pub(crate) fn remove_task_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn kill_shims(data_dir: &Path) -> usize {
-    let mut killed = 0;
-    for entry in std::fs::read_dir(tasks_dir(data_dir))
+/// Ends every shim and every child of one, also those that are not known by their files yet, and only returns when
+/// nobody is found any more: one that was forked during the last look would make its container after it. How many
+/// there were.
+fn end_all_shims(data_dir: &Path, env: &Env) -> io::Result<usize> {
+    let tasks: Vec<_> = std::fs::read_dir(tasks_dir(data_dir))
         .into_iter()
         .flatten()
         .flatten()
-    {
-        let known = read_json::<ShimFile>(&entry.path().join(SHIM_FILE))
+        .map(|entry| entry.path())
+        .collect();
+    let known = tasks.iter().filter_map(|task| {
+        read_json::<ShimFile>(&task.join(SHIM_FILE))
             .filter(|shim| is_alive(shim.pid, shim.start_ticks))
-            .map(|shim| shim.pid);
-        // A shim that has not written its file yet, or is making a container, is known by its command line.
-        let found = processes_of(&entry.path());
-        for pid in known.into_iter().chain(found) {
-            if let Some(pid) = Pid::from_raw(pid) {
-                // Gone already is what we want.
-                if kill_process(pid, Signal::KILL).is_ok() {
-                    killed += 1;
-                }
-            }
-        }
-    }
-    killed
+            .map(|shim| shim.pid)
+    });
+    let known: Vec<i32> = known.collect();
+    let names: BTreeSet<&OsStr> = tasks.iter().filter_map(|task| task.file_name()).collect();
+    kill_all(&known);
+    let found = end_processes_of(&names, env)?;
+    Ok(found.union(&known.into_iter().collect()).count())
 }
 
 /// How long killed processes may take to go.
@@ -84,32 +85,40 @@ const KILL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Ends a shim that nobody is connected to and the children of a dead one: they would go on making what
 /// they were told to, after whoever looks at the task's cgroup found nothing there. Blocks.
 pub(crate) fn end_shim_of(task_dir: &Path, env: &Env) -> io::Result<()> {
+    let names = task_dir.file_name().into_iter().collect();
+    end_processes_of(&names, env).map(drop)
+}
+
+/// Kills the processes of these tasks until there are none. Who they were.
+fn end_processes_of(tasks: &BTreeSet<&OsStr>, env: &Env) -> io::Result<BTreeSet<i32>> {
     let deadline = env.monotonic() + KILL_DEADLINE;
+    let mut killed = BTreeSet::new();
     loop {
-        let pids = processes_of(task_dir);
+        let pids = processes_of(tasks);
         if pids.is_empty() {
-            return Ok(());
+            return Ok(killed);
         }
         if env.monotonic() > deadline {
             return Err(io::Error::other(format!(
                 "the shim processes {pids:?} do not end"
             )));
         }
-        for pid in pids.into_iter().filter_map(Pid::from_raw) {
-            // Gone already is what we want.
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        kill_all(&pids);
+        killed.extend(pids);
         gantry_env::pause_thread(std::time::Duration::from_millis(1));
     }
 }
 
-/// Processes whose last argument is this task's folder: its shim, and the shim's children that make containers.
-fn processes_of(task_dir: &Path) -> Vec<i32> {
-    // By the task's id, because the folder may have been named in another way then.
-    let Some(wanted) = task_dir.file_name() else {
-        return Vec::new();
-    };
-    let wanted = wanted.as_encoded_bytes();
+fn kill_all(pids: &[i32]) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        // Gone already is what we want.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Processes whose last argument is the folder of one of these tasks: its shim, and the shim's children that make
+/// containers.
+fn processes_of(tasks: &BTreeSet<&OsStr>) -> Vec<i32> {
     let own = std::process::id() as i32;
     std::fs::read_dir("/proc")
         .into_iter()
@@ -122,8 +131,12 @@ fn processes_of(task_dir: &Path) -> Vec<i32> {
             let mut words = line
                 .split(|byte| *byte == 0)
                 .filter(|word| !word.is_empty());
+            // By the task's id, because the folder may have been named in another way then.
             words.any(|word| word == b"shim")
-                && words.next_back().is_some_and(|last| last.ends_with(wanted))
+                && words
+                    .next_back()
+                    .and_then(|last| Path::new(OsStr::from_bytes(last)).file_name())
+                    .is_some_and(|last| tasks.contains(last))
         })
         .collect()
 }

@@ -193,8 +193,12 @@ impl ImageFiles {
 
     pub fn replace(&self, path: &Path, bytes: &[u8], unique: [u8; 16]) -> io::Result<()> {
         let beside = self.dir.join(TEMPORARY).join(hex::encode(unique));
-        fs::write(&beside, bytes)?;
-        fs::rename(&beside, path)
+        let replaced = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+        if replaced.is_err() {
+            // What a full disk took of it would be one file more at each attempt. It may not be there at all.
+            let _ = fs::remove_file(&beside);
+        }
+        replaced
     }
 
     /// The image that an index or a manifest stands for, if all of it is here.

@@ -87,19 +87,18 @@ impl Removal<'_> {
     /// Every image that is whole. One that is used counts as used now.
     fn inventory(&self, in_use: &BTreeSet<Digest>) -> io::Result<Vec<StoredImage>> {
         // A store that is older than these records begins to count now.
-        for digest in self.files.referred()? {
-            if self.files.used_at(&digest).is_none() {
-                self.files
-                    .write_used_at(&digest, self.now, (self.unique)())?;
+        let referred = self.files.referred()?;
+        for digest in &referred {
+            if self.files.used_at(digest).is_none() {
+                self.record_use(digest)?;
             }
         }
         let mut images = Vec::new();
-        let known: BTreeSet<Digest> = self.files.with_use_record()?;
-        for digest in known
-            .into_iter()
-            .chain(self.users.iter().cloned())
-            .collect::<BTreeSet<_>>()
-        {
+        let mut known = self.files.with_use_record()?;
+        // Also those of which nothing could be written down: whoever is not known here loses their layers.
+        known.extend(referred);
+        known.extend(self.users.iter().cloned());
+        for digest in known {
             let Some(contents) = self.files.contents(&digest, self.platform) else {
                 // What a crash left of an image, or a layer's name.
                 let record = self.files.use_record(&digest);
@@ -116,12 +115,19 @@ impl Removal<'_> {
             };
             if image.is_among(in_use) {
                 image.used_at = self.now;
-                self.files
-                    .write_used_at(&image.digest, self.now, (self.unique)())?;
+                self.record_use(&image.digest)?;
             }
             images.push(image);
         }
         Ok(images)
+    }
+
+    /// A full disk refuses this too, and that is just when images must go: it is written in the next cycle.
+    fn record_use(&self, digest: &Digest) -> io::Result<()> {
+        match self.files.write_used_at(digest, self.now, (self.unique)()) {
+            Err(error) if is_for_want_of_space(&error) => Ok(()),
+            written => written,
+        }
     }
 
     /// What makes an image nothing. Its document goes last: until then it is still whole.
@@ -194,6 +200,13 @@ impl Removal<'_> {
         }
         Ok(())
     }
+}
+
+fn is_for_want_of_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn unlink(path: &std::path::Path) -> io::Result<()> {

@@ -373,15 +373,47 @@ fn has_ended(pid: i32) -> bool {
     })
 }
 
+/// A small disk, gone with its test, however that ends.
+struct Disk {
+    folder: PathBuf,
+    guard: std::process::Child,
+}
+
+impl Disk {
+    fn new() -> Disk {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let guard = std::process::Command::new(crate::SHIM)
+            .arg("disk")
+            .arg(&folder)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .arg(&folder)
+            .status();
+        assert!(status.unwrap().success());
+        Disk { folder, guard }
+    }
+
+    fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+        if !std::thread::panicking() {
+            assert!(!self.folder.exists(), "the disk is left");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_neither_output_nor_the_end() {
-    let disk = tempfile::tempdir().unwrap();
-    let status = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
-        .arg(disk.path())
-        .status()
-        .unwrap();
-    assert!(status.success());
+    let disk = Disk::new();
     let fixture = Fixture::in_folder(disk.path()).await;
     let task = fixture.task().await;
     let script = "trap go=1 USR1; echo before; while [ -z \"$go\" ]; do sleep 0.01; done; \
@@ -412,8 +444,4 @@ async fn a_full_disk_loses_neither_output_nor_the_end() {
     eventually("the end is on disk", || dir.join("exit.json").exists()).await;
     task.remove().await.unwrap();
     drop(fixture);
-    let status = std::process::Command::new("umount")
-        .arg(disk.path())
-        .status();
-    assert!(status.unwrap().success());
 }

@@ -24,14 +24,48 @@ fn main() {
             // Ends when the test's process does, however it does.
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             let installation = word(2).parse().unwrap();
+            // Other processes of a test that was killed would go on making tasks after the cleanup.
+            while end_others(word(1)) {
+                gantry_env::pause_thread(std::time::Duration::from_millis(1));
+            }
             gantry_runtime::cleanup(word(1).as_ref(), &installation, &Env::real()).unwrap();
             let _ = std::fs::remove_dir_all(word(1));
+        }
+        "disk" => {
+            // Ends when the test's process does; whoever still uses the disk keeps it until they go.
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let _ = rustix::mount::unmount(word(1), rustix::mount::UnmountFlags::DETACH);
+            let _ = std::fs::remove_dir(word(1));
         }
         "owner" => own(word(1), word(2), word(3), word(4)),
         "pull" => pull(word(1), word(2)),
         "collect" => collect(word(1), word(2)),
         other => panic!("unknown {other:?}"),
     }
+}
+
+/// Kills whoever else has this folder on its command line. Whether there was anybody.
+fn end_others(folder: &str) -> bool {
+    let own = std::process::id().to_string();
+    let mut any = false;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().filter(|name| **name != *own) else {
+            continue;
+        };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let Ok(pid) = pid.parse::<i32>() else {
+            continue;
+        };
+        if String::from_utf8_lossy(&line).contains(folder)
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            // Gone already is what we want.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            any = true;
+        }
+    }
+    any
 }
 
 /// Starts a container that runs `script`, says so, and waits to be killed.
