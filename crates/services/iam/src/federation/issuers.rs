@@ -33,7 +33,6 @@ type Slot = Arc<tokio::sync::Mutex<Issuer>>;
 /// What is known of one provider. Whoever holds it is the only one to ask.
 #[derive(Default)]
 struct Issuer {
-    thumbprints: Vec<String>,
     keys: Vec<PublicKey>,
     /// On the monotonic clock, like all moments here.
     fetched_at: Option<Duration>,
@@ -64,25 +63,19 @@ impl Issuers {
         thumbprints: &[String],
         token: &WebToken,
     ) -> Result<(), KeysError> {
-        let slot = self.slot(url);
+        let slot = self.slot(url, thumbprints);
         let mut issuer = slot.lock().await;
-        if issuer.thumbprints != thumbprints {
-            *issuer = Issuer {
-                thumbprints: thumbprints.to_vec(),
-                ..Issuer::default()
-            };
-        }
         let age = |issuer: &Issuer| {
             let now = self.env.monotonic();
             issuer.fetched_at.map(|at| now.saturating_sub(at))
         };
         if age(&issuer).is_none_or(|age| age >= KEYS_GOOD_FOR) {
-            self.renew(url, &mut issuer).await?;
+            self.renew(url, thumbprints, &mut issuer).await?;
         }
         let mut outcome = web_keys::verify(&issuer.keys, token);
         let may_look_again = age(&issuer).is_some_and(|age| age >= BETWEEN_LOOKS_FOR_A_KEY);
         if outcome == Err(Unverified::NoSuchKey) && may_look_again {
-            self.renew(url, &mut issuer).await?;
+            self.renew(url, thumbprints, &mut issuer).await?;
             outcome = web_keys::verify(&issuer.keys, token);
         }
         outcome.map_err(|unverified| match unverified {
@@ -93,21 +86,29 @@ impl Issuers {
         })
     }
 
-    fn slot(&self, url: &str) -> Slot {
+    /// Accounts that registered one issuer under different thumbprints do not share what was fetched, nor do
+    /// they make each other's be fetched again.
+    fn slot(&self, url: &str, thumbprints: &[String]) -> Slot {
+        let name = format!("{url} {}", thumbprints.join(" "));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_ISSUERS && !known.contains_key(url) {
+        if known.len() >= MAX_ISSUERS && !known.contains_key(&name) {
             known.clear();
         }
-        known.entry(url.to_owned()).or_default().clone()
+        known.entry(name).or_default().clone()
     }
 
-    async fn renew(&self, url: &str, issuer: &mut Issuer) -> Result<(), KeysError> {
+    async fn renew(
+        &self,
+        url: &str,
+        thumbprints: &[String],
+        issuer: &mut Issuer,
+    ) -> Result<(), KeysError> {
         if let Some((at, error)) = &issuer.failed
             && self.env.monotonic().saturating_sub(*at) < FAILURE_GOOD_FOR
         {
             return Err(KeysError::Fetch(error.clone()));
         }
-        match self.keys_of(url, &issuer.thumbprints).await {
+        match self.keys_of(url, thumbprints).await {
             Ok(keys) => {
                 issuer.keys = keys;
                 issuer.fetched_at = Some(self.env.monotonic());
