@@ -138,7 +138,7 @@ impl Installation {
         Ok(())
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
     }
 }

@@ -20,6 +20,7 @@ mod api;
 mod docker;
 mod installation;
 mod loads;
+mod many;
 mod moto;
 mod pull;
 mod registry;
@@ -43,6 +44,8 @@ pub enum Suite {
     Placements,
     /// Log events in, and looking through many.
     Logs,
+    /// A thousand tasks: what control plane and agent cost at rest, and what is left afterwards.
+    Many,
 }
 
 /// What the user said on the command line.
@@ -140,6 +143,7 @@ fn measure(bench: &Bench, options: &Options, report: &mut Report) -> anyhow::Res
             Suite::Pull => pull::measure(bench, report)?,
             Suite::Placements => loads::placements(bench, report)?,
             Suite::Logs => loads::logs(bench, report)?,
+            Suite::Many => many::measure(bench, report)?,
         }
     }
     Ok(())

@@ -2,6 +2,9 @@
 
 use anyhow::bail;
 
+/// Of what is told so that the rest can be judged.
+const NO_LIMIT: &str = "none";
+
 /// One line of the table.
 struct Line {
     what: String,
@@ -69,6 +72,16 @@ impl Report {
         self.push(what, seen, limit_shown, Some(value >= limit));
     }
 
+    /// A number that is told and has no limit.
+    pub fn told(&mut self, what: &str, value: f64, unit: &str) {
+        self.push(
+            what,
+            format!("{value:.2} {unit}"),
+            NO_LIMIT.to_owned(),
+            None,
+        );
+    }
+
     fn push(&mut self, what: &str, seen: String, limit: String, met: Option<bool>) {
         self.lines.push(Line {
             what: what.to_owned(),
@@ -85,6 +98,7 @@ impl Report {
             let verdict = match line.met {
                 Some(true) => "met",
                 Some(false) => "MISSED",
+                None if line.limit == NO_LIMIT => "told",
                 None => "not compared",
             };
             eprintln!(

@@ -33,7 +33,7 @@ use gantry_api::iam::{self, Iam, IamError};
 use gantry_api::{ApiError, Principal, RequestContext};
 use gantry_arn::{AccountId, Region};
 use gantry_env::{Env, Timestamp};
-use gantry_store::{Snapshot, Store, Transaction, Versioned};
+use gantry_store::{Snapshot, Store, Transaction, Turns, Versioned};
 
 use crate::credentials::{ATTEMPTS, Credentials};
 use crate::federation::{Fetch, HttpsFetch, Issuers};
@@ -49,6 +49,8 @@ pub struct IamService {
     env: Env,
     credentials: Credentials,
     issuers: Issuers,
+    /// Changes of one row stand in line, in the order of coming.
+    turns: Arc<Turns>,
 }
 
 /// What an operation decided.
@@ -85,6 +87,7 @@ impl IamService {
             issuers: Issuers::new(fetch, env.clone()),
             store,
             env,
+            turns: Arc::default(),
         }
     }
 
@@ -130,12 +133,14 @@ impl IamService {
     where
         T: Send,
     {
+        let mut turn = self.turns.request();
         for _ in 0..ATTEMPTS {
+            turn.come().await;
             let change = decide(&self.view(ctx)?)?;
             if !change.transaction.has_writes() {
                 return Ok(change.output);
             }
-            match self.store.commit(change.transaction).await {
+            match turn.commit(&*self.store, change.transaction).await {
                 Ok(_) => return Ok(change.output),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(ApiError::internal(error).into()),

@@ -22,7 +22,7 @@ use gantry_api::{ApiError, RequestContext};
 use gantry_archive::Archive;
 use gantry_arn::{AccountId, LogGroupName, LogStreamName, Region};
 use gantry_env::{Env, Timestamp};
-use gantry_store::{Snapshot, Store, Transaction, Versioned};
+use gantry_store::{Snapshot, Store, Transaction, Turns, Versioned};
 use tokio::sync::Mutex;
 
 pub use housekeeping::Kept;
@@ -42,6 +42,8 @@ pub struct LogsService {
     /// Batches for one stream are taken one after the other, so that writers of a stream do not
     /// make each other decide again and again. Streams share these locks by chance.
     writing: Arc<[Mutex<()>; WRITE_LOCKS]>,
+    /// Changes of one row stand in line, in the order of coming.
+    turns: Arc<Turns>,
 }
 
 const WRITE_LOCKS: usize = 64;
@@ -56,6 +58,7 @@ impl LogsService {
             env,
             followers: Followers::default(),
             writing: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
+            turns: Arc::default(),
         }
     }
 
@@ -73,12 +76,14 @@ impl LogsService {
         ctx: &RequestContext,
         decide: impl Fn(&View<'_>) -> Result<(Transaction, T), LogsError> + Send + Sync,
     ) -> Result<T, LogsError> {
+        let mut turn = self.turns.request();
         for _ in 0..ATTEMPTS {
+            turn.come().await;
             let (transaction, output) = decide(&self.view(ctx))?;
             if !transaction.has_writes() {
                 return Ok(output);
             }
-            match self.store.commit(transaction).await {
+            match turn.commit(&*self.store, transaction).await {
                 Ok(_) => return Ok(output),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(internal(error)),
