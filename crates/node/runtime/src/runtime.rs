@@ -92,6 +92,18 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
+/// Tells ext4 that the folders in this one have nothing to do with each other, so that each has its files in another part
+/// of the disk. In one part, a new file is looked for past every one that was deleted within the last minute: after a
+/// hundred tasks that costs a third of a start. Other file systems know no such hint, and need none.
+fn spread_apart(folder: &Path) {
+    let Ok(folder) = std::fs::File::open(folder) else {
+        return;
+    };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&folder) {
+        let _ = rustix::fs::ioctl_setflags(&folder, flags | rustix::fs::IFlags::TOPDIR);
+    }
+}
+
 impl Runtime {
     /// Opens the data directory, making what it lacks, and throws away what a crash left half way.
     pub async fn open(options: RuntimeOptions) -> Result<Self, RuntimeError> {
@@ -109,7 +121,9 @@ impl Runtime {
                 options.data_dir.display()
             ))
         };
-        std::fs::create_dir_all(tasks_dir(&options.data_dir)).map_err(failed)?;
+        let tasks = tasks_dir(&options.data_dir);
+        std::fs::create_dir_all(&tasks).map_err(failed)?;
+        spread_apart(&tasks);
         let folder = options.data_dir.join("images");
         let images = ImageStore::open_with(&folder, options.env.clone(), images)?;
         let (events_in, events) = mpsc::unbounded_channel();
