@@ -71,10 +71,13 @@ impl Drop for Issuer {
     }
 }
 
-/// A program that has a token and the name of a role, and nothing else.
+/// A program that has a token and the name of a role, and nothing else: a home of its own too, because the CLI
+/// keeps what it was given for a role in one.
 fn bearing(gantry: &Installation, program: &str, role: &str, token: &Path) -> Command {
     let mut command = gantry.command(program);
+    let home = tempfile::tempdir_in(gantry.scratch("")).expect("a home").keep();
     command
+        .env("HOME", home)
         .env_remove("AWS_ACCESS_KEY_ID")
         .env_remove("AWS_SECRET_ACCESS_KEY")
         .env("AWS_ROLE_ARN", role)
