@@ -11,8 +11,12 @@ use anyhow::{Context, bail};
 use crate::shell::{self, command, say};
 
 /// What the guest needs besides a minimal system.
-const PACKAGES: &str = "linux-image-cloud-amd64 busybox-static iproute2 nftables procps kmod ca-certificates curl \
-    openssl skopeo buildah umoci awscli python3 python3-boto3 python3-websockets strace findutils e2fsprogs util-linux";
+const PACKAGES: &str = "linux-image-cloud-amd64 busybox-static iproute2 nftables procps kmod ca-certificates \
+    curl openssl skopeo buildah umoci awscli python3 python3-venv strace findutils e2fsprogs util-linux";
+
+/// Debian's AWS clients know no AWS_ENDPOINT_URL, so those from PyPI come before them on the PATH. Its `aws` stays
+/// for `aws logs tail`, which PyPI's has not.
+const CLIENTS: &str = "awscli boto3";
 
 /// What of that `debootstrap` can follow the dependencies of; the rest comes through apt-get.
 const FIRST: &str = "ca-certificates,kmod";
@@ -20,11 +24,19 @@ const FIRST: &str = "ca-certificates,kmod";
 /// In a mount namespace of its own, so that what it mounts goes with it.
 const INSTALL: &str = "set -e; mount -t proc proc /proc; export DEBIAN_FRONTEND=noninteractive; \
     apt-get update -qq; apt-get install -f -y -qq --no-install-recommends; \
-    apt-get install -y -qq --no-install-recommends $0; apt-get clean";
+    apt-get install -y -qq --no-install-recommends PACKAGES; apt-get clean; \
+    python3 -m venv /opt/clients; /opt/clients/bin/pip install --quiet --no-cache-dir CLIENTS";
+
+/// How this machine reaches names, Debian and PyPI, and whom it trusts.
+const SURROUNDINGS: &[&str] = &[
+    "etc/resolv.conf",
+    "etc/pip.conf",
+    "etc/ssl/certs/ca-certificates.crt",
+];
 
 /// The first process of the guest.
 const INIT: &str = "#!/bin/sh
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export PATH=/opt/clients/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 mkdir -p /payload
 mount -o ro /dev/vdb /payload
 exec bash /payload/init
@@ -42,7 +54,7 @@ pub fn disk(cache: &Path) -> anyhow::Result<System> {
     let root = cache.join("root");
     let disk = cache.join("root.img");
     let stamp = cache.join("root.made-of");
-    let made_of = format!("{PACKAGES}\n{INSTALL}\n{INIT}");
+    let made_of = format!("{PACKAGES}\n{CLIENTS}\n{INSTALL}\n{INIT}");
     let fresh = std::fs::read_to_string(&stamp).is_ok_and(|was| was == made_of);
     if !fresh || !disk.exists() {
         bootstrap(cache, &root)?;
@@ -60,13 +72,14 @@ pub fn disk(cache: &Path) -> anyhow::Result<System> {
 
 /// An ext4 file system in a file, with what lies in a folder.
 pub fn disk_of(folder: &Path, image: &Path, size: &str) -> anyhow::Result<()> {
-    let half = image.with_extension("half");
+    let half = image.with_extension("img.half");
     let _ = std::fs::remove_file(&half);
     let made = command("mke2fs")
         .args(["-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d"])
         .arg(folder)
         .arg(&half)
         .arg(size)
+        .stdout(Stdio::null())
         .status()?;
     if !made.success() {
         bail!("mke2fs failed: {made}");
@@ -100,8 +113,16 @@ fn bootstrap(cache: &Path, root: &Path) -> anyhow::Result<()> {
 
 fn install(root: &Path) -> anyhow::Result<()> {
     say("installing in the guest what the tests use");
-    std::fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf"))?;
-    let install = INSTALL.replace("$0", PACKAGES);
+    for file in SURROUNDINGS {
+        let (from, to) = (Path::new("/").join(file), root.join(file));
+        if from.exists() {
+            std::fs::create_dir_all(to.parent().context("a folder")?)?;
+            std::fs::copy(from, to)?;
+        }
+    }
+    let install = INSTALL
+        .replace("PACKAGES", PACKAGES)
+        .replace("CLIENTS", CLIENTS);
     shell::run(
         command("unshare")
             .args(["--mount", "chroot"])

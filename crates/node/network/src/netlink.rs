@@ -53,16 +53,10 @@ impl Routes {
     pub fn list(&self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut bytes = Vec::new();
         encode(message, NLM_F_REQUEST | NLM_F_DUMP, 0, &mut bytes);
+        // What this build cannot read is nothing that it made.
         let mut found = Vec::new();
-        self.0.ask(&bytes, |kind, message| match kind {
-            DONE => Ok(true),
-            ERROR => refusal(message).map_or(Ok(true), Err),
-            _ => {
-                // What this build cannot read is nothing that it made.
-                found.extend(decode(message).ok());
-                Ok(false)
-            }
-        })?;
+        self.0
+            .list(&bytes, |message| found.extend(decode(message).ok()))?;
         Ok(found)
     }
 }
@@ -109,6 +103,18 @@ impl Netlink {
             Ok(answered == answers)
         })?;
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Sends a message that asks for everything of a kind, and gives each thing to `take`.
+    pub fn list(&self, bytes: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        self.ask(bytes, |kind, message| match kind {
+            DONE => Ok(true),
+            ERROR => refusal(message).map_or(Ok(true), Err),
+            _ => {
+                take(message);
+                Ok(false)
+            }
+        })
     }
 
     /// Gives each message that comes to `take`, until it says that it was the last.

@@ -94,7 +94,7 @@ pub fn everything() -> BTreeSet<String> {
 /// Waits until the kernel has this and nothing else: it removes interfaces in its own time.
 pub fn eventually_everything(expected: &BTreeSet<String>) {
     let begun = Instant::now();
-    while begun.elapsed() < patience() * 4 {
+    while begun.elapsed() < patience() * 20 {
         if everything() == *expected {
             return;
         }

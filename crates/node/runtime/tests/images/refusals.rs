@@ -224,6 +224,13 @@ async fn a_pull_that_is_given_up_leaves_nothing_that_counts() {
         names(&fixture.images().join("layers/sha256")),
         Vec::<String>::new()
     );
+    // The threads that unpacked notice in their own time.
+    let env = Env::real();
+    let deadline = env.monotonic() + crate::patience();
+    while !names(&fixture.images().join("partial")).is_empty() {
+        assert!(env.monotonic() < deadline, "a partial blob is left");
+        env.sleep(std::time::Duration::from_millis(5)).await;
+    }
     // As after a kill: whatever was half way is gone when the folder is opened again.
     let store = ImageStore::open(&fixture.images(), Env::real()).unwrap();
     fixture.assert_empty();
