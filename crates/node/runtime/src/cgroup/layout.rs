@@ -47,22 +47,20 @@ impl Layout {
 
     /// The controller by its name on v1 (`cpu`, `cpuacct`, `memory`, `pids`, `blkio`).
     pub fn controller(&self, name: &str) -> Option<Controller> {
-        // v2 counts processors' time in every cgroup, and calls block devices' controller by another name.
-        let on_v2 = match name {
-            "cpuacct" => "cpu",
-            "blkio" => "io",
-            name => name,
-        };
-        for mount in [self.root.clone(), self.root.join("unified")] {
-            let there = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-            if there.split_whitespace().any(|known| known == on_v2) {
-                let version = Version::V2;
-                return Some(Controller { version, mount });
-            }
+        self.look().controller(name)
+    }
+
+    /// What of v2 there is, for who asks for several controllers: a thousand containers are looked at
+    /// every few seconds, and finding their folders must not cost more than reading them.
+    pub fn look(&self) -> Look<'_> {
+        let mounts = [self.root.clone(), self.root.join("unified")];
+        Look {
+            layout: self,
+            second: mounts.map(|mount| {
+                let there = fs::read_to_string(mount.join("cgroup.controllers"));
+                (mount, there.unwrap_or_default())
+            }),
         }
-        let mount = self.root.join(name);
-        let version = Version::V1;
-        mount.is_dir().then_some(Controller { version, mount })
     }
 
     /// Every hierarchy: one on v2, one a controller on v1, both on a hybrid host.
@@ -80,5 +78,35 @@ impl Layout {
             .collect();
         found.sort();
         found
+    }
+}
+
+/// The machine's controllers as they were at one moment.
+pub(crate) struct Look<'a> {
+    layout: &'a Layout,
+    /// Where v2 may be, and which controllers it has there.
+    second: [(PathBuf, String); 2],
+}
+
+impl Look<'_> {
+    /// See [`Layout::controller`].
+    pub fn controller(&self, name: &str) -> Option<Controller> {
+        // v2 counts processors' time in every cgroup, and calls block devices' controller by another name.
+        let on_v2 = match name {
+            "cpuacct" => "cpu",
+            "blkio" => "io",
+            name => name,
+        };
+        for (mount, there) in &self.second {
+            if there.split_whitespace().any(|known| known == on_v2) {
+                return Some(Controller {
+                    version: Version::V2,
+                    mount: mount.clone(),
+                });
+            }
+        }
+        let mount = self.layout.root.join(name);
+        let version = Version::V1;
+        mount.is_dir().then_some(Controller { version, mount })
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use gantry_env::Timestamp;
 
-use super::layout::{Controller, Layout, Version};
+use super::layout::{Controller, Layout, Look, Version};
 use crate::stats::{BlockIoEntry, ContainerStats, CpuStats, MemoryStats, PidsStats};
 
 /// The kernel tells times in `/proc/stat` in hundredths of a second on every machine that ECS runs on.
@@ -19,6 +19,7 @@ const NO_LIMIT: u64 = i64::MAX as u64 - (64 << 10);
 
 /// Reads all that there is. An error where no such cgroup exists.
 pub(crate) fn read(layout: &Layout, cgroup: &str, at: Timestamp) -> io::Result<ContainerStats> {
+    let layout = &layout.look();
     let exists = layout
         .controller("memory")
         .or_else(|| layout.controller("cpuacct"))
@@ -44,7 +45,7 @@ pub(crate) fn read(layout: &Layout, cgroup: &str, at: Timestamp) -> io::Result<C
     })
 }
 
-fn cpu(layout: &Layout, cgroup: &str) -> CpuStats {
+fn cpu(layout: &Look<'_>, cgroup: &str) -> CpuStats {
     let mut stats = CpuStats::default();
     (stats.machine_ns, stats.online_cpus) =
         machine(&fs::read_to_string("/proc/stat").unwrap_or_default());
