@@ -343,3 +343,80 @@ fn what_a_stopped_task_had_is_gone_while_gantry_runs() {
     });
     assert!(!curl(&[], HOST, port(&first, "web")).is_empty());
 }
+
+#[test]
+fn a_container_serves_a_range_of_ports() {
+    machine();
+    let mut gantry = Installation::up();
+    let image = push_busybox(&gantry, "range", &[]);
+    let serve = "for p in 8000 8001 8002 8003; do mkdir -p /www/$p; echo $(hostname) $p > /www/$p/index.html; \
+                 /bin/busybox httpd -p $p -h /www/$p; done; sleep 1000";
+    let ranges = json!({"portMappings": [
+        {"containerPortRange": "8000-8003"}, {"containerPortRange": "9000-9099", "protocol": "udp"}, {"containerPort": 8002, "protocol": "udp"},
+    ]});
+    register(&gantry, "web", &[container("web", &image, serve, ranges)]);
+    let task = start(&gantry, "web", "1").remove(0);
+    let bindings = |task: &Value| task["containers"][0]["networkBindings"].clone();
+    let of = |task: &Value, range: &str| -> (u16, u16) {
+        let all = bindings(task);
+        let all = all.as_array().expect("bindings");
+        let found = all.iter().find(|one| one["containerPortRange"] == range);
+        let found = found.expect("the range");
+        assert!(
+            found.get("containerPort").is_none() && found.get("hostPort").is_none(),
+            "{found}"
+        );
+        let (first, last) = found["hostPortRange"]
+            .as_str()
+            .and_then(|range| range.split_once('-'))
+            .expect("FIRST-LAST");
+        (
+            first.parse().expect("a port"),
+            last.parse().expect("a port"),
+        )
+    };
+    let (first, last) = of(&task, "8000-8003");
+    assert!(first >= 32768 && last == first + 3, "{task}");
+    let (first_udp, last_udp) = of(&task, "9000-9099");
+    assert_eq!(last_udp, first_udp + 99);
+    let name = curl(&[], "127.0.0.1", first);
+    for (n, port) in (first..=last).enumerate() {
+        let said = name.replace("8000", &format!("800{n}"));
+        assert_eq!(curl(&[], "127.0.0.1", port), said);
+        assert_eq!(curl(&["ip", "netns", "exec", "outside"], HOST, port), said);
+        assert!(
+            TcpListener::bind(("0.0.0.0", port)).is_err(),
+            "{port} is held"
+        );
+    }
+    // Placement knows all of them, and says where a task that names one does not go.
+    let fixed = json!({"portMappings": [{"containerPort": 80, "hostPort": last}]});
+    register(&gantry, "fixed", &[container("web", &image, SERVE, fixed)]);
+    let refused = run_tasks(&gantry, "fixed", "1");
+    assert_eq!(
+        refused["failures"][0]["reason"], "RESOURCE:PORTS",
+        "{refused}"
+    );
+    // The next Gantry knows and holds them as well, and gives others to the next task.
+    gantry.signal_and_wait("KILL");
+    gantry.start();
+    let adopted = running(&gantry, &[arn(&task)]).remove(0);
+    assert_eq!(bindings(&adopted), bindings(&task));
+    let next = start(&gantry, "web", "1").remove(0);
+    let (other, _) = of(&next, "8000-8003");
+    assert!(
+        !(first..=last).contains(&other) && !(first..=last).contains(&(other + 3)),
+        "{next}"
+    );
+    assert_ne!(curl(&[], HOST, other), name);
+    assert_eq!(curl(&[], HOST, first), name);
+    gantry.aws(&["ecs", "stop-task", "--task", &arn(&task)]);
+    eventually(Duration::from_secs(30), "the ports are free", || {
+        let all = (first..=last).map(|port| TcpListener::bind(("0.0.0.0", port)));
+        match all.collect::<Result<Vec<_>, _>>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    });
+    start(&gantry, "fixed", "1");
+}

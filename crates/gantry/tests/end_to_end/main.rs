@@ -39,6 +39,7 @@ mod members_task;
 mod placement;
 mod refusals;
 mod registry;
+mod task_control_plane;
 mod task_endpoints;
 mod terraform;
 mod volumes;

@@ -32,7 +32,7 @@ def python(program, **more):
         mountPoints=[dict(sourceVolume=n, containerPath=t, readOnly=True) for n, (_, t) in folders.items()]), **more)
 "#;
 
-fn with_python(gantry: &Installation, image: &str, program: &str) {
+pub fn with_python(gantry: &Installation, image: &str, program: &str) {
     with_image(gantry, image, &format!("{PYTHON}\n{program}"));
 }
 

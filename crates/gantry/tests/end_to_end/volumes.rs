@@ -128,3 +128,37 @@ check(lines[0].strip(), "0")
         .as_str(),
     );
 }
+
+#[test]
+fn a_program_that_only_a_volume_has_runs() {
+    let gantry = Installation::up();
+    let image = push_busybox(&gantry, "volume-programs", &[]);
+    let folder = gantry.scratch("tools");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let program = r##"
+import os
+with open(FOLDER + "/tool", "w") as file: file.write("#!/bin/sh\necho tool $1; echo end\n")
+os.chmod(FOLDER + "/tool", 0o755)
+given = dict(network="none", volumes=[dict(name="tools", host=dict(sourcePath=FOLDER))])
+at = lambda path: [dict(sourceVolume="tools", containerPath=path, readOnly=True)]
+task, lines = run([dict(name="c", command=["/tools/tool", "by its path # echo end"], mountPoints=at("/tools"))], **given)
+check(lines, ["tool by its path # echo end", "end"])
+task, lines = run([dict(name="c", command=["tool", "by PATH # echo end"], environment=[dict(name="PATH", value="/bin:/in/path")], mountPoints=at("/in/path"))], **given)
+assert lines, task
+check(lines, ["tool by PATH # echo end", "end"])
+# Another container puts it into a volume in memory, or into one of Docker's.
+for more in [dict(driverOpts=dict(type="tmpfs", device="tmpfs", o="size=4m")), dict(scope="task")]:
+    task, lines = run([
+        dict(name="maker", essential=False, mountPoints=[dict(sourceVolume="made", containerPath="/out")],
+             command=["sh", "-c", "printf '#!/bin/sh\\necho made; echo end\\n' > /out/tool; /bin/busybox chmod 755 /out/tool"]),
+        dict(name="c", command=["/in/tool", "# echo end"], dependsOn=[dict(containerName="maker", condition="SUCCESS")],
+             mountPoints=[dict(sourceVolume="made", containerPath="/in")]),
+    ], network="none", volumes=[dict(name="made", dockerVolumeConfiguration=more)])
+    check(lines, ["made", "end"])
+# Docker's words where it is really missing.
+task, _ = run([dict(name="c", command=["/tools/nothing"], mountPoints=at("/tools"))], **given)
+check(task["stopCode"], "TaskFailedToStart")
+assert 'exec: "/tools/nothing": stat /tools/nothing: no such file or directory' in task["containers"][0]["reason"], task
+"##;
+    with_image(&gantry, &image, &format!("FOLDER = {folder:?}\n{program}"));
+}

@@ -50,6 +50,24 @@ pub struct PortRequest {
     pub protocol: Protocol,
 }
 
+/// Consecutive ports of a container that the host shall answer on, at as many consecutive ports that are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRangeRequest {
+    pub first_container_port: u16,
+    /// Not less than the first.
+    pub last_container_port: u16,
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+impl PortRangeRequest {
+    pub(crate) fn len(&self) -> u16 {
+        self.last_container_port
+            .saturating_sub(self.first_container_port)
+            .saturating_add(1)
+    }
+}
+
 /// A port of the host that leads into a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortBinding {
@@ -57,6 +75,9 @@ pub struct PortBinding {
     pub host_port: u16,
     pub protocol: Protocol,
     pub bind_ip: Ipv4Addr,
+    /// The first container port of the range that it was asked for in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<u16>,
 }
 
 /// Another container of the same task, and the name under which this one wants to reach it.
@@ -71,6 +92,8 @@ pub struct Link {
 pub struct AttachRequest {
     #[serde(default)]
     pub ports: Vec<PortRequest>,
+    #[serde(default)]
+    pub port_ranges: Vec<PortRangeRequest>,
     /// The container's own name; `None` is one that is drawn from its address.
     #[serde(default)]
     pub hostname: Option<String>,

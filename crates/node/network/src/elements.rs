@@ -3,8 +3,10 @@
 //! The table itself is read by `nft` once a process (`firewall`); what changes with every container
 //! goes this way, because starting `nft` takes longer than all the rest of attaching a container.
 //!
-//! What always holds: the additions of one call happen all together or not at all.
+//! What always holds: the additions of one call happen all together or not at all, but for those of more than two thousand
+//! ports, which whoever asked takes away again where they end half way.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -89,23 +91,18 @@ const FAMILY_INET: u8 = 1;
 
 /// Adds all of them, or none.
 pub(crate) fn add(table: &str, elements: &[Element]) -> io::Result<()> {
-    let messages: Vec<Vec<u8>> = elements
-        .iter()
-        .map(|element| message(NEW_ELEMENT, REQUEST | ACK | CREATE, table, element))
-        .collect();
-    transact(&messages)
+    transact(&messages(NEW_ELEMENT, CREATE, table, elements))
 }
 
 /// Removes them. What is not there is no error.
 pub(crate) fn remove(table: &str, elements: &[Element]) -> io::Result<()> {
-    let delete = |element| message(DELETE_ELEMENT, REQUEST | ACK, table, element);
-    let messages: Vec<Vec<u8>> = elements.iter().map(delete).collect();
     // The kernel waits for every packet under way, once a call: one call for all, unless one is missing.
-    match transact(&messages) {
+    match transact(&messages(DELETE_ELEMENT, 0, table, elements)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
-    for message in messages {
+    for element in elements {
+        let message = message(DELETE_ELEMENT, 0, table, element.set(), &[element]);
         match transact(&[message]) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result?,
@@ -114,27 +111,51 @@ pub(crate) fn remove(table: &str, elements: &[Element]) -> io::Result<()> {
     Ok(())
 }
 
-fn transact(messages: &[Vec<u8>]) -> io::Result<()> {
-    if messages.is_empty() {
-        return Ok(());
+/// A range of ports is many elements: as many go into one message as its length can tell.
+const ELEMENTS_A_MESSAGE: usize = 512;
+/// What a netlink socket sends at once without being asked to grow; more go in several transactions.
+const MESSAGES_A_TRANSACTION: usize = 4;
+
+/// All elements, those of one set together.
+fn messages(kind: u16, flags: u16, table: &str, elements: &[Element]) -> Vec<Vec<u8>> {
+    let mut by_set: BTreeMap<&str, Vec<&Element>> = BTreeMap::new();
+    for element in elements {
+        by_set.entry(element.set()).or_default().push(element);
     }
-    let boundary = |kind| netlink_message(kind, REQUEST, &netfilter_header(0, SUBSYSTEM));
-    let mut batch = boundary(BATCH_BEGIN);
-    batch.extend(messages.concat());
-    batch.extend(boundary(BATCH_END));
-    Netlink::open(protocols::NETLINK_NETFILTER)?.tell(&batch, messages.len())
+    let of_set = |(set, elements): (&str, Vec<&Element>)| -> Vec<Vec<u8>> {
+        elements
+            .chunks(ELEMENTS_A_MESSAGE)
+            .map(|some| message(kind, flags, table, set, some))
+            .collect()
+    };
+    by_set.into_iter().flat_map(of_set).collect()
 }
 
-fn message(kind: u16, flags: u16, table: &str, element: &Element) -> Vec<u8> {
-    let mut inner = nested(1, &attribute(1, &element.key()));
-    if let Some(data) = element.data().filter(|_| kind == NEW_ELEMENT) {
-        inner.extend(nested(2, &attribute(1, &data)));
+fn transact(messages: &[Vec<u8>]) -> io::Result<()> {
+    let boundary = |kind| netlink_message(kind, REQUEST, &netfilter_header(0, SUBSYSTEM));
+    for messages in messages.chunks(MESSAGES_A_TRANSACTION) {
+        let mut batch = boundary(BATCH_BEGIN);
+        batch.extend(messages.concat());
+        batch.extend(boundary(BATCH_END));
+        Netlink::open(protocols::NETLINK_NETFILTER)?.tell(&batch, messages.len())?;
+    }
+    Ok(())
+}
+
+fn message(kind: u16, flags: u16, table: &str, set: &str, elements: &[&Element]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for element in elements {
+        let mut inner = nested(1, &attribute(1, &element.key()));
+        if let Some(data) = element.data().filter(|_| kind == NEW_ELEMENT) {
+            inner.extend(nested(2, &attribute(1, &data)));
+        }
+        list.extend(nested(1, &inner));
     }
     let mut payload = netfilter_header(FAMILY_INET, 0);
     payload.extend(attribute(1, &c_string(table)));
-    payload.extend(attribute(2, &c_string(element.set())));
-    payload.extend(nested(3, &nested(1, &inner)));
-    netlink_message(kind, flags, &payload)
+    payload.extend(attribute(2, &c_string(set)));
+    payload.extend(nested(3, &list));
+    netlink_message(kind, REQUEST | ACK | flags, &payload)
 }
 
 /// The header that every message to netfilter begins with.

@@ -17,6 +17,16 @@ pub enum NetworkError {
         first: u16,
         last: u16,
     },
+    #[error(
+        "no consecutive host ports are left between {first} and {last} for container ports {first_container_port}-{last_container_port}/{protocol}"
+    )]
+    PortRangesExhausted {
+        first_container_port: u16,
+        last_container_port: u16,
+        protocol: Protocol,
+        first: u16,
+        last: u16,
+    },
     #[error("all addresses of {pool} are taken")]
     AddressesExhausted { pool: String },
     #[error(

@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 
 use netlink_sys::protocols;
 
-use crate::ENDPOINT;
 use crate::elements::{Element, attribute, netfilter_header, netlink_message};
 use crate::error::{Doing, NetworkError};
 use crate::installation::Installation;
 use crate::netlink::Netlink;
 use crate::pool::Pool;
 use crate::resolvers::STAND_IN;
+use crate::{CONTROL_PLANE_PORT, ENDPOINT};
 
 /// What the table is made of besides the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Terms {
     pub pool: Pool,
     /// Where the metadata and credentials endpoints listen on 127.0.0.1.
     pub endpoint_port: Option<u16>,
+    /// Where what leads to the control plane listens on 127.0.0.1.
+    pub control_plane_port: Option<u16>,
     pub loopback_resolver: Option<Ipv4Addr>,
 }
 
@@ -46,6 +48,7 @@ fn text(installation: &Installation, terms: &Terms, elements: &[Element]) -> Str
     let Terms {
         pool,
         endpoint_port,
+        control_plane_port,
         loopback_resolver,
     } = terms;
     let host = pool.host();
@@ -61,9 +64,15 @@ fn text(installation: &Installation, terms: &Terms, elements: &[Element]) -> Str
             format!("elements = {{ {} }}", all.join(", "))
         }
     };
-    let endpoint = endpoint_port.map_or_else(String::new, |port| {
-        format!("iifname {ours} ip daddr {ENDPOINT} tcp dport 80 dnat ip to 127.0.0.1:{port}")
-    });
+    let endpoint = |dport: u16, to: &Option<u16>| {
+        to.map_or_else(String::new, |port| {
+            format!(
+                "iifname {ours} ip daddr {ENDPOINT} tcp dport {dport} dnat ip to 127.0.0.1:{port}"
+            )
+        })
+    };
+    let control_plane = endpoint(CONTROL_PLANE_PORT, control_plane_port);
+    let endpoint = endpoint(80, endpoint_port);
     let (to_resolver, from_localhost) = loopback_resolver.map_or_else(Default::default, |resolver| {
         (
             format!(
@@ -90,6 +99,7 @@ fn text(installation: &Installation, terms: &Terms, elements: &[Element]) -> Str
   chain inward {{
     type nat hook prerouting priority dstnat; policy accept;
     {endpoint}
+    {control_plane}
     {to_resolver}
     meta nfproto ipv4 fib daddr type local dnat ip to meta l4proto . th dport map @ports
   }}

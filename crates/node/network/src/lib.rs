@@ -15,7 +15,8 @@
 //! - The kernel is not touched before the first container is attached.
 //!
 //! What it leaves to others: which containers there are (the agent), joining the namespace (the
-//! runtime), and what is answered at 169.254.170.2 (whoever serves on [`Network::endpoint_listener`]).
+//! runtime), and what is answered at 169.254.170.2 (whoever serves on [`Network::endpoint_listener`] and
+//! [`Network::control_plane_listener`]).
 //!
 //! Calls block for as long as the kernel takes, a few milliseconds; async callers make them where blocking is fine.
 
@@ -43,7 +44,9 @@ mod routing;
 mod setup;
 mod traffic;
 
-pub use attachment::{AttachRequest, Attachment, Link, PortBinding, PortRequest, Protocol};
+pub use attachment::{
+    AttachRequest, Attachment, Link, PortBinding, PortRangeRequest, PortRequest, Protocol,
+};
 pub use cleanup::{Removed, cleanup};
 pub use error::NetworkError;
 pub use installation::{Installation, InstallationError};
@@ -54,3 +57,6 @@ pub use traffic::Traffic;
 
 /// Where containers reach the task metadata and credentials endpoints: port 80 of this.
 pub const ENDPOINT: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 170, 2);
+
+/// The port of [`ENDPOINT`] at which containers reach the control plane.
+pub const CONTROL_PLANE_PORT: u16 = 4566;

@@ -3,7 +3,7 @@
 //! What always holds: one call at a time changes anything; a container's record is on disk before its
 //! ports are answered on and before anything of it is in the kernel, and goes after all of that is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,6 +65,9 @@ pub(crate) struct State {
     /// Ports that an earlier process held, which somebody took before this one could.
     lost: Vec<PortBinding>,
     pub listener: Option<TcpListener>,
+    pub control_plane: Option<TcpListener>,
+    /// Host ports that tasks name which are here but have not all started.
+    expected: BTreeMap<TaskId, BTreeSet<(Protocol, u16)>>,
     /// From the first container on.
     pub kernel: Option<Kernel>,
 }
@@ -104,6 +107,8 @@ impl Network {
                 ports,
                 lost,
                 listener: None,
+                control_plane: None,
+                expected: BTreeMap::new(),
                 kernel: None,
             }),
         }));
@@ -203,6 +208,7 @@ impl Network {
 
     pub fn detach_task(&self, task: TaskId) -> Result<(), NetworkError> {
         let mut state = self.lock();
+        state.expected.remove(&task);
         let keys = state.records.keys_of(task);
         self.detach_all(&mut state, &keys)
     }
@@ -222,8 +228,21 @@ impl Network {
     /// A listener that containers reach at 169.254.170.2:80, with their own addresses as peers. The host
     /// reaches it on 127.0.0.1, so a peer that is no container's must be refused.
     pub fn endpoint_listener(&self) -> Result<TcpListener, NetworkError> {
+        self.listener(|state| &mut state.listener)
+    }
+
+    /// As [`Network::endpoint_listener`], at 169.254.170.2:4566. Nobody but a container of this installation is led to
+    /// it, and until this is called nobody at all.
+    pub fn control_plane_listener(&self) -> Result<TcpListener, NetworkError> {
+        self.listener(|state| &mut state.control_plane)
+    }
+
+    fn listener(
+        &self,
+        place: impl Fn(&mut State) -> &mut Option<TcpListener>,
+    ) -> Result<TcpListener, NetworkError> {
         let mut state = self.lock();
-        let listener = match state.listener.take() {
+        let listener = match place(&mut state).take() {
             Some(listener) => listener,
             None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
                 .doing(|| "binding the endpoint for tasks".to_owned())?,
@@ -231,11 +250,22 @@ impl Network {
         let copy = listener
             .try_clone()
             .doing(|| "binding the endpoint for tasks".to_owned())?;
-        state.listener = Some(listener);
+        *place(&mut state) = Some(listener);
         if state.kernel.is_some() {
             self.set_up(&mut state)?;
         }
         Ok(copy)
+    }
+
+    /// Keeps the host ports that a task names from being chosen for others, until the task is detached.
+    pub fn expect_ports(&self, task: TaskId, ports: &[PortRequest]) {
+        let named = ports
+            .iter()
+            .filter_map(|port| Some((port.protocol, port.host_port.filter(|port| *port > 0)?)));
+        let mut named = named.peekable();
+        if named.peek().is_some() {
+            self.lock().expected.entry(task).or_default().extend(named);
+        }
     }
 
     /// Tries to hold the ports that somebody took while no Gantry ran. Whether all are held.
@@ -300,7 +330,11 @@ impl Network {
             Some(reserved) => reserved.clone(),
             None => self.new_record(state, key)?,
         };
-        record.bindings = state.ports.take(&request.ports)?;
+        let State {
+            ports, expected, ..
+        } = state;
+        let is_expected = |key: &(Protocol, u16)| expected.values().any(|of| of.contains(key));
+        record.bindings = ports.take(&request.ports, &request.port_ranges, &is_expected)?;
         record.request = Some(request.clone());
         let bindings = record.bindings.clone();
         if let Err(error) = self.save(state, record.clone()) {

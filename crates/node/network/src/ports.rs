@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
-use crate::attachment::{PortBinding, PortRequest, Protocol};
+use crate::attachment::{PortBinding, PortRangeRequest, PortRequest, Protocol};
 use crate::error::NetworkError;
 
 /// Dynamic ports begin here, as ECS documents it.
@@ -45,27 +45,117 @@ impl Ports {
         }
     }
 
-    /// Holds a port for each request, or none at all.
-    pub fn take(&mut self, requests: &[PortRequest]) -> Result<Vec<PortBinding>, NetworkError> {
+    /// Holds a port for each request, and consecutive ones for each range, or none at all. What is expected to be asked
+    /// for by number is not chosen.
+    pub fn take(
+        &mut self,
+        requests: &[PortRequest],
+        ranges: &[PortRangeRequest],
+        is_expected: &dyn Fn(&Key) -> bool,
+    ) -> Result<Vec<PortBinding>, NetworkError> {
         let mut bindings = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.take_one(request) {
-                Ok(host_port) => bindings.push(PortBinding {
-                    container_port: request.container_port,
-                    host_port,
-                    protocol: request.protocol,
-                    bind_ip: Ipv4Addr::UNSPECIFIED,
-                }),
-                Err(error) => {
-                    self.release(&bindings);
-                    return Err(error);
-                }
-            }
+        let taken = self.take_all(requests, ranges, is_expected, &mut bindings);
+        if let Err(error) = taken {
+            self.release(&bindings);
+            return Err(error);
         }
         Ok(bindings)
     }
 
-    fn take_one(&mut self, request: &PortRequest) -> Result<u16, NetworkError> {
+    fn take_all(
+        &mut self,
+        requests: &[PortRequest],
+        ranges: &[PortRangeRequest],
+        is_expected: &dyn Fn(&Key) -> bool,
+        bindings: &mut Vec<PortBinding>,
+    ) -> Result<(), NetworkError> {
+        // Those that are named come first, or another one of the same container might be given their port.
+        let (named, any): (Vec<_>, Vec<_>) = requests
+            .iter()
+            .partition(|request| request.host_port.is_some_and(|port| port > 0));
+        for request in named.into_iter().chain(any) {
+            let host_port = self.take_one(request, is_expected)?;
+            bindings.push(PortBinding {
+                container_port: request.container_port,
+                host_port,
+                protocol: request.protocol,
+                bind_ip: Ipv4Addr::UNSPECIFIED,
+                range: None,
+            });
+        }
+        for range in ranges {
+            let first = self.take_range(range, is_expected)?;
+            bindings.extend((0..range.len()).map(|n| PortBinding {
+                container_port: range.first_container_port + n,
+                host_port: first + n,
+                protocol: range.protocol,
+                bind_ip: Ipv4Addr::UNSPECIFIED,
+                range: Some(range.first_container_port),
+            }));
+        }
+        Ok(())
+    }
+
+    /// The first of consecutive ports that are all held from now on.
+    fn take_range(
+        &mut self,
+        range: &PortRangeRequest,
+        is_expected: &dyn Fn(&Key) -> bool,
+    ) -> Result<u16, NetworkError> {
+        let (protocol, count) = (range.protocol, range.len());
+        let exhausted = NetworkError::PortRangesExhausted {
+            first_container_port: range.first_container_port,
+            last_container_port: range.last_container_port,
+            protocol,
+            first: FIRST,
+            last: self.last,
+        };
+        if count > self.last - FIRST + 1 {
+            return Err(exhausted);
+        }
+        let last_start = self.last - (count - 1);
+        let mut start = if self.next > last_start {
+            FIRST
+        } else {
+            self.next
+        };
+        let (mut held, mut looked_at) = (0, 0);
+        // Every start is tried once at most, and a port that is taken rules out all starts up to it.
+        while looked_at <= u32::from(last_start - FIRST) {
+            let port = start + held;
+            let key = (protocol, port);
+            let taken = if NEVER.contains(&port) || is_expected(&key) {
+                Err(io::ErrorKind::AddrInUse.into())
+            } else {
+                self.hold(key)
+            };
+            match taken {
+                Ok(()) if held + 1 == count => {
+                    self.next = if port >= self.last { FIRST } else { port + 1 };
+                    return Ok(start);
+                }
+                Ok(()) => held += 1,
+                Err(error) => {
+                    for port in start..port {
+                        self.held.remove(&(protocol, port));
+                    }
+                    if error.kind() != io::ErrorKind::AddrInUse {
+                        return Err(cannot_hold(key, error));
+                    }
+                    looked_at += u32::from(held.min(last_start - start)) + 1;
+                    held = 0;
+                    start = if port >= last_start { FIRST } else { port + 1 };
+                }
+            }
+        }
+        Err(exhausted)
+    }
+
+    fn take_one(
+        &mut self,
+        request: &PortRequest,
+        is_expected: &dyn Fn(&Key) -> bool,
+    ) -> Result<u16, NetworkError> {
         let protocol = request.protocol;
         if let Some(port) = request.host_port.filter(|port| *port > 0) {
             return match self.hold((protocol, port)) {
@@ -73,17 +163,19 @@ impl Ports {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     Err(NetworkError::PortTaken { port, protocol })
                 }
-                Err(cause) => Err(NetworkError::Step {
-                    what: format!("holding host port {port}/{protocol}"),
-                    cause,
-                }),
+                Err(cause) => Err(cannot_hold((protocol, port), cause)),
             };
         }
         for _ in FIRST..=self.last {
             let port = self.next;
             self.next = if port >= self.last { FIRST } else { port + 1 };
-            if !NEVER.contains(&port) && self.hold((protocol, port)).is_ok() {
-                return Ok(port);
+            if NEVER.contains(&port) || is_expected(&(protocol, port)) {
+                continue;
+            }
+            match self.hold((protocol, port)) {
+                Ok(()) => return Ok(port),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(cause) => return Err(cannot_hold((protocol, port), cause)),
             }
         }
         Err(NetworkError::PortsExhausted {
@@ -113,7 +205,12 @@ impl Ports {
         if self.held.contains_key(&key) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        let socket = match (bind(key), key) {
+        let bound = match bind(key) {
+            // Each port takes a descriptor, and a range takes many.
+            Err(error) if error.raw_os_error() == Some(EMFILE) && allow_more_files() => bind(key),
+            bound => bound,
+        };
+        let socket = match (bound, key) {
             // Connections of somebody who served here a minute ago are still being buried.
             (Err(error), (Protocol::Tcp, port)) if error.kind() == io::ErrorKind::AddrInUse => {
                 bind_among_the_dead(port)?
@@ -122,6 +219,27 @@ impl Ports {
         };
         self.held.insert(key, socket);
         Ok(())
+    }
+}
+
+/// "Too many open files", for this process.
+const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
+
+/// Whether this process may open more files than it could. Containers have limits of their own.
+fn allow_more_files() -> bool {
+    let files = rustix::process::Resource::Nofile;
+    let limit = rustix::process::getrlimit(files);
+    let more = rustix::process::Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    limit != more && rustix::process::setrlimit(files, more).is_ok()
+}
+
+fn cannot_hold((protocol, port): Key, cause: io::Error) -> NetworkError {
+    NetworkError::Step {
+        what: format!("holding host port {port}/{protocol}"),
+        cause,
     }
 }
 
@@ -181,6 +299,18 @@ mod tests {
         }
     }
 
+    fn nothing(_: &Key) -> bool {
+        false
+    }
+
+    fn range(first: u16, last: u16, protocol: Protocol) -> PortRangeRequest {
+        PortRangeRequest {
+            first_container_port: first,
+            last_container_port: last,
+            protocol,
+        }
+    }
+
     fn seed() -> u32 {
         std::process::id()
     }
@@ -189,7 +319,11 @@ mod tests {
     fn a_dynamic_port_is_nobody_elses_until_it_is_let_go() {
         let mut ports = Ports::new(seed());
         let given = ports
-            .take(&[dynamic(Protocol::Tcp), dynamic(Protocol::Udp)])
+            .take(
+                &[dynamic(Protocol::Tcp), dynamic(Protocol::Udp)],
+                &[],
+                &nothing,
+            )
             .unwrap();
         assert!(given.iter().all(|binding| binding.host_port >= FIRST));
         let (tcp, udp) = (given[0].host_port, given[1].host_port);
@@ -198,7 +332,7 @@ mod tests {
         assert!(TcpListener::bind(("127.0.0.1", tcp)).is_err());
         assert!(UdpSocket::bind(("0.0.0.0", udp)).is_err());
         assert!(matches!(
-            Ports::new(0).take(&[fixed(tcp)]),
+            Ports::new(0).take(&[fixed(tcp)], &[], &nothing),
             Err(NetworkError::PortTaken { port, .. }) if port == tcp
         ));
         ports.release(&given);
@@ -211,7 +345,11 @@ mod tests {
         let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = somebody.local_addr().unwrap().port();
         let mut ports = Ports::new(seed().wrapping_add(1000));
-        assert!(ports.take(&[dynamic(Protocol::Tcp), fixed(taken)]).is_err());
+        assert!(
+            ports
+                .take(&[dynamic(Protocol::Tcp), fixed(taken)], &[], &nothing)
+                .is_err()
+        );
         assert!(ports.held.is_empty());
     }
 
@@ -226,8 +364,70 @@ mod tests {
         drop(listener);
         drop(client);
         let mut ports = Ports::new(0);
-        ports.take(&[fixed(port)]).unwrap();
+        ports.take(&[fixed(port)], &[], &nothing).unwrap();
         assert!(TcpListener::bind(("0.0.0.0", port)).is_err());
-        assert!(Ports::new(0).take(&[fixed(port)]).is_err());
+        assert!(Ports::new(0).take(&[fixed(port)], &[], &nothing).is_err());
+    }
+
+    #[test]
+    fn a_range_is_consecutive_and_keeps_away_from_what_is_held_or_expected() {
+        let mut ports = Ports::new(seed().wrapping_add(2000));
+        let single = ports
+            .take(&[dynamic(Protocol::Tcp)], &[], &nothing)
+            .unwrap();
+        // Somebody sits in the middle of where the range would begin.
+        let next = single[0].host_port + 1;
+        let expected = |key: &Key| *key == (Protocol::Tcp, next + 7);
+        let ranges = [
+            range(8000, 8009, Protocol::Tcp),
+            range(9000, 9001, Protocol::Udp),
+        ];
+        let given = ports.take(&[], &ranges, &expected).unwrap();
+        assert_eq!(given.len(), 12);
+        let (tcp, udp) = given.split_at(10);
+        for (n, binding) in tcp.iter().enumerate() {
+            assert_eq!(binding.container_port, 8000 + n as u16);
+            assert_eq!(binding.host_port, tcp[0].host_port + n as u16);
+            assert_eq!(binding.range, Some(8000));
+            assert!(TcpListener::bind(("0.0.0.0", binding.host_port)).is_err());
+        }
+        let span = tcp[0].host_port..=tcp[9].host_port;
+        assert!(!span.contains(&(next + 7)) && !span.contains(&single[0].host_port));
+        assert!(NEVER.iter().all(|never| !span.contains(never)));
+        assert!(UdpSocket::bind(("0.0.0.0", udp[1].host_port)).is_err());
+        ports.release(&given);
+        assert_eq!(ports.held.len(), 1);
+        TcpListener::bind(("0.0.0.0", tcp[0].host_port)).unwrap();
+    }
+
+    #[test]
+    fn a_range_that_cannot_be_had_leaves_nothing_held() {
+        let mut ports = Ports::new(seed().wrapping_add(3000));
+        let too_long = range(1, 65535, Protocol::Tcp);
+        let refused = ports.take(&[dynamic(Protocol::Udp)], &[too_long], &nothing);
+        assert!(matches!(
+            refused,
+            Err(NetworkError::PortRangesExhausted { .. })
+        ));
+        // Whichever one of them is expected by somebody else, it is not had.
+        let every_third = |(_, port): &Key| port % 3 == 0;
+        let refused = ports.take(&[], &[range(1, 3, Protocol::Tcp)], &every_third);
+        assert!(matches!(
+            refused,
+            Err(NetworkError::PortRangesExhausted { .. })
+        ));
+        assert!(ports.held.is_empty());
+        let two = ports.take(&[], &[range(1, 2, Protocol::Tcp)], &every_third);
+        assert_eq!(two.unwrap()[0].host_port % 3, 1);
+    }
+
+    #[test]
+    fn a_port_that_somebody_will_ask_for_is_not_chosen() {
+        let mut ports = Ports::new(seed().wrapping_add(4000));
+        let next = ports.next;
+        let expected = |key: &Key| *key == (Protocol::Tcp, next);
+        let given = ports.take(&[dynamic(Protocol::Tcp)], &[], &expected);
+        assert_ne!(given.unwrap()[0].host_port, next);
+        ports.take(&[fixed(next)], &[], &expected).unwrap();
     }
 }

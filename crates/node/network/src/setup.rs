@@ -3,6 +3,8 @@
 //! What always holds: it is made before the first container and by every process anew, from whatever an
 //! earlier one left; the range is chosen while no other installation chooses.
 
+use std::net::TcpListener;
+
 use tracing::warn;
 
 use crate::elements::Element;
@@ -28,21 +30,21 @@ impl Network {
     /// Makes what all containers share, and again where what it depends on has changed.
     pub(crate) fn set_up(&self, state: &mut State) -> Result<(), NetworkError> {
         let installation = &self.0.options.installation;
-        let endpoint_port = match &state.listener {
+        let port = |listener: &Option<TcpListener>| match listener {
             Some(listener) => {
                 let address = listener.local_addr();
-                Some(
-                    address
-                        .doing(|| "the endpoint for tasks".to_owned())?
-                        .port(),
-                )
+                let address = address.doing(|| "the endpoint for tasks".to_owned())?;
+                Ok(Some(address.port()))
             }
-            None => None,
+            None => Ok(None),
         };
+        let endpoint_port = port(&state.listener)?;
+        let control_plane_port = port(&state.control_plane)?;
         let loopback_resolver = HostResolvers::read().loopback;
         let terms = |pool| Terms {
             pool,
             endpoint_port,
+            control_plane_port,
             loopback_resolver,
         };
         if let Some(kernel) = &mut state.kernel {

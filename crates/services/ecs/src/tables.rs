@@ -388,11 +388,16 @@ pub struct Reserved {
     pub cpu: i64,
     #[serde(default)]
     pub memory: i64,
-    /// Host ports that the definition names. Dynamic ones are the node's own business.
+    /// Host ports that the definition names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tcp_ports: Vec<u16>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub udp_ports: Vec<u16>,
+    /// Host ports that the node chose, from its report on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound_tcp_ports: Vec<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound_udp_ports: Vec<u16>,
     /// The group of the task, which `distinctInstance` and `spread` look at.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,

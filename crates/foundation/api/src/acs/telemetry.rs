@@ -121,7 +121,7 @@ pub struct RestartStatsSet {
     pub restart_count: Option<i64>,
 }
 
-/// The usage of one container: cpu in percent of its share, memory in MiB.
+/// The usage of one container: cpu in percent of the whole machine (100 is every core busy, whatever share it has), memory in MiB.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerMetric {

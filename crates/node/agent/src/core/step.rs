@@ -338,4 +338,16 @@ pub struct NetworkBinding {
     pub container_port: u16,
     pub host_port: u16,
     pub protocol: String,
+    /// Of a range: as many ports of the host follow as of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_container_port: Option<u16>,
+}
+
+impl NetworkBinding {
+    /// The last host port, of a range or of one.
+    pub fn last_host_port(&self) -> u16 {
+        let more = self.last_container_port.unwrap_or(self.container_port);
+        let more = more.saturating_sub(self.container_port);
+        self.host_port.saturating_add(more)
+    }
 }

@@ -11,11 +11,18 @@ use gantry_env::Timestamp;
 /// Where containers with a network namespace of their own reach everything.
 pub const TASK_ADDRESS: &str = "http://169.254.170.2";
 
+/// Where they reach the control plane that their agent joined.
+pub const CONTROL_PLANE: &str = "http://169.254.170.2:4566";
+
 pub const METADATA_V4: &str = "ECS_CONTAINER_METADATA_URI_V4";
 pub const METADATA_V3: &str = "ECS_CONTAINER_METADATA_URI";
 pub const AGENT: &str = "ECS_AGENT_URI";
 pub const CREDENTIALS_RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 pub const CREDENTIALS_FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+
+pub const SDK_ENDPOINT: &str = "AWS_ENDPOINT_URL";
+/// SDKs would put a word of the service before an endpoint's name, and an address has no names below it.
+pub const SDK_HOST_PREFIX: &str = "AWS_DISABLE_HOST_PREFIX_INJECTION";
 
 const CREDENTIALS_PATH: &str = "/v2/credentials/";
 
@@ -90,6 +97,35 @@ pub fn variables(
         });
     }
     variables
+}
+
+/// What a container's environment tells AWS SDKs of the control plane at `joined`, unless the definition or the image says
+/// something about it. One that needs TLS is not told of: its authority is not in the container.
+pub fn sdk_variables(
+    door: Door,
+    joined: &str,
+    is_set: impl Fn(&str) -> bool,
+) -> Vec<(&'static str, String)> {
+    if is_set(SDK_ENDPOINT) || !is_plain(joined) {
+        return Vec::new();
+    }
+    let endpoint = match door {
+        Door::Link => {
+            let path = joined.splitn(4, '/').nth(3).unwrap_or_default();
+            format!("{CONTROL_PLANE}/{path}")
+        }
+        Door::Loopback => joined.to_owned(),
+    };
+    let mut variables = vec![(SDK_ENDPOINT, endpoint.trim_end_matches('/').to_owned())];
+    if !is_set(SDK_HOST_PREFIX) {
+        variables.push((SDK_HOST_PREFIX, "true".to_owned()));
+    }
+    variables
+}
+
+/// Whether an endpoint speaks HTTP without TLS.
+pub fn is_plain(endpoint: &str) -> bool {
+    endpoint.starts_with("http://")
 }
 
 /// What an earlier agent wrote into a container's environment.
@@ -199,6 +235,38 @@ mod tests {
 
     fn id() -> EndpointId {
         EndpointId::new([7; 16], Timestamp::from_millis(1_700_000_000_123))
+    }
+
+    #[test]
+    fn sdks_are_told_of_the_control_plane_unless_somebody_said_something() {
+        let nothing = |_: &str| false;
+        let told = |door, joined, is_set: &dyn Fn(&str) -> bool| -> Vec<String> {
+            let variables = sdk_variables(door, joined, is_set);
+            variables
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect()
+        };
+        let prefix = "AWS_DISABLE_HOST_PREFIX_INJECTION=true";
+        assert_eq!(
+            told(Door::Link, "http://127.0.0.1:1234", &nothing),
+            ["AWS_ENDPOINT_URL=http://169.254.170.2:4566", prefix]
+        );
+        assert_eq!(
+            told(Door::Loopback, "http://127.0.0.1:1234", &nothing),
+            ["AWS_ENDPOINT_URL=http://127.0.0.1:1234", prefix]
+        );
+        let below = told(Door::Link, "http://plane.lan:80/a/b/", &nothing);
+        assert_eq!(below[0], "AWS_ENDPOINT_URL=http://169.254.170.2:4566/a/b");
+        let set = |name: &str| name == SDK_ENDPOINT;
+        assert!(told(Door::Link, "http://127.0.0.1:1234", &set).is_empty());
+        assert!(told(Door::Loopback, "https://plane.example", &nothing).is_empty());
+        let prefix_set = |name: &str| name == SDK_HOST_PREFIX;
+        let only_endpoint = told(Door::Link, "http://127.0.0.1:1234", &prefix_set);
+        assert_eq!(
+            only_endpoint,
+            ["AWS_ENDPOINT_URL=http://169.254.170.2:4566"]
+        );
     }
 
     #[test]

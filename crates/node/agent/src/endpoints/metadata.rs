@@ -303,6 +303,19 @@ fn of(
 fn ports(machine: &TaskMachine, plan: Option<&ContainerPlan>, name: &str) -> Vec<Port> {
     let bound = machine.bindings_of(name);
     let asked = plan.map_or(&[][..], |plan| plan.ports.as_slice());
+    let of_ranges = bound.iter().filter_map(|range| {
+        let ports = range.container_port..=range.last_container_port?;
+        Some(
+            ports
+                .zip(range.host_port..)
+                .map(|(container_port, host_port)| Port {
+                    container_port,
+                    protocol: range.protocol.clone(),
+                    host_port: Some(host_port),
+                    host_ip: Some("0.0.0.0"),
+                }),
+        )
+    });
     asked
         .iter()
         .map(|asked| {
@@ -310,6 +323,7 @@ fn ports(machine: &TaskMachine, plan: Option<&ContainerPlan>, name: &str) -> Vec
                 .iter()
                 .find(|bound| {
                     bound.container_port == asked.container_port
+                        && bound.last_container_port.is_none()
                         && bound.protocol == asked.protocol
                         && (asked.host_port == 0 || asked.host_port == bound.host_port)
                 })
@@ -321,6 +335,7 @@ fn ports(machine: &TaskMachine, plan: Option<&ContainerPlan>, name: &str) -> Vec
                 host_ip: host_port.map(|_| "0.0.0.0"),
             }
         })
+        .chain(of_ranges.flatten())
         .collect()
 }
 
@@ -433,6 +448,7 @@ mod tests {
         state.network_bindings = vec![crate::core::step::NetworkBinding {
             container_port: 80,
             host_port: 32_768,
+            last_container_port: None,
             protocol: "tcp".to_owned(),
         }];
         machine

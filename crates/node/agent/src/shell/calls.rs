@@ -14,7 +14,7 @@ use gantry_api::sigv4::SigningCredentials;
 use gantry_arn::{Region, TaskId};
 use gantry_env::Env;
 
-use crate::core::step::{CallError, TaskStateChange};
+use crate::core::step::{CallError, NetworkBinding, TaskStateChange};
 
 /// Clients of the endpoint that this agent joined, by region and by whose credentials.
 pub struct Clients {
@@ -155,6 +155,27 @@ impl From<TaskStateChange> for ecs::SubmitTaskStateChangeRequest {
     }
 }
 
+fn network_binding(binding: NetworkBinding) -> ecs::NetworkBinding {
+    let told = ecs::NetworkBinding {
+        bind_ip: Some("0.0.0.0".to_owned()),
+        protocol: Some(binding.protocol.as_str().into()),
+        ..ecs::NetworkBinding::default()
+    };
+    let (container_port, host_port) = (binding.container_port, binding.host_port);
+    match binding.last_container_port {
+        Some(last) => ecs::NetworkBinding {
+            container_port_range: Some(format!("{container_port}-{last}")),
+            host_port_range: Some(format!("{host_port}-{}", binding.last_host_port())),
+            ..told
+        },
+        None => ecs::NetworkBinding {
+            container_port: Some(i32::from(container_port)),
+            host_port: Some(i32::from(host_port)),
+            ..told
+        },
+    }
+}
+
 fn on_the_wire(change: TaskStateChange) -> ecs::SubmitTaskStateChangeRequest {
     let TaskStateChange {
         cluster,
@@ -176,13 +197,7 @@ fn on_the_wire(change: TaskStateChange) -> ecs::SubmitTaskStateChangeRequest {
                 container
                     .network_bindings
                     .into_iter()
-                    .map(|binding| ecs::NetworkBinding {
-                        bind_ip: Some("0.0.0.0".to_owned()),
-                        container_port: Some(i32::from(binding.container_port)),
-                        host_port: Some(i32::from(binding.host_port)),
-                        protocol: Some(binding.protocol.as_str().into()),
-                        ..ecs::NetworkBinding::default()
-                    })
+                    .map(network_binding)
                     .collect(),
             ),
             reason: container.reason,

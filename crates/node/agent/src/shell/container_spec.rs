@@ -78,6 +78,7 @@ pub(super) fn container_spec(
         restart_policy: _,
         // The network's, in bridge mode.
         ports: _,
+        port_ranges: _,
         links: _,
         names,
         network_disabled,

@@ -179,7 +179,15 @@ impl Driver {
 
     async fn carry_out(&self, command: RuntimeCommand) {
         match command {
-            RuntimeCommand::Pull { task, plan } => self.pull(task, *plan).await,
+            RuntimeCommand::Pull { task, plan } => {
+                let networks = self.0.networks.clone();
+                let (expected, ports) = (task, plan.clone());
+                // The network's state may be locked for as long as the kernel takes.
+                let expecting =
+                    tokio::task::spawn_blocking(move || networks.expect_ports(expected, &ports));
+                let _ = expecting.await;
+                self.pull(task, *plan).await;
+            }
             RuntimeCommand::PrepareLog {
                 task,
                 container,
@@ -296,7 +304,9 @@ impl Driver {
                 .prepare(task, task_plan, plan, &image.config.volumes)?;
         let mut spec = container_spec(task_plan, plan, &image, mounts)?;
         spec.copy_up = copy_up;
-        self.0.endpoints.join(task, task_plan, plan, &mut spec);
+        self.0
+            .endpoints
+            .join(task, task_plan, plan, &image.config.env, &mut spec);
         let cell = lock(&self.0.tasks).entry(task).or_default().clone();
         let _worker = self
             .0

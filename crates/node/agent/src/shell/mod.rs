@@ -38,7 +38,7 @@ use tracing::{debug, info, warn};
 use self::calls::Clients;
 use self::connection::{Connection, SocketEvent};
 use self::driver::Driver;
-use self::endpoints::{Answers, Endpoints, Serving};
+use self::endpoints::{Answers, ControlPlaneDoor, Endpoints, Serving};
 use self::images::{ImageSettings, collect_for_ever};
 use self::journal_file::JournalWriter;
 use self::network::Networks;
@@ -202,8 +202,10 @@ impl Agent {
         .map_err(files)?;
         let told = events_in.clone();
         let networks = Networks::open(&config.installation, &config.data_dir, env.clone())?;
-        let (endpoints, loopback) = Endpoints::open(&directory, env.clone()).map_err(files)?;
+        let (endpoints, loopback) =
+            Endpoints::open(&directory, config.endpoint.clone(), env.clone()).map_err(files)?;
         let link = networks.endpoint_listener()?;
+        let control_plane = ControlPlaneDoor::open(&config.endpoint, &networks, &env)?;
         // Ends with this agent.
         let mut collecting = JoinSet::new();
         if let Some(policy) = images.collection {
@@ -260,6 +262,7 @@ impl Agent {
             _publishing: publisher.begin(),
             endpoints,
             _serving: Serving::begin(answers, link, loopback),
+            _control_plane: control_plane,
             core: AgentCore::new(identity, env.entropy.u64()),
             connection: Connection::new(clients.clone(), config.version.clone(), registration),
             own,
@@ -301,6 +304,7 @@ struct Pump {
     endpoints: Endpoints,
     board: HealthBoard,
     _serving: Serving,
+    _control_plane: Option<ControlPlaneDoor>,
     _publishing: Publishing,
     journal: JournalWriter,
     /// When each timer is due, on the monotonic clock.

@@ -13,7 +13,7 @@ use gantry_arn::TaskId;
 use gantry_env::Env;
 use gantry_network::{
     AttachRequest, Attachment, Installation, Link, Network, NetworkError, Options, PortBinding,
-    PortRequest, Protocol, Traffic,
+    PortRangeRequest, PortRequest, Protocol, Traffic,
 };
 use gantry_runtime::{ContainerSpec, InstallationId};
 use tracing::warn;
@@ -120,6 +120,19 @@ impl Networks {
             .collect()
     }
 
+    /// A port that the container names is from now on chosen for no other.
+    pub fn expect_ports(&self, task: TaskId, plan: &ContainerPlan) {
+        // Where a protocol is unknown, the container will not start.
+        if let Ok(ports) = ports(plan) {
+            self.network.expect_ports(task, &ports);
+        }
+    }
+
+    /// What containers reach at 169.254.170.2:4566.
+    pub fn control_plane_listener(&self) -> Result<TcpListener, NetworkError> {
+        self.network.control_plane_listener()
+    }
+
     pub async fn attach(&self, task: TaskId, plan: &ContainerPlan) -> Result<Attached, String> {
         let request = request(plan)?;
         let deadline = self.env.monotonic() + PORT_PATIENCE;
@@ -201,7 +214,18 @@ fn request(plan: &ContainerPlan) -> Result<AttachRequest, String> {
         alias: alias.clone(),
     });
     Ok(AttachRequest {
-        ports: plan.ports.iter().map(port).collect::<Result<_, _>>()?,
+        ports: ports(plan)?,
+        port_ranges: plan
+            .port_ranges
+            .iter()
+            .map(|range| {
+                Ok(PortRangeRequest {
+                    first_container_port: range.first,
+                    last_container_port: range.last,
+                    protocol: protocol(&range.protocol, range.first)?,
+                })
+            })
+            .collect::<Result<_, String>>()?,
         hostname: plan.hostname.clone(),
         links: links.collect(),
         extra_hosts,
@@ -211,30 +235,41 @@ fn request(plan: &ContainerPlan) -> Result<AttachRequest, String> {
     })
 }
 
-fn port(binding: &plan::PortBinding) -> Result<PortRequest, String> {
-    Ok(PortRequest {
-        container_port: binding.container_port,
-        host_port: Some(binding.host_port).filter(|port| *port > 0),
-        protocol: match binding.protocol.as_str() {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            other => {
-                return Err(format!(
-                    "CannotStartContainerError: port {}: there is no protocol '{other}'",
-                    binding.container_port
-                ));
-            }
-        },
-    })
+fn ports(plan: &ContainerPlan) -> Result<Vec<PortRequest>, String> {
+    let port = |binding: &plan::PortBinding| {
+        Ok(PortRequest {
+            container_port: binding.container_port,
+            host_port: Some(binding.host_port).filter(|port| *port > 0),
+            protocol: protocol(&binding.protocol, binding.container_port)?,
+        })
+    };
+    plan.ports.iter().map(port).collect()
 }
 
+fn protocol(text: &str, container_port: u16) -> Result<Protocol, String> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        other => Err(format!(
+            "CannotStartContainerError: port {container_port}: there is no protocol '{other}'"
+        )),
+    }
+}
+
+/// The ports of a range, which stand together, are told as one.
 fn told(bindings: &[PortBinding]) -> Vec<NetworkBinding> {
-    bindings
-        .iter()
-        .map(|binding| NetworkBinding {
-            container_port: binding.container_port,
-            host_port: binding.host_port,
-            protocol: binding.protocol.as_str().to_owned(),
-        })
-        .collect()
+    let mut told = Vec::new();
+    let same_range = |a: &PortBinding, b: &PortBinding| {
+        a.range.is_some() && a.range == b.range && a.protocol == b.protocol
+    };
+    for of_one in bindings.chunk_by(same_range) {
+        let ends = of_one.first().zip(of_one.last());
+        told.extend(ends.map(|(first, last)| NetworkBinding {
+            container_port: first.container_port,
+            host_port: first.host_port,
+            protocol: first.protocol.as_str().to_owned(),
+            last_container_port: first.range.map(|_| last.container_port),
+        }));
+    }
+    told
 }

@@ -13,6 +13,7 @@ fn binding(host_port: u16) -> NetworkBinding {
         container_port: 80,
         host_port,
         protocol: "tcp".to_owned(),
+        last_container_port: None,
     }
 }
 

@@ -58,7 +58,7 @@ impl Summary {
 pub struct ContainerUsage {
     /// When the control plane got it: an agent's clock may be wrong.
     pub at: Timestamp,
-    /// In percent of the container's share.
+    /// In percent of the whole machine: 100 is every core busy.
     pub cpu: Option<Summary>,
     /// In MiB.
     pub memory: Option<Summary>,

@@ -4,7 +4,10 @@
 //! What always holds: an acknowledgment means that the report is durable. The same report again is
 //! acknowledged again and changes nothing; a late one takes nothing back. These operations are the
 //! only writers of a task's report row. A STOPPED report releases what the task took of its
-//! instance by being there, so the allocation row is not touched.
+//! instance by being there, so the allocation row is not touched. Host ports that the node chose become part of
+//! what the task holds there, in the commit that reports them: no placement is made beside it.
+
+use std::collections::BTreeSet;
 
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
@@ -12,14 +15,18 @@ use gantry_api::ecs::{
     SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
     SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse,
 };
+use gantry_arn::ClusterName;
 use gantry_store::Transaction;
 
 use super::lookup::Rows;
 use crate::model::reference::Scope;
 use crate::model::refusal::{client, invalid};
-use crate::model::report::{Report, merge};
+use crate::model::report::{Report, host_ports, merge};
 use crate::service::EcsService;
-use crate::tables::{DesiredPhase, TaskDesiredRow, TaskReportRow, TaskRow, task_name};
+use crate::tables::{
+    AllocationRow, DesiredPhase, TaskDesiredRow, TaskReportRow, TaskRow, container_instance_name,
+    task_name,
+};
 
 const ACKNOWLEDGMENT: &str = "ACK";
 
@@ -97,9 +104,45 @@ async fn submit(
                 Some(before) => transaction.update::<TaskReportRow>(before, &after),
                 None => transaction.create::<TaskReportRow>(account, region, &name, &after),
             };
+            if !after.status.is_stopped() {
+                hold_bound_ports(&rows, &cluster, &spec.row, &after, &mut transaction);
+            }
             Ok((transaction, ()))
         })
         .await
+}
+
+/// Adds the host ports that the node chose to the task's share of its instance.
+fn hold_bound_ports(
+    rows: &Rows<'_>,
+    cluster: &ClusterName,
+    task: &TaskRow,
+    report: &TaskReportRow,
+    transaction: &mut Transaction,
+) {
+    let bound = |protocol: &str, named: &[u16]| -> Vec<u16> {
+        let containers = report.containers.iter();
+        let ports = containers.flat_map(|container| host_ports(container, protocol));
+        let ports: BTreeSet<u16> = ports.filter(|port| !named.contains(port)).collect();
+        ports.into_iter().collect()
+    };
+    let (tcp, udp) = (
+        bound("tcp", &task.reserved.tcp_ports),
+        bound("udp", &task.reserved.udp_ports),
+    );
+    let name = container_instance_name(cluster, &task.container_instance);
+    let Some(row) = rows.read::<AllocationRow>(&name) else {
+        return;
+    };
+    let mut allocation = (*row.row).clone();
+    let Some(share) = allocation.tasks.get_mut(&task.id) else {
+        return;
+    };
+    if (&share.bound_tcp_ports, &share.bound_udp_ports) != (&tcp, &udp) {
+        share.bound_tcp_ports = tcp;
+        share.bound_udp_ports = udp;
+        transaction.update::<AllocationRow>(&row, &allocation);
+    }
 }
 
 /// Attachments belong to awsvpc and EBS volumes, which are refused when a task is run: an agent can

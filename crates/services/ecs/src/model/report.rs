@@ -5,13 +5,14 @@
 
 use gantry_api::ecs::{
     ContainerStateChange, EcsError, NetworkBinding, SubmitContainerStateChangeRequest,
-    SubmitTaskStateChangeRequest, TaskDefinition,
+    SubmitTaskStateChangeRequest, TaskDefinition, TransportProtocol,
 };
 use gantry_env::Timestamp;
 
 use super::absent::items;
 use super::last_status::LastStatus;
 use super::refusal::invalid;
+use super::task_definition::network::port_range;
 use crate::tables::{ContainerReport, Ending, StopCode, TaskReportRow};
 
 /// A report, whichever operation it came by.
@@ -173,12 +174,32 @@ fn merge_container(containers: &mut Vec<ContainerReport>, reported: &ContainerRe
     }
 }
 
+/// The host ports that lead into a container by this protocol.
+pub fn host_ports(container: &ContainerReport, protocol: &str) -> Vec<u16> {
+    let mut ports = Vec::new();
+    for binding in &container.network_bindings {
+        let is_udp = binding.protocol == Some(TransportProtocol::Udp);
+        if is_udp != (protocol == "udp") {
+            continue;
+        }
+        let range = binding.host_port_range.as_deref().and_then(port_range);
+        match (range, binding.host_port) {
+            (Some((first, last)), _) => ports.extend(first..=last),
+            (None, Some(port)) => ports.extend(u16::try_from(port).ok().filter(|port| *port > 0)),
+            (None, None) => {}
+        }
+    }
+    ports
+}
+
 /// Agents list bindings in no particular order; the same ones again are no change.
 fn sorted(mut bindings: Vec<NetworkBinding>) -> Vec<NetworkBinding> {
     bindings.sort_by_key(|binding| {
         (
             binding.container_port,
             binding.host_port,
+            binding.container_port_range.clone(),
+            binding.host_port_range.clone(),
             binding.bind_ip.clone(),
         )
     });

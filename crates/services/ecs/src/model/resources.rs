@@ -22,7 +22,9 @@ impl Taken {
         self.cpu += reserved.cpu;
         self.memory += reserved.memory;
         self.tcp_ports.extend(&reserved.tcp_ports);
+        self.tcp_ports.extend(&reserved.bound_tcp_ports);
         self.udp_ports.extend(&reserved.udp_ports);
+        self.udp_ports.extend(&reserved.bound_udp_ports);
     }
 }
 

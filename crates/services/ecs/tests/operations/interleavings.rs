@@ -303,6 +303,11 @@ fn a_cluster_is_not_deleted_under_an_instance_that_registers() {
     assert_eq!(refused.0, "ClusterContainsContainerInstancesException");
 }
 
+/// A store with the same rows that lets others run before each commit.
+pub fn hesitant(store: &Arc<dyn Store>) -> Arc<dyn Store> {
+    Arc::new(Hesitant(copy(store)))
+}
+
 /// A memory store with the same rows.
 fn copy(store: &Arc<dyn Store>) -> MemoryStore {
     let copy = MemoryStore::new();

@@ -8,6 +8,7 @@ mod explanations;
 mod harness;
 mod interleavings;
 mod placement;
+mod ports;
 mod registration_rules;
 mod run_task;
 mod settings;

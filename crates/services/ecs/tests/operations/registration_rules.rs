@@ -198,7 +198,48 @@ fn each_broken_rule_is_refused_in_its_own_words() {
         ),
         (
             c("portMappings", json!([{"containerPortRange": "20-10"}])),
-            "Invalid containerPortRange '20-10' in port mapping.",
+            "Invalid containerPortRange '20-10' in port mapping. It must be FIRST-LAST, with ports between 1 and 65535, and the first less than the last.",
+        ),
+        (
+            c("portMappings", json!([{"containerPortRange": "20-20"}])),
+            "Invalid containerPortRange '20-20' in port mapping. It must be FIRST-LAST, with ports between 1 and 65535, and the first less than the last.",
+        ),
+        (
+            c("portMappings", json!([{"containerPortRange": "0-9"}])),
+            "Invalid containerPortRange '0-9' in port mapping. It must be FIRST-LAST, with ports between 1 and 65535, and the first less than the last.",
+        ),
+        (
+            c("portMappings", json!([{"containerPortRange": "9-65536"}])),
+            "Invalid containerPortRange '9-65536' in port mapping. It must be FIRST-LAST, with ports between 1 and 65535, and the first less than the last.",
+        ),
+        (
+            c("portMappings", json!([{"containerPortRange": "20-30"}, {"containerPort": 30}])),
+            "The containerPortRange '20-30' overlaps another port mapping of the container. A port can only be included in one port mapping per container.",
+        ),
+        (
+            c("portMappings", json!([{"containerPortRange": "20-30"}, {"containerPortRange": "10-20"}])),
+            "The containerPortRange '20-30' overlaps another port mapping of the container. A port can only be included in one port mapping per container.",
+        ),
+        (
+            c("portMappings", json!([{"containerPortRange": "20-30", "hostPort": 20}])),
+            "containerPortRange cannot be specified together with containerPort or hostPort in port mappings.",
+        ),
+        (
+            also(
+                c("portMappings", json!([{"containerPortRange": "20-30"}])),
+                "networkMode",
+                json!("host"),
+            ),
+            "containerPortRange is not supported when networkMode=host.",
+        ),
+        (
+            c(
+                "portMappings",
+                (0..101)
+                    .map(|n| json!({"containerPortRange": format!("{}-{}", 10 + n * 10, 15 + n * 10)}))
+                    .collect(),
+            ),
+            "Too many port mappings.",
         ),
         (
             c(

@@ -226,9 +226,17 @@ fn reports_again_and_late_reports_change_nothing() {
     assert_eq!(harness.store.snapshot().revision(), revision);
     harness.submit(&arn, "STOPPED", Some(0));
     let stopped = harness.task(&arn);
-    harness.submit(&arn, "RUNNING", Some(77));
-    harness.submit(&arn, "PENDING", None);
-    assert_eq!(harness.task(&arn), stopped);
+    // The same end with another code and another run of the container, and an earlier state with one.
+    for (status, exit_code) in [
+        ("STOPPED", Some(77)),
+        ("RUNNING", Some(77)),
+        ("PENDING", None),
+    ] {
+        harness.submit(&arn, status, exit_code);
+        assert_eq!(harness.task(&arn), stopped, "{status} {exit_code:?}");
+    }
+    let containers = stopped.containers.unwrap();
+    assert_eq!(containers[0].exit_code, Some(0));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::dependencies::{StartCondition, depends_on};
 use super::health::{HealthCheckPlan, RestartPlan, health_check, restart_policy};
 use super::linux::{self, LinuxPlan};
 use super::logs::{LogPlan, Logged, log_plan};
-use super::network::{self, LinkPlan, NamesPlan, NetworkMode, PortBinding};
+use super::network::{self, LinkPlan, NamesPlan, NetworkMode, PortBinding, PortRange};
 use super::registry::{RegistryAccess, registry_access};
 use super::unknown::{first_meaningful, not_built};
 use super::volumes::{self, MountPlan, VolumePlan, VolumesFromPlan};
@@ -47,6 +47,7 @@ pub struct ContainerPlan {
     pub restart_policy: Option<RestartPlan>,
     /// With host networking these are what they say; they are reported, nothing is mapped.
     pub ports: Vec<PortBinding>,
+    pub port_ranges: Vec<PortRange>,
     pub links: Vec<LinkPlan>,
     pub names: NamesPlan,
     /// Nothing but a loopback interface, whatever the task's network is.
@@ -178,6 +179,7 @@ pub(super) fn plan_container(
         auth_strategy: logs_auth_strategy.as_deref(),
     };
     let log = log_plan(log_config, logged)?;
+    let (ports, port_ranges) = network::ports(port_mappings, place.network_mode, &name)?;
     let positive = |bytes: i64| u64::try_from(bytes).ok().filter(|bytes| *bytes > 0);
     Ok(ContainerPlan {
         image,
@@ -203,7 +205,8 @@ pub(super) fn plan_container(
         depends_on: depends_on(waits_for, &name)?,
         health_check: health_check(health_check_type.as_deref(), healthcheck.as_ref(), &name)?,
         restart_policy: restart_policy(policy.as_ref()),
-        ports: network::ports(port_mappings, place.network_mode, &name)?,
+        ports,
+        port_ranges,
         links: network::links(links, &name)?,
         names: network::names(&extra_hosts, dns, dns_search, &name)?,
         network_disabled,

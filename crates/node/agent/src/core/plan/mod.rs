@@ -28,7 +28,7 @@ pub use logs::{
     Address, AwsLogsPlan, DeliveryMode, FluentdPlan, GelfCompression, GelfPlan, JsonFilePlan,
     LogDriverPlan, LogPlan, LogSource, LokiPlan, ShippedLog, SyslogFormat, SyslogPlan,
 };
-pub use network::{LinkPlan, NamesPlan, NetworkMode, PortBinding};
+pub use network::{LinkPlan, NamesPlan, NetworkMode, PortBinding, PortRange};
 pub use registry::RegistryAccess;
 use unknown::{first_meaningful, not_built};
 pub use volumes::{

@@ -46,6 +46,14 @@ pub struct PortBinding {
     pub protocol: String,
 }
 
+/// Consecutive ports of a container, which the network leads to as many of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+    pub protocol: String,
+}
+
 pub(super) fn mode(text: Option<&str>) -> Result<NetworkMode, String> {
     match text {
         Some("host") => Ok(NetworkMode::Host),
@@ -109,13 +117,14 @@ pub(super) fn links(links: &[String], container: &str) -> Result<Vec<LinkPlan>, 
         .collect()
 }
 
-/// With the host's network a port on the host is the container's own; nothing is mapped, it is only told.
+/// Single ports, and ranges. With the host's network a port on the host is the container's own; nothing is mapped, it is
+/// only told.
 pub(super) fn ports(
     mappings: &[acs::PortMapping],
     mode: NetworkMode,
     container: &str,
-) -> Result<Vec<PortBinding>, String> {
-    let mut ports = Vec::new();
+) -> Result<(Vec<PortBinding>, Vec<PortRange>), String> {
+    let (mut ports, mut ranges) = (Vec::new(), Vec::new());
     for mapping in mappings {
         let acs::PortMapping {
             container_port,
@@ -124,12 +133,24 @@ pub(super) fn ports(
             name: _,
             protocol,
         } = mapping;
-        if container_port_range.is_some() {
-            return Err(not_built(
-                "portMappings",
-                "containerPortRange",
-                Some(container),
-            ));
+        let protocol = protocol.clone().unwrap_or_else(|| "tcp".to_owned());
+        if let Some(range) = container_port_range {
+            let (first, last) = port_range(range).ok_or_else(|| {
+                format!("container '{container}': '{range}' is not a range of ports")
+            })?;
+            if mode != NetworkMode::Bridge {
+                return Err(not_built(
+                    "containerPortRange",
+                    "outside of bridge mode",
+                    Some(container),
+                ));
+            }
+            ranges.push(PortRange {
+                first,
+                last,
+                protocol,
+            });
+            continue;
         }
         let Some(container_port) = container_port else {
             continue;
@@ -148,8 +169,15 @@ pub(super) fn ports(
                 (_, 0) => inside,
                 (_, port) => port,
             },
-            protocol: protocol.clone().unwrap_or_else(|| "tcp".to_owned()),
+            protocol,
         });
     }
-    Ok(ports)
+    Ok((ports, ranges))
+}
+
+/// `FIRST-LAST`. The control plane has refused others; an agent does not rest on that.
+fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+    (first > 0 && first <= last).then_some((first, last))
 }

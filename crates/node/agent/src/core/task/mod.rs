@@ -414,6 +414,7 @@ impl TaskMachine {
                 container_port: port.container_port,
                 host_port: port.host_port,
                 protocol: port.protocol.clone(),
+                last_container_port: None,
             })
             .collect()
     }

@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, door: Door, answers: Arc<Answers>) -> 
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let peers = Peers::default();
+    let peers = Peers::with(CONNECTIONS_A_PEER_MAX);
     loop {
         // At the limit new connections wait in the kernel's queue. The semaphore is never closed.
         let Ok(permit) = open.clone().acquire_owned().await else {
@@ -52,7 +52,7 @@ pub async fn serve(listener: TcpListener, door: Door, answers: Arc<Answers>) -> 
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let counted = match door {
-                    Door::Link => peers.enter(peer.ip()),
+                    Door::Link => peers.enter(peer.ip()).map(Some),
                     Door::Loopback => Some(None),
                 };
                 // One that holds too many is shown out.
@@ -124,31 +124,46 @@ async fn answer(
 }
 
 /// How many connections each peer holds.
-#[derive(Clone, Default)]
-struct Peers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+#[derive(Clone)]
+pub(super) struct Peers {
+    counts: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    max: usize,
+}
 
 /// One connection of a peer, until it is dropped.
-struct Counted {
+pub(super) struct Counted {
     peers: Peers,
     peer: IpAddr,
 }
 
 impl Peers {
-    fn enter(&self, peer: IpAddr) -> Option<Option<Counted>> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Each may hold so many.
+    pub fn with(max: usize) -> Peers {
+        Peers {
+            counts: Arc::default(),
+            max,
+        }
+    }
+
+    pub fn enter(&self, peer: IpAddr) -> Option<Counted> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();
-        if *count >= CONNECTIONS_A_PEER_MAX {
+        if *count >= self.max {
             return None;
         }
         *count += 1;
         let peers = self.clone();
-        Some(Some(Counted { peers, peer }))
+        Some(Counted { peers, peer })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .peers
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {
@@ -164,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_peer_holds_so_many_connections_and_no_more() {
-        let peers = Peers::default();
+        let peers = Peers::with(CONNECTIONS_A_PEER_MAX);
         let peer = IpAddr::from([10, 0, 0, 1]);
         let mut held: Vec<_> = (0..CONNECTIONS_A_PEER_MAX)
             .map(|_| peers.enter(peer).unwrap())
@@ -174,6 +189,6 @@ mod tests {
         held.pop();
         assert!(peers.enter(peer).is_some());
         drop(held);
-        assert!(peers.0.lock().unwrap().is_empty());
+        assert!(peers.counts.lock().unwrap().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The endpoints of tasks: their addresses, and the two doors at which they are answered.
+//! The endpoints of tasks: their addresses, and the two doors at which they are answered; and the way to the control plane.
 //!
 //! What always holds: an address belongs to one container and is good for as long as its task is here.
 //! At 169.254.170.2 a container is known by the address that it sends from, and gets nothing but what
@@ -9,6 +9,7 @@
 //! from a container (`gantry_network`).
 
 mod answers;
+mod control_plane;
 mod listener;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +26,10 @@ use gantry_runtime::ContainerSpec;
 use tracing::warn;
 
 pub(super) use self::answers::{Answers, Serving};
+pub(super) use self::control_plane::ControlPlaneDoor;
 use self::listener::serve;
 use crate::core::plan::{ContainerPlan, NetworkMode, TaskPlan};
-use crate::endpoints::address::{Door, EndpointId, Found, variables};
+use crate::endpoints::address::{Door, EndpointId, Found, sdk_variables, variables};
 use crate::endpoints::allowance::Allowance;
 use crate::endpoints::stats::Look;
 
@@ -41,6 +43,8 @@ pub(super) struct Endpoints(Arc<Inner>);
 struct Inner {
     env: Env,
     loopback_port: u16,
+    /// The control plane that the agent joined.
+    joined: String,
     known: Mutex<Known>,
 }
 
@@ -85,11 +89,16 @@ pub(super) enum FoundCredentials {
 
 impl Endpoints {
     /// Opens the loopback door where it was before.
-    pub fn open(directory: &Path, env: Env) -> io::Result<(Endpoints, TcpListener)> {
+    pub fn open(
+        directory: &Path,
+        joined: String,
+        env: Env,
+    ) -> io::Result<(Endpoints, TcpListener)> {
         let listener = loopback(directory)?;
         let inner = Inner {
             env,
             loopback_port: listener.local_addr()?.port(),
+            joined,
             known: Mutex::default(),
         };
         Ok((Endpoints(Arc::new(inner)), listener))
@@ -102,6 +111,7 @@ impl Endpoints {
         task: TaskId,
         plan: &TaskPlan,
         container: &ContainerPlan,
+        image_environment: &[String],
         spec: &mut ContainerSpec,
     ) {
         let door = match plan.network_mode {
@@ -112,7 +122,13 @@ impl Endpoints {
         };
         let id = EndpointId::new(self.0.env.entropy.bytes16(), self.0.env.now());
         let credentials_id = plan.credentials_id.as_deref();
-        let given = variables(door, self.0.loopback_port, &id, credentials_id);
+        let mut given = variables(door, self.0.loopback_port, &id, credentials_id);
+        let is_set = |name: &str| {
+            let of_image = |variable: &String| variable.split('=').next() == Some(name);
+            spec.environment.iter().any(|(other, _)| other == name)
+                || image_environment.iter().any(of_image)
+        };
+        given.extend(sdk_variables(door, &self.0.joined, is_set));
         spec.environment
             .retain(|(name, _)| given.iter().all(|(other, _)| name != other));
         spec.environment
@@ -277,10 +293,14 @@ mod tests {
 
     use super::*;
 
+    fn joined() -> String {
+        "http://127.0.0.1:4566".to_owned()
+    }
+
     fn endpoints() -> (Endpoints, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let env = VirtualEnv::seeded(1).env();
-        let (endpoints, _) = Endpoints::open(directory.path(), env).unwrap();
+        let (endpoints, _) = Endpoints::open(directory.path(), joined(), env).unwrap();
         (endpoints, directory)
     }
 
@@ -297,14 +317,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let env = VirtualEnv::seeded(1).env();
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-        let (_, first) = Endpoints::open(directory.path(), env.clone()).unwrap();
+        let (_, first) = Endpoints::open(directory.path(), joined(), env.clone()).unwrap();
         let was = port(&first);
         // As long as somebody has it, it is elsewhere.
-        let (_, second) = Endpoints::open(directory.path(), env.clone()).unwrap();
+        let (_, second) = Endpoints::open(directory.path(), joined(), env.clone()).unwrap();
         let is = port(&second);
         assert_ne!(is, was);
         drop((first, second));
-        let (_, third) = Endpoints::open(directory.path(), env).unwrap();
+        let (_, third) = Endpoints::open(directory.path(), joined(), env).unwrap();
         assert_eq!(port(&third), is);
     }
 

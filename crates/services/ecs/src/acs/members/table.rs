@@ -40,12 +40,6 @@ pub(super) const REFUSED: &[Refused] = &[
         at_run_task: false,
     },
     Refused {
-        member: "containerDefinitions.portMappings.containerPortRange",
-        reason: "ResourceInitializationError: container definition member 'portMappings.containerPortRange' of container '{container}' is not built yet",
-        sample: "{\"networkMode\": \"bridge\", \"containerDefinitions\": [{\"portMappings\": [{\"containerPortRange\": \"80-90\"}]}]}",
-        at_run_task: false,
-    },
-    Refused {
         member: "containerDefinitions.repositoryCredentials",
         reason: "ResourceInitializationError: container definition member 'repositoryCredentials' of container '{container}' is not built yet; there is no Secrets Manager",
         sample: "{\"containerDefinitions\": [{\"repositoryCredentials\": {\"credentialsParameter\": \"arn:aws:secretsmanager:us-east-1:000000000000:secret:s\"}}]}",

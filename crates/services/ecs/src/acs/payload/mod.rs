@@ -18,7 +18,7 @@ mod logs;
 mod volumes;
 
 use super::image::RegistryNames;
-use super::members::{Honoured, honoured, honoured_override, honoured_task, not_built, refusal};
+use super::members::{Honoured, honoured, honoured_override, honoured_task, not_built};
 use crate::tables::TaskRow;
 
 const MIB: i64 = 1 << 20;
@@ -103,6 +103,22 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// The image by the digest that the service's deployment found its tag to have, so that all of
+    /// its tasks run the same.
+    fn pinned(&self, definition: &ContainerDefinition, image: &str) -> String {
+        let name = definition.name.as_deref().unwrap_or_default();
+        let replica = self.row.replica.as_ref();
+        let digest = replica.and_then(|replica| replica.digests.get(name));
+        let wanted = definition.version_consistency != Some(ecs::VersionConsistency::Disabled);
+        let Some(digest) = digest.filter(|_| wanted && !image.contains('@')) else {
+            return image.to_owned();
+        };
+        let path = image.rfind('/').map_or(0, |at| at + 1);
+        let tag = image.get(path..).and_then(|name| name.find(':'));
+        let repository = tag.and_then(|at| image.get(..path + at)).unwrap_or(image);
+        format!("{repository}@{digest}")
+    }
+
     fn container(
         &self,
         definition: &ContainerDefinition,
@@ -133,13 +149,13 @@ impl Place<'_> {
             environment: environment(&self.row.launch_type, &spec, given),
             essential: Some(spec.essential),
             health_check_type: spec.health_check.map(|_| "docker".to_owned()),
-            image: Some(image.to_owned()),
+            image: Some(self.pinned(definition, image)),
             links: spec.links.to_vec(),
             logs_auth_strategy: self.execution_role.then(|| "ExecutionRole".to_owned()),
             memory: memory.map(i64::from),
             mount_points: volumes::mount_points(spec.mount_points),
             name: Some(spec.name.to_owned()),
-            port_mappings: ports(&spec)?,
+            port_mappings: ports(&spec),
             registry_authentication: self.names.authentication(image, self.execution_role),
             restart_policy: restart_policy(&spec),
             start_timeout: spec.start_timeout.map(i64::from),
@@ -216,7 +232,7 @@ fn dependencies(spec: &Honoured<'_>) -> Result<Vec<ContainerDependency>, String>
         .collect()
 }
 
-fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, String> {
+fn ports(spec: &Honoured<'_>) -> Vec<gantry_api::acs::PortMapping> {
     spec.port_mappings
         .iter()
         .map(|mapping| {
@@ -228,22 +244,15 @@ fn ports(spec: &Honoured<'_>) -> Result<Vec<gantry_api::acs::PortMapping>, Strin
                 name,
                 protocol,
             } = mapping;
-            if container_port_range.is_some() {
-                return Err(refusal(
-                    "containerDefinitions.portMappings.containerPortRange",
-                    spec.name,
-                    "",
-                ));
-            }
-            Ok(gantry_api::acs::PortMapping {
+            gantry_api::acs::PortMapping {
                 container_port: container_port.map(i64::from),
-                container_port_range: None,
+                container_port_range: container_port_range.clone(),
                 host_port: host_port.map(i64::from),
                 name: name.clone(),
                 protocol: protocol
                     .as_ref()
                     .map(|protocol| protocol.as_str().to_owned()),
-            })
+            }
         })
         .collect()
 }

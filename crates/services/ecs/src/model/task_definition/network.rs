@@ -10,6 +10,7 @@ use gantry_api::ecs::{
 use super::super::absent::items;
 use super::super::refusal::client;
 
+/// Of single ports and of ranges together.
 const PORT_MAPPINGS_MAX: usize = 100;
 
 pub(super) fn validate(input: &RegisterTaskDefinitionRequest) -> Result<(), EcsError> {
@@ -32,6 +33,7 @@ pub(super) fn validate(input: &RegisterTaskDefinitionRequest) -> Result<(), EcsE
             return Err(client("Too many port mappings."));
         }
         validate_host_names(container, &mode)?;
+        validate_overlaps(items(&container.port_mappings))?;
         for mapping in items(&container.port_mappings) {
             validate_mapping(mapping, &mode)?;
             let protocol = protocol(mapping);
@@ -113,18 +115,56 @@ fn validate_range(range: &str, mapping: &PortMapping, mode: &NetworkMode) -> Res
             mode.as_str()
         )));
     }
-    let bounds = range.split_once('-').and_then(|(from, to)| {
-        Some((
-            from.trim().parse::<u16>().ok()?,
-            to.trim().parse::<u16>().ok()?,
-        ))
-    });
-    match bounds {
-        Some((from, to)) if from >= 1 && from <= to => Ok(()),
-        _ => Err(client(format!(
-            "Invalid containerPortRange '{range}' in port mapping."
+    match port_range(range) {
+        Some(_) => Ok(()),
+        None => Err(client(format!(
+            "Invalid containerPortRange '{range}' in port mapping. It must be FIRST-LAST, with ports between 1 and 65535, and the first less than the last."
         ))),
     }
+}
+
+/// The bounds of `FIRST-LAST`: two ports, the first less than the last.
+pub fn port_range(range: &str) -> Option<(u16, u16)> {
+    let port = |text: &str| {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse::<u16>().ok()).flatten()
+    };
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (port(first)?, port(last)?);
+    (first >= 1 && first < last).then_some((first, last))
+}
+
+/// What a container has once cannot lead to two places: where there is a range, no port is in two mappings.
+fn validate_overlaps(mappings: &[PortMapping]) -> Result<(), EcsError> {
+    let span = |mapping: &PortMapping| {
+        let range = mapping.container_port_range.as_deref();
+        let port = || u16::try_from(mapping.container_port?).ok();
+        match range {
+            Some(range) => port_range(range),
+            None => port().map(|port| (port, port)),
+        }
+    };
+    let ranges = mappings
+        .iter()
+        .enumerate()
+        .filter_map(|(at, mapping)| Some((at, mapping.container_port_range.as_deref()?, mapping)));
+    for (at, range, mapping) in ranges {
+        let Some((first, last)) = span(mapping) else {
+            continue;
+        };
+        let others = mappings
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != at);
+        for (_, other) in others.filter(|(_, other)| protocol(other) == protocol(mapping)) {
+            if span(other).is_some_and(|(from, to)| from <= last && first <= to) {
+                return Err(client(format!(
+                    "The containerPortRange '{range}' overlaps another port mapping of the container. A port can only be included in one port mapping per container."
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A container that shares the host's or no network cannot have names of its own on it.
