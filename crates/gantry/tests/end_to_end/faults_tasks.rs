@@ -198,8 +198,10 @@ impl Asked {
         self.seen = at;
     }
 
-    /// What must be true of a task that has stopped. `runs` is what the containers wrote themselves.
-    pub fn check(&self, boto: &mut Boto, task: &Value, runs: &[String]) {
+    /// What must be true of a task that has stopped. `runs` is what the containers wrote themselves. The number of
+    /// lines that were read.
+    pub fn check(&self, boto: &mut Boto, task: &Value, runs: &[String]) -> usize {
+        let mut read = 0;
         let says = format!("{self:?}: {task}");
         assert_eq!(task["lastStatus"], "STOPPED", "{says}");
         let containers = task["containers"].as_array().expect("containers");
@@ -229,6 +231,7 @@ impl Asked {
             }
             let stream = format!("p/{name}/{}", id_of(&self.arn));
             let lines = boto.lines("/seeds", &stream);
+            read += lines.len();
             let wanted: Vec<String> = (0..lines.len()).map(|at| format!("line {at}")).collect();
             assert_eq!(lines, wanted, "the lines of {name}; {says}");
             if name == "c"
@@ -240,6 +243,7 @@ impl Asked {
             }
         }
         self.check_words(task, &says);
+        read
     }
 
     fn ends_with_its_code(&self) -> bool {
