@@ -75,7 +75,9 @@ impl Drop for Issuer {
 /// keeps what it was given for a role in one.
 fn bearing(gantry: &Installation, program: &str, role: &str, token: &Path) -> Command {
     let mut command = gantry.command(program);
-    let home = tempfile::tempdir_in(gantry.scratch("")).expect("a home").keep();
+    let home = tempfile::tempdir_in(gantry.scratch(""))
+        .expect("a home")
+        .keep();
     command
         .env("HOME", home)
         .env_remove("AWS_ACCESS_KEY_ID")
@@ -198,10 +200,14 @@ fn sdks_find_their_role_by_a_token_in_a_file() {
         !good && answer.contains("doesn't match configured thumbprint"),
         "{answer}"
     );
-    // Nobody at all, and a provider that is registered no more.
-    let prints = ["--thumbprint-list", thumbprint.as_str()];
-    gantry.aws(&[&update[..], &arn[..], &prints[..]].concat());
+    // Under what was registered before, its keys are still known, so it need not be there.
     drop(issuer);
+    let prints = ["--thumbprint-list", thumbprint.as_str(), other.as_str()];
+    gantry.aws(&[&update[..], &arn[..], &prints[..2]].concat());
+    let (good, answer) = by_hand(&token);
+    assert!(good, "{answer}");
+    // Nobody at all, and a provider that is registered no more.
+    gantry.aws(&[&update[..], &arn[..], &prints[..]].concat());
     let (good, answer) = by_hand(&token);
     assert!(
         !good && answer.contains("IDPCommunicationError"),
