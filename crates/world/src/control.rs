@@ -465,6 +465,7 @@ fn drivers(store: &Arc<dyn Store>, lease: &LeaseKeeper) -> Vec<Box<dyn Drive>> {
         driver(store, lease, controllers::ClientTokenExpiry),
         driver(store, lease, controllers::DeregisteredInstances),
         driver(store, lease, controllers::TaskDefinitionDeletion),
+        driver(store, lease, controllers::Services::default()),
     ]
 }
 

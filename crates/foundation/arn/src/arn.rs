@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{AccountId, ClusterName, ContainerInstanceId, Family, ParseError, Region, TaskId};
+use crate::{
+    AccountId, ClusterName, ContainerInstanceId, Family, ParseError, Region, ServiceName, TaskId,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arn {
@@ -127,6 +129,25 @@ impl Arn {
                     revision.parse().ok()?,
                 ))
             }
+            "service" => {
+                let (cluster, name) = rest.split_once('/')?;
+                Some(EcsResource::Service(
+                    cluster.parse().ok()?,
+                    name.parse().ok()?,
+                ))
+            }
+            "service-deployment" | "service-revision" => {
+                let (cluster, rest) = rest.split_once('/')?;
+                let (service, id) = rest.split_once('/')?;
+                let well_formed =
+                    !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+                let (cluster, service) = (cluster.parse().ok()?, service.parse().ok()?);
+                let id = well_formed.then(|| id.to_owned())?;
+                Some(match kind {
+                    "service-deployment" => EcsResource::ServiceDeployment(cluster, service, id),
+                    _ => EcsResource::ServiceRevision(cluster, service, id),
+                })
+            }
             _ => None,
         }
     }
@@ -139,6 +160,11 @@ pub enum EcsResource {
     Task(ClusterName, TaskId),
     ContainerInstance(ClusterName, ContainerInstanceId),
     TaskDefinition(Family, u32),
+    Service(ClusterName, ServiceName),
+    /// Of a service, by its id.
+    ServiceDeployment(ClusterName, ServiceName, String),
+    /// Of a service, by its id.
+    ServiceRevision(ClusterName, ServiceName, String),
 }
 
 impl fmt::Display for Arn {
@@ -227,6 +253,15 @@ mod tests {
         assert!(arn.to_string().ends_with(":task-definition/web:7"));
         let named = EcsResource::TaskDefinition(Family::new("web").unwrap(), 7);
         assert_eq!(arn.ecs_resource(), Some(named));
+
+        let of = |resource: &str| Arn::new("ecs", &region, &account, resource).ecs_resource();
+        let (cluster, web) = (ClusterName::default(), ServiceName::new("web").unwrap());
+        let service = EcsResource::Service(cluster.clone(), web.clone());
+        assert_eq!(of("service/default/web"), Some(service));
+        let deployment = EcsResource::ServiceDeployment(cluster, web, "a-1".to_owned());
+        assert_eq!(of("service-deployment/default/web/a-1"), Some(deployment));
+        assert_eq!(of("service-revision/default/web/a/b"), None);
+        assert_eq!(of("service/web"), None);
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod text;
 pub use account::{AccountId, Partition, Region};
 pub use arn::{Arn, EcsResource};
 pub use hex_id::{ContainerInstanceId, TaskId};
-pub use name::{ClusterName, Family, LogGroupName, LogStreamName, RepositoryName, RoleName};
+pub use name::{
+    ClusterName, Family, LogGroupName, LogStreamName, RepositoryName, RoleName, ServiceName,
+};
 
 /// A text that is not a value of the type it was parsed as.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -30,6 +30,13 @@ checked_text!(
 );
 
 checked_text!(
+    /// A service's name.
+    ServiceName,
+    "a service name of up to 255 letters, digits, hyphens and underscores",
+    |value| made_of(value, 1, 255, is_ecs_name_byte)
+);
+
+checked_text!(
     /// A log group's name.
     LogGroupName,
     "a log group name of up to 512 letters, digits and . - _ / #",

@@ -227,6 +227,7 @@ fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper) -> Vec<Box<dyn Drive>> 
         driver(store, keeper, controllers::ClientTokenExpiry),
         driver(store, keeper, controllers::DeregisteredInstances),
         driver(store, keeper, controllers::TaskDefinitionDeletion),
+        driver(store, keeper, controllers::Services::default()),
     ]
 }
 

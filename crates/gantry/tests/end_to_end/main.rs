@@ -40,6 +40,7 @@ mod placement;
 mod refusals;
 mod registry;
 mod task_control_plane;
+mod services;
 mod task_endpoints;
 mod terraform;
 mod volumes;

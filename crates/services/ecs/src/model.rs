@@ -12,6 +12,7 @@ pub mod refusal;
 pub mod report;
 pub mod resources;
 pub mod run_request;
+pub mod service;
 pub mod size;
 pub mod tags;
 pub mod task_definition;

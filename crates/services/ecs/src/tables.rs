@@ -42,6 +42,10 @@ macro_rules! table {
     };
 }
 
+mod services;
+
+pub use services::*;
+
 // Named by the cluster's name.
 table!(ClusterRow, "cluster", 1);
 // Named by `task_definition_name`.
@@ -171,6 +175,9 @@ pub struct TaskRow {
     /// What the account setting `defaultLogDriverMode` was for whoever ran the task.
     #[serde(default, skip_serializing_if = "LogDriverMode::is_default")]
     pub default_log_driver_mode: LogDriverMode,
+    /// What makes it a task of a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaSpec>,
 }
 
 /// How a container's log is delivered where its log configuration names no `mode`.

@@ -8,6 +8,7 @@ use gantry_api::ecs::{
     ExecuteCommandLogging, Failure, KeyValuePair, LaunchType, ListClustersRequest,
     ListClustersResponse, SettingName,
 };
+use gantry_arn::ClusterName;
 use gantry_store::{Transaction, Versioned};
 
 use super::account_settings::effective_for_caller;
@@ -17,9 +18,12 @@ use crate::model::last_status::LastStatus;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
 use crate::model::refusal::{invalid, not_built};
+use crate::model::service::view::ServiceStatus;
 use crate::model::tags;
 use crate::service::EcsService;
-use crate::tables::{ClusterRow, ClusterStatus, ContainerInstanceStatus};
+use crate::tables::{
+    ClusterRow, ClusterStatus, ContainerInstanceStatus, ServiceRow, cluster_prefix,
+};
 
 const DESCRIBED_MAX: usize = 100;
 const PAGE_MAX: usize = 100;
@@ -214,6 +218,11 @@ pub(super) async fn delete_cluster(
                     "The Cluster cannot be deleted while Container Instances are active or draining.",
                 ));
             }
+            if services(&rows, &name).iter().any(|(_, status)| *status != ServiceStatus::Inactive) {
+                return Err(EcsError::cluster_contains_services_exception(
+                    "The Cluster cannot be deleted while Services are active.",
+                ));
+            }
             if rows.tasks(&name).any(|task| !task.last_status().is_stopped()) {
                 return Err(EcsError::cluster_contains_tasks_exception(
                     "The Cluster cannot be deleted while Tasks are active.",
@@ -230,6 +239,17 @@ pub(super) async fn delete_cluster(
     Ok(DeleteClusterResponse {
         cluster: Some(cluster),
     })
+}
+
+/// The services of a cluster, with their status.
+fn services(rows: &Rows<'_>, cluster: &ClusterName) -> Vec<(Versioned<ServiceRow>, ServiceStatus)> {
+    let status = |row: Versioned<ServiceRow>| {
+        let state = rows.service_state(&row).map(|state| state.row);
+        let status = ServiceStatus::of(&row, state.as_deref());
+        (row, status)
+    };
+    let all = rows.list::<ServiceRow>(&cluster_prefix(cluster));
+    all.into_iter().map(status).collect()
 }
 
 /// What a description has beyond the essentials.
@@ -289,7 +309,7 @@ pub(super) fn describe_row(rows: &Rows<'_>, row: &ClusterRow, include: &Include)
         registered_container_instances_count: count(registered),
         running_tasks_count: count(counts.running),
         pending_tasks_count: count(counts.pending),
-        active_services_count: Some(0),
+        active_services_count: count(counts.active_services),
         statistics: Some(match include.statistics {
             true => counts.statistics(),
             false => Vec::new(),
@@ -321,11 +341,29 @@ struct Counts {
     pending: usize,
     external_running: usize,
     external_pending: usize,
+    active_services: usize,
+    draining_services: usize,
+    external_active_services: usize,
+    external_draining_services: usize,
 }
 
 impl Counts {
     fn of(rows: &Rows<'_>, row: &ClusterRow) -> Self {
         let mut counts = Self::default();
+        for (service, status) in services(rows, &row.name) {
+            let external = usize::from(service.launch_type == LaunchType::External);
+            match status {
+                ServiceStatus::Active => {
+                    counts.active_services += 1;
+                    counts.external_active_services += external;
+                }
+                ServiceStatus::Draining => {
+                    counts.draining_services += 1;
+                    counts.external_draining_services += external;
+                }
+                ServiceStatus::Inactive => {}
+            }
+        }
         // The tasks that count are those that hold a share of an instance: stopped ones, of which
         // there may be thousands, are not looked at.
         for instance in rows.container_instances(&row.name) {
@@ -356,12 +394,21 @@ impl Counts {
             ("pendingFargateTasksCount", 0),
             ("runningExternalTasksCount", self.external_running),
             ("pendingExternalTasksCount", self.external_pending),
-            ("activeEC2ServiceCount", 0),
+            (
+                "activeEC2ServiceCount",
+                self.active_services - self.external_active_services,
+            ),
             ("activeFargateServiceCount", 0),
-            ("drainingEC2ServiceCount", 0),
+            (
+                "drainingEC2ServiceCount",
+                self.draining_services - self.external_draining_services,
+            ),
             ("drainingFargateServiceCount", 0),
-            ("activeExternalServiceCount", 0),
-            ("drainingExternalServiceCount", 0),
+            ("activeExternalServiceCount", self.external_active_services),
+            (
+                "drainingExternalServiceCount",
+                self.external_draining_services,
+            ),
         ];
         let pair = |(name, value): (&str, usize)| KeyValuePair {
             name: Some(name.to_owned()),

@@ -13,7 +13,7 @@ use crate::model::reference::Scope;
 use crate::model::refusal::{invalid, not_built};
 use crate::model::task_view::TaskState;
 use crate::service::EcsService;
-use crate::tables::DesiredPhase;
+use crate::tables::{DesiredPhase, service_group};
 
 const DESCRIBED_MAX: usize = 100;
 const PAGE_MAX: usize = 100;
@@ -85,13 +85,14 @@ pub(super) async fn list_tasks(
 ) -> Result<ListTasksResponse, EcsError> {
     let scope = Scope::of(ctx);
     let cluster = scope.cluster(input.cluster.as_deref())?;
-    if input
+    let named = input
         .service_name
-        .as_ref()
-        .is_some_and(|name| !name.is_empty())
-    {
-        return Err(not_built("A filter by service (services)"));
-    }
+        .as_deref()
+        .filter(|name| !name.is_empty());
+    let group = match named {
+        Some(text) => Some(service_group(&scope.service(&cluster, text)?)),
+        None => None,
+    };
     if input
         .daemon_name
         .as_ref()
@@ -129,10 +130,11 @@ pub(super) async fn list_tasks(
                 .launch_type
                 .as_ref()
                 .is_none_or(|kind| task.spec.launch_type == *kind)
+            && group.as_ref().is_none_or(|group| task.spec.group == *group)
             && phase == Some(task.desired_phase())
     };
     let filters = format!(
-        "{instance:?} {family:?} {started_by:?} {:?} {phase:?}",
+        "{instance:?} {family:?} {started_by:?} {group:?} {:?} {phase:?}",
         input.launch_type
     );
     let (arns, next_token) = page(

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use gantry_api::ecs::EcsError;
-use gantry_arn::{ClusterName, ContainerInstanceId, Family, TaskId};
+use gantry_arn::{ClusterName, ContainerInstanceId, Family, ServiceName, TaskId};
+use gantry_env::Timestamp;
 use gantry_store::{Snapshot, Table, Versioned};
 
 use crate::model::reference::Scope;
 use crate::model::resources::Taken;
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    AcsSessionRow, AllocationRow, ClusterRow, ClusterStatus, ContainerInstanceRow,
-    TaskDefinitionRow, TaskDesiredRow, TaskHealthRow, TaskReportRow, TaskRow, cluster_prefix,
-    container_instance_name, task_definition_name, task_name,
+    AcsSessionRow, AllocationRow, ClusterRow, ClusterStatus, ContainerInstanceRow, ServiceRow,
+    ServiceStateRow, TaskDefinitionRow, TaskDesiredRow, TaskHealthRow, TaskProtectionRow,
+    TaskReportRow, TaskRow, cluster_prefix, container_instance_name, service_group,
+    service_row_name, task_definition_name, task_id_prefix, task_name,
 };
 
 /// A snapshot, seen from one account and region.
@@ -73,6 +75,46 @@ impl<'a> Rows<'a> {
         cluster: &ClusterName,
     ) -> Vec<Versioned<ContainerInstanceRow>> {
         self.list::<ContainerInstanceRow>(&cluster_prefix(cluster))
+    }
+
+    pub fn service(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+    ) -> Option<Versioned<ServiceRow>> {
+        self.read::<ServiceRow>(&service_row_name(cluster, service))
+    }
+
+    /// What the controller made of a service; nothing of an earlier one of the same name.
+    pub fn service_state(&self, service: &ServiceRow) -> Option<Versioned<ServiceStateRow>> {
+        let name = service_row_name(&service.cluster, &service.name);
+        self.read::<ServiceStateRow>(&name)
+            .filter(|state| state.incarnation == service.incarnation)
+    }
+
+    /// The tasks of a service that are still known, also those that have stopped.
+    pub fn service_tasks(&self, service: &ServiceRow) -> Vec<TaskState> {
+        let prefix = task_id_prefix(&service.incarnation);
+        let group = service_group(&service.name);
+        self.list::<TaskRow>(&format!("{}/{prefix}", service.cluster))
+            .into_iter()
+            .filter(|spec| spec.group == group)
+            .map(|spec| {
+                let name = spec.name().to_owned();
+                self.task_of(spec.row, &name)
+            })
+            .collect()
+    }
+
+    /// Until when which tasks of a service are protected.
+    pub fn protected(&self, service: &ServiceRow) -> Vec<(TaskId, Timestamp)> {
+        let prefix = task_id_prefix(&service.incarnation);
+        let rows = self.list::<TaskProtectionRow>(&format!("{}/{prefix}", service.cluster));
+        let named = |row: &Versioned<TaskProtectionRow>| {
+            let id = row.name().rsplit('/').next()?.parse().ok()?;
+            Some((id, row.until))
+        };
+        rows.iter().filter_map(named).collect()
     }
 
     pub fn session(

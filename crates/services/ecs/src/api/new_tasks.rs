@@ -37,7 +37,7 @@ use crate::tables::{
 /// process do not count, so only other replicas and reports make conflicts.
 const ATTEMPTS_MAX: u32 = 32;
 
-const ARCHITECTURE_ATTRIBUTE: &str = "ecs.cpu-architecture";
+pub(super) const ARCHITECTURE_ATTRIBUTE: &str = "ecs.cpu-architecture";
 
 /// A request for new tasks.
 pub(super) struct NewTasks<'a> {
@@ -221,6 +221,7 @@ impl NewTasks<'_> {
                 true => LogDriverMode::Blocking,
                 false => LogDriverMode::NonBlocking,
             },
+            replica: None,
         })
     }
 
@@ -285,7 +286,11 @@ enum Attempt {
     Commit(Box<(Transaction, Outcome, Reservation)>),
 }
 
-fn demand(definition: &TaskDefinitionRow, reserved: &Reserved, launch_type: &LaunchType) -> Demand {
+pub(super) fn demand(
+    definition: &TaskDefinitionRow,
+    reserved: &Reserved,
+    launch_type: &LaunchType,
+) -> Demand {
     let required = items(&definition.definition.requires_attributes).iter();
     Demand {
         needs: gantry_placement::Capacity {

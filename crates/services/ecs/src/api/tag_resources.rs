@@ -1,4 +1,4 @@
-//! Tags of clusters, task definitions, tasks and container instances.
+//! Tags of clusters, task definitions, tasks, services and container instances.
 
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
@@ -13,7 +13,9 @@ use crate::model::reference::Scope;
 use crate::model::refusal::invalid;
 use crate::model::tags;
 use crate::service::EcsService;
-use crate::tables::{ClusterRow, ContainerInstanceRow, TaskDefinitionRow, TaskRow, task_name};
+use crate::tables::{
+    ClusterRow, ContainerInstanceRow, ServiceRow, TaskDefinitionRow, TaskRow, task_name,
+};
 
 pub(super) async fn tag_resource(
     service: &EcsService,
@@ -69,6 +71,10 @@ pub(super) async fn list_tags_for_resource(
         EcsResource::TaskDefinition(family, revision) => rows
             .task_definition(family, *revision)
             .map(|row| row.tags.clone()),
+        EcsResource::Service(cluster, name) => {
+            rows.service(cluster, name).map(|row| row.tags.clone())
+        }
+        EcsResource::ServiceDeployment(..) | EcsResource::ServiceRevision(..) => None,
     };
     let tags = tags.ok_or_else(|| not_found(&resource))?;
     Ok(ListTagsForResourceResponse { tags: Some(tags) })
@@ -96,6 +102,11 @@ fn not_found(resource: &EcsResource) -> EcsError {
             invalid("The specified container instance is not found.")
         }
         EcsResource::TaskDefinition(..) => invalid("The specified task definition is not found."),
+        EcsResource::Service(..) => invalid("The specified service is not found."),
+        // They have no tags of their own, at AWS neither.
+        EcsResource::ServiceDeployment(..) | EcsResource::ServiceRevision(..) => {
+            invalid("Resource type is not supported, or the ARN is not in the long format.")
+        }
     }
 }
 
@@ -137,6 +148,13 @@ async fn change(
                 EcsResource::TaskDefinition(family, revision) => {
                     let read = rows.task_definition(family, *revision);
                     retag!(TaskDefinitionRow, read, transaction);
+                }
+                EcsResource::Service(cluster, name) => {
+                    let read = rows.service(cluster, name);
+                    retag!(ServiceRow, read, transaction);
+                }
+                EcsResource::ServiceDeployment(..) | EcsResource::ServiceRevision(..) => {
+                    return Err(not_found(&resource));
                 }
             }
             Ok((transaction, ()))

@@ -6,7 +6,7 @@ use gantry_store::{Key, Prefix, RowChange, Snapshot, Table, Transaction};
 
 use super::STOPPED_TASK_RETENTION;
 use crate::model::task_view::TaskState;
-use crate::tables::{TaskDesiredRow, TaskHealthRow, TaskReportRow, TaskRow};
+use crate::tables::{TaskDesiredRow, TaskHealthRow, TaskProtectionRow, TaskReportRow, TaskRow};
 
 /// Looks at one task: by the key of its spec row.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +65,7 @@ impl Controller for StoppedTaskRetention {
         let mut transaction = Transaction::new();
         transaction.expect_read(&spec).delete(key.clone());
         transaction.remove::<TaskHealthRow>(&account, &region, key.name());
+        transaction.remove::<TaskProtectionRow>(&account, &region, key.name());
         if let Some(desired) = &desired {
             transaction.expect_read(desired).delete(desired.key.clone());
         }

@@ -1,11 +1,14 @@
-//! Removes a task definition that is DELETE_IN_PROGRESS once no task names it any more.
+//! Removes a task definition that is DELETE_IN_PROGRESS once no task and no service names it any more.
 
 use gantry_api::ecs::TaskDefinitionStatus;
 use gantry_env::Timestamp;
 use gantry_reconcile::{Controller, Plan};
 use gantry_store::{Key, Prefix, RowChange, Snapshot, Table, Transaction};
 
-use crate::tables::{TaskDefinitionRow, TaskRow, task_definition_name};
+use crate::tables::{
+    RevisionReference, ServiceRow, ServiceStateRow, TaskDefinitionRow, TaskRow,
+    task_definition_name,
+};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TaskDefinitionDeletion;
@@ -56,8 +59,31 @@ impl Controller for TaskDefinitionDeletion {
         if tasks.iter().any(|task| uses(&task.row)) {
             return Plan::nothing();
         }
+        if is_deployed(snapshot, key) {
+            return Plan::nothing();
+        }
         let mut transaction = Transaction::new();
         transaction.expect_read(&read).delete(key.clone());
         transaction.into()
     }
+}
+
+/// Whether a service runs the definition, or may return to it.
+fn is_deployed(snapshot: &Snapshot, key: &Key) -> bool {
+    let is_it = |revision: &RevisionReference| {
+        task_definition_name(&revision.family, revision.task_definition) == key.name()
+    };
+    let (account, region) = (key.account(), key.region());
+    let asked = snapshot.list::<ServiceRow>(&account, &region);
+    let states = snapshot.list::<ServiceStateRow>(&account, &region);
+    asked
+        .iter()
+        .any(|row| row.deleted_at.is_none() && is_it(&row.target.revision))
+        || states
+            .iter()
+            .filter(|state| state.drained_at.is_none())
+            .any(|state| {
+                let deployed = state.deployments.iter().map(|it| &it.revision);
+                deployed.chain(&state.completed).any(is_it)
+            })
 }

@@ -6,7 +6,8 @@
 use gantry_api::RequestContext;
 use gantry_api::ecs::EcsError;
 use gantry_arn::{
-    AccountId, Arn, ClusterName, ContainerInstanceId, EcsResource, Family, Region, TaskId,
+    AccountId, Arn, ClusterName, ContainerInstanceId, EcsResource, Family, Region, ServiceName,
+    TaskId,
 };
 
 use super::refusal::{client, invalid};
@@ -51,8 +52,34 @@ impl Scope {
         Arn::task_definition(&self.region, &self.account, family, revision).to_string()
     }
 
+    pub fn service_arn(&self, cluster: &ClusterName, service: &ServiceName) -> String {
+        self.ecs_arn(format!("service/{cluster}/{service}"))
+    }
+
+    pub fn service_deployment_arn(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+        id: &str,
+    ) -> String {
+        self.ecs_arn(format!("service-deployment/{cluster}/{service}/{id}"))
+    }
+
+    pub fn service_revision_arn(
+        &self,
+        cluster: &ClusterName,
+        service: &ServiceName,
+        id: &str,
+    ) -> String {
+        self.ecs_arn(format!("service-revision/{cluster}/{service}/{id}"))
+    }
+
+    fn ecs_arn(&self, resource: String) -> String {
+        Arn::new("ecs", &self.region, &self.account, resource).to_string()
+    }
+
     /// The ARN, if the text is one of ECS in this account and region.
-    fn own_arn(&self, text: &str) -> Result<Option<EcsResource>, EcsError> {
+    pub fn own_arn(&self, text: &str) -> Result<Option<EcsResource>, EcsError> {
         if !text.starts_with("arn:") {
             return Ok(None);
         }
@@ -118,6 +145,23 @@ impl Scope {
             None => text
                 .parse()
                 .map_err(|_| invalid("instanceId length should be one of [32,36]")),
+        }
+    }
+
+    /// A service's name or ARN, in `cluster`.
+    pub fn service(&self, cluster: &ClusterName, text: &str) -> Result<ServiceName, EcsError> {
+        match self.own_arn(text)? {
+            Some(EcsResource::Service(named, service)) => {
+                same_cluster(&named, cluster)?;
+                Ok(service)
+            }
+            Some(_) => Err(invalid(
+                "Invalid identifier: Identifier is for a different resource type. Expected: service.",
+            )),
+            None if text.is_empty() => Err(invalid("Service can not be blank.")),
+            None => text
+                .parse()
+                .map_err(|_| invalid("Service name contains invalid characters.")),
         }
     }
 

@@ -11,6 +11,7 @@ mod placement;
 mod ports;
 mod registration_rules;
 mod run_task;
+mod services;
 mod settings;
 mod states;
 mod tags;

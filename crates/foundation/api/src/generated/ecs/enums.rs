@@ -2,6 +2,11 @@
 
 use crate::open_enum;
 
+open_enum! { AccessType {
+    Public = "PUBLIC",
+    Private = "PRIVATE",
+} }
+
 open_enum! { AgentUpdateStatus {
     Pending = "PENDING",
     Staging = "STAGING",
@@ -24,6 +29,11 @@ open_enum! { AssignPublicIp {
 
 open_enum! { AttestationPolicyStatus {
     Configured = "CONFIGURED",
+} }
+
+open_enum! { AvailabilityZoneRebalancing {
+    Enabled = "ENABLED",
+    Disabled = "DISABLED",
 } }
 
 open_enum! { CPUArchitecture {
@@ -75,6 +85,54 @@ open_enum! { ContainerInstanceStatus {
     RegistrationFailed = "REGISTRATION_FAILED",
 } }
 
+open_enum! { DeploymentControllerType {
+    Ecs = "ECS",
+    CodeDeploy = "CODE_DEPLOY",
+    External = "EXTERNAL",
+} }
+
+open_enum! { DeploymentLifecycleHookAction {
+    Rollback = "ROLLBACK",
+    Continue = "CONTINUE",
+} }
+
+open_enum! { DeploymentLifecycleHookStage {
+    ReconcileService = "RECONCILE_SERVICE",
+    PreScaleUp = "PRE_SCALE_UP",
+    PostScaleUp = "POST_SCALE_UP",
+    TestTrafficShift = "TEST_TRAFFIC_SHIFT",
+    PostTestTrafficShift = "POST_TEST_TRAFFIC_SHIFT",
+    PreProductionTrafficShift = "PRE_PRODUCTION_TRAFFIC_SHIFT",
+    ProductionTrafficShift = "PRODUCTION_TRAFFIC_SHIFT",
+    PostProductionTrafficShift = "POST_PRODUCTION_TRAFFIC_SHIFT",
+} }
+
+open_enum! { DeploymentLifecycleHookStatus {
+    AwaitingAction = "AWAITING_ACTION",
+    InProgress = "IN_PROGRESS",
+    Succeeded = "SUCCEEDED",
+    Failed = "FAILED",
+    TimedOut = "TIMED_OUT",
+} }
+
+open_enum! { DeploymentLifecycleHookTargetType {
+    AwsLambda = "AWS_LAMBDA",
+    Pause = "PAUSE",
+} }
+
+open_enum! { DeploymentRolloutState {
+    Completed = "COMPLETED",
+    Failed = "FAILED",
+    InProgress = "IN_PROGRESS",
+} }
+
+open_enum! { DeploymentStrategy {
+    Rolling = "ROLLING",
+    BlueGreen = "BLUE_GREEN",
+    Linear = "LINEAR",
+    Canary = "CANARY",
+} }
+
 open_enum! { DesiredStatus {
     Running = "RUNNING",
     Pending = "PENDING",
@@ -114,6 +172,21 @@ open_enum! { ExecuteCommandLogging {
 open_enum! { FirelensConfigurationType {
     Fluentd = "fluentd",
     Fluentbit = "fluentbit",
+} }
+
+open_enum! { GatewayConnectorHealthCheckProtocol {
+    Http = "HTTP",
+    Https = "HTTPS",
+} }
+
+open_enum! { GatewayRouteStatus {
+    Active = "ACTIVE",
+    CreateInProgress = "CREATE_IN_PROGRESS",
+    CreateFailed = "CREATE_FAILED",
+    UpdateInProgress = "UPDATE_IN_PROGRESS",
+    UpdateFailed = "UPDATE_FAILED",
+    DeleteInProgress = "DELETE_IN_PROGRESS",
+    DeleteFailed = "DELETE_FAILED",
 } }
 
 open_enum! { GpuSharingMode {
@@ -176,6 +249,14 @@ open_enum! { ManagedAgentName {
     ExecuteCommandAgent = "ExecuteCommandAgent",
 } }
 
+open_enum! { ManagedResourceStatus {
+    Provisioning = "PROVISIONING",
+    Active = "ACTIVE",
+    Deprovisioning = "DEPROVISIONING",
+    Deleted = "DELETED",
+    Failed = "FAILED",
+} }
+
 open_enum! { NetworkMode {
     Bridge = "bridge",
     Host = "host",
@@ -227,15 +308,85 @@ open_enum! { ProxyConfigurationType {
     Appmesh = "APPMESH",
 } }
 
+open_enum! { ResourceManagementType {
+    Customer = "CUSTOMER",
+    Ecs = "ECS",
+} }
+
 open_enum! { ResourceType {
     Gpu = "GPU",
     InferenceAccelerator = "InferenceAccelerator",
     NeuronDevice = "NeuronDevice",
 } }
 
+open_enum! { ScaleUnit {
+    Percent = "PERCENT",
+} }
+
+open_enum! { SchedulingStrategy {
+    Replica = "REPLICA",
+    Daemon = "DAEMON",
+} }
+
 open_enum! { Scope {
     Task = "task",
     Shared = "shared",
+} }
+
+open_enum! { ServiceConnectAccessLoggingFormat {
+    Text = "TEXT",
+    Json = "JSON",
+} }
+
+open_enum! { ServiceConnectContainerLogLevel {
+    Debug = "debug",
+    Info = "info",
+} }
+
+open_enum! { ServiceConnectIncludeQueryParameters {
+    Disabled = "DISABLED",
+    Enabled = "ENABLED",
+} }
+
+open_enum! { ServiceDeploymentLifecycleStage {
+    ReconcileService = "RECONCILE_SERVICE",
+    PreScaleUp = "PRE_SCALE_UP",
+    ScaleUp = "SCALE_UP",
+    PostScaleUp = "POST_SCALE_UP",
+    TestTrafficShift = "TEST_TRAFFIC_SHIFT",
+    PostTestTrafficShift = "POST_TEST_TRAFFIC_SHIFT",
+    ProductionTrafficShift = "PRODUCTION_TRAFFIC_SHIFT",
+    PostProductionTrafficShift = "POST_PRODUCTION_TRAFFIC_SHIFT",
+    BakeTime = "BAKE_TIME",
+    CleanUp = "CLEAN_UP",
+} }
+
+open_enum! { ServiceDeploymentRollbackMonitorsStatus {
+    Triggered = "TRIGGERED",
+    Monitoring = "MONITORING",
+    MonitoringComplete = "MONITORING_COMPLETE",
+    Disabled = "DISABLED",
+} }
+
+open_enum! { ServiceDeploymentStatus {
+    Pending = "PENDING",
+    Successful = "SUCCESSFUL",
+    Stopped = "STOPPED",
+    StopRequested = "STOP_REQUESTED",
+    InProgress = "IN_PROGRESS",
+    RollbackRequested = "ROLLBACK_REQUESTED",
+    RollbackInProgress = "ROLLBACK_IN_PROGRESS",
+    RollbackSuccessful = "ROLLBACK_SUCCESSFUL",
+    RollbackFailed = "ROLLBACK_FAILED",
+} }
+
+open_enum! { ServiceField {
+    Tags = "TAGS",
+} }
+
+open_enum! { ServiceRevisionCleanup {
+    Blocking = "BLOCKING",
+    Deferred = "DEFERRED",
 } }
 
 open_enum! { SettingName {
@@ -260,6 +411,16 @@ open_enum! { SettingType {
 open_enum! { SortOrder {
     Asc = "ASC",
     Desc = "DESC",
+} }
+
+open_enum! { StabilityStatus {
+    SteadyState = "STEADY_STATE",
+    Stabilizing = "STABILIZING",
+} }
+
+open_enum! { StopServiceDeploymentStopType {
+    Abort = "ABORT",
+    Rollback = "ROLLBACK",
 } }
 
 open_enum! { TargetType {
@@ -305,6 +466,12 @@ open_enum! { TaskStopCode {
     SpotInterruption = "SpotInterruption",
     TerminationNotice = "TerminationNotice",
     InfrastructureHealth = "InfrastructureHealth",
+} }
+
+open_enum! { ThresholdType {
+    Count = "COUNT",
+    BoundedPercent = "BOUNDED_PERCENT",
+    UnboundedPercent = "UNBOUNDED_PERCENT",
 } }
 
 open_enum! { TransportProtocol {

@@ -10,7 +10,8 @@ use super::types::{
     ConflictException, InvalidParameterException, LimitExceededException, MissingVersionException,
     NamespaceNotFoundException, NoUpdateAvailableException,
     PlatformTaskDefinitionIncompatibilityException, PlatformUnknownException,
-    ResourceNotFoundException, ServerException, ServiceNotFoundException, TargetNotFoundException,
+    ResourceNotFoundException, ServerException, ServiceDeploymentNotFoundException,
+    ServiceNotActiveException, ServiceNotFoundException, TargetNotFoundException,
     UnsupportedFeatureException, UpdateInProgressException,
 };
 use crate::error::ApiError;
@@ -37,6 +38,8 @@ pub enum EcsError {
     PlatformUnknownException(PlatformUnknownException),
     ResourceNotFoundException(ResourceNotFoundException),
     ServerException(ServerException),
+    ServiceDeploymentNotFoundException(ServiceDeploymentNotFoundException),
+    ServiceNotActiveException(ServiceNotActiveException),
     ServiceNotFoundException(ServiceNotFoundException),
     TargetNotFoundException(TargetNotFoundException),
     UnsupportedFeatureException(UnsupportedFeatureException),
@@ -166,6 +169,18 @@ impl EcsError {
         })
     }
 
+    pub fn service_deployment_not_found_exception(message: impl Into<String>) -> Self {
+        Self::ServiceDeploymentNotFoundException(ServiceDeploymentNotFoundException {
+            message: Some(message.into()),
+        })
+    }
+
+    pub fn service_not_active_exception(message: impl Into<String>) -> Self {
+        Self::ServiceNotActiveException(ServiceNotActiveException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn service_not_found_exception(message: impl Into<String>) -> Self {
         Self::ServiceNotFoundException(ServiceNotFoundException {
             message: Some(message.into()),
@@ -236,6 +251,10 @@ impl From<EcsError> for ApiError {
             EcsError::PlatformUnknownException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ResourceNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ServerException(exception) => Self::modelled(Arc::new(exception)),
+            EcsError::ServiceDeploymentNotFoundException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
+            EcsError::ServiceNotActiveException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::ServiceNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::TargetNotFoundException(exception) => Self::modelled(Arc::new(exception)),
             EcsError::UnsupportedFeatureException(exception) => Self::modelled(Arc::new(exception)),

@@ -3,33 +3,41 @@
 use super::errors::EcsError;
 use super::schemas;
 use super::types::{
-    CreateClusterRequest, CreateClusterResponse, DeleteAccountSettingRequest,
-    DeleteAccountSettingResponse, DeleteAttributesRequest, DeleteAttributesResponse,
-    DeleteClusterRequest, DeleteClusterResponse, DeleteTaskDefinitionsRequest,
-    DeleteTaskDefinitionsResponse, DeregisterContainerInstanceRequest,
-    DeregisterContainerInstanceResponse, DeregisterTaskDefinitionRequest,
-    DeregisterTaskDefinitionResponse, DescribeClustersRequest, DescribeClustersResponse,
-    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
+    CreateClusterRequest, CreateClusterResponse, CreateServiceRequest, CreateServiceResponse,
+    DeleteAccountSettingRequest, DeleteAccountSettingResponse, DeleteAttributesRequest,
+    DeleteAttributesResponse, DeleteClusterRequest, DeleteClusterResponse, DeleteServiceRequest,
+    DeleteServiceResponse, DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse,
+    DeregisterContainerInstanceRequest, DeregisterContainerInstanceResponse,
+    DeregisterTaskDefinitionRequest, DeregisterTaskDefinitionResponse, DescribeClustersRequest,
+    DescribeClustersResponse, DescribeContainerInstancesRequest,
+    DescribeContainerInstancesResponse, DescribeServiceDeploymentsRequest,
+    DescribeServiceDeploymentsResponse, DescribeServiceRevisionsRequest,
+    DescribeServiceRevisionsResponse, DescribeServicesRequest, DescribeServicesResponse,
     DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest,
     DescribeTasksResponse, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
-    ListAccountSettingsRequest, ListAccountSettingsResponse, ListAttributesRequest,
-    ListAttributesResponse, ListClustersRequest, ListClustersResponse,
-    ListContainerInstancesRequest, ListContainerInstancesResponse, ListTagsForResourceRequest,
-    ListTagsForResourceResponse, ListTaskDefinitionFamiliesRequest,
-    ListTaskDefinitionFamiliesResponse, ListTaskDefinitionsRequest, ListTaskDefinitionsResponse,
-    ListTasksRequest, ListTasksResponse, PutAccountSettingDefaultRequest,
-    PutAccountSettingDefaultResponse, PutAccountSettingRequest, PutAccountSettingResponse,
-    PutAttributesRequest, PutAttributesResponse, RegisterContainerInstanceRequest,
-    RegisterContainerInstanceResponse, RegisterTaskDefinitionRequest,
-    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StartTaskRequest,
-    StartTaskResponse, StopTaskRequest, StopTaskResponse, SubmitAttachmentStateChangesRequest,
-    SubmitAttachmentStateChangesResponse, SubmitContainerStateChangeRequest,
-    SubmitContainerStateChangeResponse, SubmitTaskStateChangeRequest,
-    SubmitTaskStateChangeResponse, TagResourceRequest, TagResourceResponse, UntagResourceRequest,
-    UntagResourceResponse, UpdateClusterRequest, UpdateClusterResponse,
-    UpdateClusterSettingsRequest, UpdateClusterSettingsResponse, UpdateContainerAgentRequest,
-    UpdateContainerAgentResponse, UpdateContainerInstancesStateRequest,
-    UpdateContainerInstancesStateResponse,
+    GetTaskProtectionRequest, GetTaskProtectionResponse, ListAccountSettingsRequest,
+    ListAccountSettingsResponse, ListAttributesRequest, ListAttributesResponse,
+    ListClustersRequest, ListClustersResponse, ListContainerInstancesRequest,
+    ListContainerInstancesResponse, ListServiceDeploymentsRequest, ListServiceDeploymentsResponse,
+    ListServicesByNamespaceRequest, ListServicesByNamespaceResponse, ListServicesRequest,
+    ListServicesResponse, ListTagsForResourceRequest, ListTagsForResourceResponse,
+    ListTaskDefinitionFamiliesRequest, ListTaskDefinitionFamiliesResponse,
+    ListTaskDefinitionsRequest, ListTaskDefinitionsResponse, ListTasksRequest, ListTasksResponse,
+    PutAccountSettingDefaultRequest, PutAccountSettingDefaultResponse, PutAccountSettingRequest,
+    PutAccountSettingResponse, PutAttributesRequest, PutAttributesResponse,
+    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse,
+    RegisterTaskDefinitionRequest, RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse,
+    StartTaskRequest, StartTaskResponse, StopServiceDeploymentRequest,
+    StopServiceDeploymentResponse, StopTaskRequest, StopTaskResponse,
+    SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse,
+    SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
+    SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse, TagResourceRequest,
+    TagResourceResponse, UntagResourceRequest, UntagResourceResponse, UpdateClusterRequest,
+    UpdateClusterResponse, UpdateClusterSettingsRequest, UpdateClusterSettingsResponse,
+    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
+    UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
+    UpdateServiceRequest, UpdateServiceResponse, UpdateTaskProtectionRequest,
+    UpdateTaskProtectionResponse,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
 use crate::validate::ValidationStyle;
@@ -49,21 +57,30 @@ pub static MODEL: ServiceModel = ServiceModel {
     validation: ValidationStyle::Own,
     operations: &[
         &CREATE_CLUSTER,
+        &CREATE_SERVICE,
         &DELETE_ACCOUNT_SETTING,
         &DELETE_ATTRIBUTES,
         &DELETE_CLUSTER,
+        &DELETE_SERVICE,
         &DELETE_TASK_DEFINITIONS,
         &DEREGISTER_CONTAINER_INSTANCE,
         &DEREGISTER_TASK_DEFINITION,
         &DESCRIBE_CLUSTERS,
         &DESCRIBE_CONTAINER_INSTANCES,
+        &DESCRIBE_SERVICE_DEPLOYMENTS,
+        &DESCRIBE_SERVICE_REVISIONS,
+        &DESCRIBE_SERVICES,
         &DESCRIBE_TASK_DEFINITION,
         &DESCRIBE_TASKS,
         &DISCOVER_POLL_ENDPOINT,
+        &GET_TASK_PROTECTION,
         &LIST_ACCOUNT_SETTINGS,
         &LIST_ATTRIBUTES,
         &LIST_CLUSTERS,
         &LIST_CONTAINER_INSTANCES,
+        &LIST_SERVICE_DEPLOYMENTS,
+        &LIST_SERVICES,
+        &LIST_SERVICES_BY_NAMESPACE,
         &LIST_TAGS_FOR_RESOURCE,
         &LIST_TASK_DEFINITION_FAMILIES,
         &LIST_TASK_DEFINITIONS,
@@ -75,6 +92,7 @@ pub static MODEL: ServiceModel = ServiceModel {
         &REGISTER_TASK_DEFINITION,
         &RUN_TASK,
         &START_TASK,
+        &STOP_SERVICE_DEPLOYMENT,
         &STOP_TASK,
         &SUBMIT_ATTACHMENT_STATE_CHANGES,
         &SUBMIT_CONTAINER_STATE_CHANGE,
@@ -85,6 +103,8 @@ pub static MODEL: ServiceModel = ServiceModel {
         &UPDATE_CLUSTER_SETTINGS,
         &UPDATE_CONTAINER_AGENT,
         &UPDATE_CONTAINER_INSTANCES_STATE,
+        &UPDATE_SERVICE,
+        &UPDATE_TASK_PROTECTION,
     ],
     not_built: &[
         "AssociateGatewayWithCluster",
@@ -93,14 +113,12 @@ pub static MODEL: ServiceModel = ServiceModel {
         "CreateDaemon",
         "CreateExpressGatewayService",
         "CreateGateway",
-        "CreateService",
         "CreateTaskSet",
         "DeleteCapacityProvider",
         "DeleteDaemon",
         "DeleteDaemonTaskDefinition",
         "DeleteExpressGatewayService",
         "DeleteGateway",
-        "DeleteService",
         "DeleteTaskSet",
         "DescribeCapacityProviders",
         "DescribeDaemon",
@@ -111,32 +129,22 @@ pub static MODEL: ServiceModel = ServiceModel {
         "DescribeGateway",
         "DescribeGatewayResources",
         "DescribeGatewayRoute",
-        "DescribeServiceDeployments",
-        "DescribeServiceRevisions",
-        "DescribeServices",
         "DescribeTaskSets",
         "DisassociateGatewayFromCluster",
         "ExecuteCommand",
-        "GetTaskProtection",
         "ListDaemonDeployments",
         "ListDaemonTaskDefinitions",
         "ListDaemons",
         "ListGatewayClusterAssociations",
         "ListGatewayRoutes",
         "ListGateways",
-        "ListServiceDeployments",
-        "ListServices",
-        "ListServicesByNamespace",
         "PutClusterCapacityProviders",
         "RegisterDaemonTaskDefinition",
-        "StopServiceDeployment",
         "UpdateCapacityProvider",
         "UpdateDaemon",
         "UpdateExpressGatewayService",
         "UpdateGateway",
-        "UpdateService",
         "UpdateServicePrimaryTaskSet",
-        "UpdateTaskProtection",
         "UpdateTaskSet",
     ],
 };
@@ -162,6 +170,33 @@ impl Operation for CreateCluster {
     const NAME: &'static str = "CreateCluster";
     fn model() -> &'static OperationModel {
         &CREATE_CLUSTER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static CREATE_SERVICE: OperationModel = OperationModel {
+    name: "CreateService",
+    input: &schemas::CREATE_SERVICE_REQUEST,
+    output: &schemas::CREATE_SERVICE_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(CreateServiceRequest::default()),
+    new_output: || Box::new(CreateServiceResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateService;
+
+impl Operation for CreateService {
+    type Input = CreateServiceRequest;
+    type Output = CreateServiceResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "CreateService";
+    fn model() -> &'static OperationModel {
+        &CREATE_SERVICE
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -243,6 +278,33 @@ impl Operation for DeleteCluster {
     const NAME: &'static str = "DeleteCluster";
     fn model() -> &'static OperationModel {
         &DELETE_CLUSTER
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DELETE_SERVICE: OperationModel = OperationModel {
+    name: "DeleteService",
+    input: &schemas::DELETE_SERVICE_REQUEST,
+    output: &schemas::DELETE_SERVICE_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteServiceRequest::default()),
+    new_output: || Box::new(DeleteServiceResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteService;
+
+impl Operation for DeleteService {
+    type Input = DeleteServiceRequest;
+    type Output = DeleteServiceResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "DeleteService";
+    fn model() -> &'static OperationModel {
+        &DELETE_SERVICE
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -384,6 +446,87 @@ impl Operation for DescribeContainerInstances {
     }
 }
 
+static DESCRIBE_SERVICE_DEPLOYMENTS: OperationModel = OperationModel {
+    name: "DescribeServiceDeployments",
+    input: &schemas::DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST,
+    output: &schemas::DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(DescribeServiceDeploymentsRequest::default()),
+    new_output: || Box::new(DescribeServiceDeploymentsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeServiceDeployments;
+
+impl Operation for DescribeServiceDeployments {
+    type Input = DescribeServiceDeploymentsRequest;
+    type Output = DescribeServiceDeploymentsResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "DescribeServiceDeployments";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_SERVICE_DEPLOYMENTS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_SERVICE_REVISIONS: OperationModel = OperationModel {
+    name: "DescribeServiceRevisions",
+    input: &schemas::DESCRIBE_SERVICE_REVISIONS_REQUEST,
+    output: &schemas::DESCRIBE_SERVICE_REVISIONS_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(DescribeServiceRevisionsRequest::default()),
+    new_output: || Box::new(DescribeServiceRevisionsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeServiceRevisions;
+
+impl Operation for DescribeServiceRevisions {
+    type Input = DescribeServiceRevisionsRequest;
+    type Output = DescribeServiceRevisionsResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "DescribeServiceRevisions";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_SERVICE_REVISIONS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static DESCRIBE_SERVICES: OperationModel = OperationModel {
+    name: "DescribeServices",
+    input: &schemas::DESCRIBE_SERVICES_REQUEST,
+    output: &schemas::DESCRIBE_SERVICES_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(DescribeServicesRequest::default()),
+    new_output: || Box::new(DescribeServicesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeServices;
+
+impl Operation for DescribeServices {
+    type Input = DescribeServicesRequest;
+    type Output = DescribeServicesResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "DescribeServices";
+    fn model() -> &'static OperationModel {
+        &DESCRIBE_SERVICES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DESCRIBE_TASK_DEFINITION: OperationModel = OperationModel {
     name: "DescribeTaskDefinition",
     input: &schemas::DESCRIBE_TASK_DEFINITION_REQUEST,
@@ -459,6 +602,33 @@ impl Operation for DiscoverPollEndpoint {
     const NAME: &'static str = "DiscoverPollEndpoint";
     fn model() -> &'static OperationModel {
         &DISCOVER_POLL_ENDPOINT
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_TASK_PROTECTION: OperationModel = OperationModel {
+    name: "GetTaskProtection",
+    input: &schemas::GET_TASK_PROTECTION_REQUEST,
+    output: &schemas::GET_TASK_PROTECTION_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(GetTaskProtectionRequest::default()),
+    new_output: || Box::new(GetTaskProtectionResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetTaskProtection;
+
+impl Operation for GetTaskProtection {
+    type Input = GetTaskProtectionRequest;
+    type Output = GetTaskProtectionResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "GetTaskProtection";
+    fn model() -> &'static OperationModel {
+        &GET_TASK_PROTECTION
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -567,6 +737,87 @@ impl Operation for ListContainerInstances {
     const NAME: &'static str = "ListContainerInstances";
     fn model() -> &'static OperationModel {
         &LIST_CONTAINER_INSTANCES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_SERVICE_DEPLOYMENTS: OperationModel = OperationModel {
+    name: "ListServiceDeployments",
+    input: &schemas::LIST_SERVICE_DEPLOYMENTS_REQUEST,
+    output: &schemas::LIST_SERVICE_DEPLOYMENTS_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(ListServiceDeploymentsRequest::default()),
+    new_output: || Box::new(ListServiceDeploymentsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListServiceDeployments;
+
+impl Operation for ListServiceDeployments {
+    type Input = ListServiceDeploymentsRequest;
+    type Output = ListServiceDeploymentsResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "ListServiceDeployments";
+    fn model() -> &'static OperationModel {
+        &LIST_SERVICE_DEPLOYMENTS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_SERVICES: OperationModel = OperationModel {
+    name: "ListServices",
+    input: &schemas::LIST_SERVICES_REQUEST,
+    output: &schemas::LIST_SERVICES_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(ListServicesRequest::default()),
+    new_output: || Box::new(ListServicesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListServices;
+
+impl Operation for ListServices {
+    type Input = ListServicesRequest;
+    type Output = ListServicesResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "ListServices";
+    fn model() -> &'static OperationModel {
+        &LIST_SERVICES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_SERVICES_BY_NAMESPACE: OperationModel = OperationModel {
+    name: "ListServicesByNamespace",
+    input: &schemas::LIST_SERVICES_BY_NAMESPACE_REQUEST,
+    output: &schemas::LIST_SERVICES_BY_NAMESPACE_RESPONSE,
+    result_wrapper: None,
+    readonly: true,
+    new_input: || Box::new(ListServicesByNamespaceRequest::default()),
+    new_output: || Box::new(ListServicesByNamespaceResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListServicesByNamespace;
+
+impl Operation for ListServicesByNamespace {
+    type Input = ListServicesByNamespaceRequest;
+    type Output = ListServicesByNamespaceResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "ListServicesByNamespace";
+    fn model() -> &'static OperationModel {
+        &LIST_SERVICES_BY_NAMESPACE
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -870,6 +1121,33 @@ impl Operation for StartTask {
     }
 }
 
+static STOP_SERVICE_DEPLOYMENT: OperationModel = OperationModel {
+    name: "StopServiceDeployment",
+    input: &schemas::STOP_SERVICE_DEPLOYMENT_REQUEST,
+    output: &schemas::STOP_SERVICE_DEPLOYMENT_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(StopServiceDeploymentRequest::default()),
+    new_output: || Box::new(StopServiceDeploymentResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct StopServiceDeployment;
+
+impl Operation for StopServiceDeployment {
+    type Input = StopServiceDeploymentRequest;
+    type Output = StopServiceDeploymentResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "StopServiceDeployment";
+    fn model() -> &'static OperationModel {
+        &STOP_SERVICE_DEPLOYMENT
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static STOP_TASK: OperationModel = OperationModel {
     name: "StopTask",
     input: &schemas::STOP_TASK_REQUEST,
@@ -1134,6 +1412,60 @@ impl Operation for UpdateContainerInstancesState {
     const NAME: &'static str = "UpdateContainerInstancesState";
     fn model() -> &'static OperationModel {
         &UPDATE_CONTAINER_INSTANCES_STATE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_SERVICE: OperationModel = OperationModel {
+    name: "UpdateService",
+    input: &schemas::UPDATE_SERVICE_REQUEST,
+    output: &schemas::UPDATE_SERVICE_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateServiceRequest::default()),
+    new_output: || Box::new(UpdateServiceResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateService;
+
+impl Operation for UpdateService {
+    type Input = UpdateServiceRequest;
+    type Output = UpdateServiceResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "UpdateService";
+    fn model() -> &'static OperationModel {
+        &UPDATE_SERVICE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static UPDATE_TASK_PROTECTION: OperationModel = OperationModel {
+    name: "UpdateTaskProtection",
+    input: &schemas::UPDATE_TASK_PROTECTION_REQUEST,
+    output: &schemas::UPDATE_TASK_PROTECTION_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(UpdateTaskProtectionRequest::default()),
+    new_output: || Box::new(UpdateTaskProtectionResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateTaskProtection;
+
+impl Operation for UpdateTaskProtection {
+    type Input = UpdateTaskProtectionRequest;
+    type Output = UpdateTaskProtectionResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "UpdateTaskProtection";
+    fn model() -> &'static OperationModel {
+        &UPDATE_TASK_PROTECTION
     }
     fn service() -> &'static ServiceModel {
         &MODEL

@@ -14,6 +14,20 @@ pub static ACCESS_DENIED_EXCEPTION: Schema =
         },
     );
 
+pub static ACCESS_TYPE: Schema = Schema::enumeration("AccessType", enums::AccessType::VALUES);
+
+pub static ACCESS_TYPE_LIST: Schema =
+    Schema::list("AccessTypeList", Member::new("member", &ACCESS_TYPE)).limited(Some(0), Some(2));
+
+static ADVANCED_CONFIGURATION_MEMBERS: [Member; 4] = [
+    Member::new("alternateTargetGroupArn", &STRING),
+    Member::new("productionListenerRule", &STRING),
+    Member::new("roleArn", &STRING),
+    Member::new("testListenerRule", &STRING),
+];
+pub static ADVANCED_CONFIGURATION: Schema =
+    Schema::structure("AdvancedConfiguration", &ADVANCED_CONFIGURATION_MEMBERS);
+
 pub static AGENT_UPDATE_STATUS: Schema =
     Schema::enumeration("AgentUpdateStatus", enums::AgentUpdateStatus::VALUES);
 
@@ -75,6 +89,11 @@ pub static ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION: Schema = Schema::structure(
 
 pub static ATTRIBUTES: Schema = Schema::list("Attributes", Member::new("member", &ATTRIBUTE));
 
+pub static AVAILABILITY_ZONE_REBALANCING: Schema = Schema::enumeration(
+    "AvailabilityZoneRebalancing",
+    enums::AvailabilityZoneRebalancing::VALUES,
+);
+
 static AWS_VPC_CONFIGURATION_MEMBERS: [Member; 3] = [
     Member::new("assignPublicIp", &ASSIGN_PUBLIC_IP),
     Member::new("securityGroups", &STRING_LIST),
@@ -100,6 +119,13 @@ pub static BOXED_INTEGER: Schema = Schema::scalar("BoxedInteger", Kind::Integer)
 
 pub static CPU_ARCHITECTURE: Schema =
     Schema::enumeration("CPUArchitecture", enums::CPUArchitecture::VALUES);
+
+static CANARY_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("canaryBakeTimeInMinutes", &INTEGER),
+    Member::new("canaryPercent", &DOUBLE),
+];
+pub static CANARY_CONFIGURATION: Schema =
+    Schema::structure("CanaryConfiguration", &CANARY_CONFIGURATION_MEMBERS);
 
 pub static CAPACITY_PROVIDER_STRATEGY: Schema = Schema::list(
     "CapacityProviderStrategy",
@@ -373,6 +399,16 @@ static CONTAINER_DEPENDENCY_MEMBERS: [Member; 2] = [
 pub static CONTAINER_DEPENDENCY: Schema =
     Schema::structure("ContainerDependency", &CONTAINER_DEPENDENCY_MEMBERS);
 
+static CONTAINER_IMAGE_MEMBERS: [Member; 3] = [
+    Member::new("containerName", &STRING),
+    Member::new("image", &STRING),
+    Member::new("imageDigest", &STRING),
+];
+pub static CONTAINER_IMAGE: Schema = Schema::structure("ContainerImage", &CONTAINER_IMAGE_MEMBERS);
+
+pub static CONTAINER_IMAGES: Schema =
+    Schema::list("ContainerImages", Member::new("member", &CONTAINER_IMAGE));
+
 static CONTAINER_INSTANCE_MEMBERS: [Member; 19] = [
     Member::new("agentConnected", &BOOLEAN),
     Member::new("agentUpdateStatus", &AGENT_UPDATE_STATUS),
@@ -493,6 +529,55 @@ static CREATE_CLUSTER_RESPONSE_MEMBERS: [Member; 1] = [Member::new("cluster", &C
 pub static CREATE_CLUSTER_RESPONSE: Schema =
     Schema::structure("CreateClusterResponse", &CREATE_CLUSTER_RESPONSE_MEMBERS);
 
+static CREATE_SERVICE_REQUEST_MEMBERS: [Member; 28] = [
+    Member::new(
+        "availabilityZoneRebalancing",
+        &AVAILABILITY_ZONE_REBALANCING,
+    ),
+    Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+    Member::new("clientToken", &STRING),
+    Member::new("cluster", &STRING),
+    Member::new("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
+    Member::new("deploymentController", &DEPLOYMENT_CONTROLLER),
+    Member::new("desiredCount", &BOXED_INTEGER),
+    Member::new("enableECSManagedTags", &BOOLEAN),
+    Member::new("enableExecuteCommand", &BOOLEAN),
+    Member::new("gatewayConnectors", &GATEWAY_CONNECTOR_LIST),
+    Member::new("healthCheckGracePeriodSeconds", &BOXED_INTEGER),
+    Member::new("launchType", &LAUNCH_TYPE),
+    Member::new("loadBalancers", &LOAD_BALANCERS),
+    Member::new("monitoring", &MONITORING_CONFIGURATION),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("placementConstraints", &PLACEMENT_CONSTRAINTS),
+    Member::new("placementStrategy", &PLACEMENT_STRATEGIES),
+    Member::new("platformVersion", &STRING),
+    Member::new("propagateTags", &PROPAGATE_TAGS),
+    Member::new("role", &STRING),
+    Member::new("schedulingStrategy", &SCHEDULING_STRATEGY),
+    Member::new(
+        "serviceConnectConfiguration",
+        &SERVICE_CONNECT_CONFIGURATION,
+    ),
+    Member::new("serviceName", &STRING).required(),
+    Member::new("serviceRegistries", &SERVICE_REGISTRIES),
+    Member::new("tags", &TAGS),
+    Member::new("taskDefinition", &STRING),
+    Member::new("volumeConfigurations", &SERVICE_VOLUME_CONFIGURATIONS),
+    Member::new("vpcLatticeConfigurations", &VPC_LATTICE_CONFIGURATIONS),
+];
+pub static CREATE_SERVICE_REQUEST: Schema =
+    Schema::structure("CreateServiceRequest", &CREATE_SERVICE_REQUEST_MEMBERS);
+
+static CREATE_SERVICE_RESPONSE_MEMBERS: [Member; 1] = [Member::new("service", &SERVICE)];
+pub static CREATE_SERVICE_RESPONSE: Schema =
+    Schema::structure("CreateServiceResponse", &CREATE_SERVICE_RESPONSE_MEMBERS);
+
+static CREATED_AT_MEMBERS: [Member; 2] = [
+    Member::new("after", &TIMESTAMP),
+    Member::new("before", &TIMESTAMP),
+];
+pub static CREATED_AT: Schema = Schema::structure("CreatedAt", &CREATED_AT_MEMBERS);
+
 static DELETE_ACCOUNT_SETTING_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("name", &SETTING_NAME).required(),
     Member::new("principalArn", &STRING),
@@ -531,6 +616,18 @@ static DELETE_CLUSTER_RESPONSE_MEMBERS: [Member; 1] = [Member::new("cluster", &C
 pub static DELETE_CLUSTER_RESPONSE: Schema =
     Schema::structure("DeleteClusterResponse", &DELETE_CLUSTER_RESPONSE_MEMBERS);
 
+static DELETE_SERVICE_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("cluster", &STRING),
+    Member::new("force", &BOXED_BOOLEAN),
+    Member::new("service", &STRING).required(),
+];
+pub static DELETE_SERVICE_REQUEST: Schema =
+    Schema::structure("DeleteServiceRequest", &DELETE_SERVICE_REQUEST_MEMBERS);
+
+static DELETE_SERVICE_RESPONSE_MEMBERS: [Member; 1] = [Member::new("service", &SERVICE)];
+pub static DELETE_SERVICE_RESPONSE: Schema =
+    Schema::structure("DeleteServiceResponse", &DELETE_SERVICE_RESPONSE_MEMBERS);
+
 static DELETE_TASK_DEFINITIONS_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("taskDefinitions", &STRING_LIST).required()];
 pub static DELETE_TASK_DEFINITIONS_REQUEST: Schema = Schema::structure(
@@ -546,6 +643,183 @@ pub static DELETE_TASK_DEFINITIONS_RESPONSE: Schema = Schema::structure(
     "DeleteTaskDefinitionsResponse",
     &DELETE_TASK_DEFINITIONS_RESPONSE_MEMBERS,
 );
+
+static DEPLOYMENT_MEMBERS: [Member; 21] = [
+    Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new("desiredCount", &INTEGER),
+    Member::new("failedTasks", &INTEGER),
+    Member::new("fargateEphemeralStorage", &DEPLOYMENT_EPHEMERAL_STORAGE),
+    Member::new("id", &STRING),
+    Member::new("launchType", &LAUNCH_TYPE),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("pendingCount", &INTEGER),
+    Member::new("platformFamily", &STRING),
+    Member::new("platformVersion", &STRING),
+    Member::new("rolloutState", &DEPLOYMENT_ROLLOUT_STATE),
+    Member::new("rolloutStateReason", &STRING),
+    Member::new("runningCount", &INTEGER),
+    Member::new(
+        "serviceConnectConfiguration",
+        &SERVICE_CONNECT_CONFIGURATION,
+    ),
+    Member::new(
+        "serviceConnectResources",
+        &SERVICE_CONNECT_SERVICE_RESOURCE_LIST,
+    ),
+    Member::new("status", &STRING),
+    Member::new("taskDefinition", &STRING),
+    Member::new("updatedAt", &TIMESTAMP),
+    Member::new("volumeConfigurations", &SERVICE_VOLUME_CONFIGURATIONS),
+    Member::new("vpcLatticeConfigurations", &VPC_LATTICE_CONFIGURATIONS),
+];
+pub static DEPLOYMENT: Schema = Schema::structure("Deployment", &DEPLOYMENT_MEMBERS);
+
+static DEPLOYMENT_ALARMS_MEMBERS: [Member; 3] = [
+    Member::new("alarmNames", &STRING_LIST).required(),
+    Member::new("enable", &BOOLEAN).required(),
+    Member::new("rollback", &BOOLEAN).required(),
+];
+pub static DEPLOYMENT_ALARMS: Schema =
+    Schema::structure("DeploymentAlarms", &DEPLOYMENT_ALARMS_MEMBERS);
+
+static DEPLOYMENT_CIRCUIT_BREAKER_MEMBERS: [Member; 4] = [
+    Member::new("enable", &BOOLEAN).required(),
+    Member::new("resetOnHealthyTask", &BOXED_BOOLEAN),
+    Member::new("rollback", &BOOLEAN).required(),
+    Member::new("thresholdConfiguration", &THRESHOLD_CONFIGURATION),
+];
+pub static DEPLOYMENT_CIRCUIT_BREAKER: Schema = Schema::structure(
+    "DeploymentCircuitBreaker",
+    &DEPLOYMENT_CIRCUIT_BREAKER_MEMBERS,
+);
+
+static DEPLOYMENT_CONFIGURATION_MEMBERS: [Member; 10] = [
+    Member::new("alarms", &DEPLOYMENT_ALARMS),
+    Member::new("bakeTimeInMinutes", &BOXED_INTEGER),
+    Member::new("canaryConfiguration", &CANARY_CONFIGURATION),
+    Member::new("deploymentCircuitBreaker", &DEPLOYMENT_CIRCUIT_BREAKER),
+    Member::new("earlySuccessCriteria", &DEPLOYMENT_EARLY_SUCCESS_CRITERIA),
+    Member::new("lifecycleHooks", &DEPLOYMENT_LIFECYCLE_HOOK_LIST),
+    Member::new("linearConfiguration", &LINEAR_CONFIGURATION),
+    Member::new("maximumPercent", &BOXED_INTEGER),
+    Member::new("minimumHealthyPercent", &BOXED_INTEGER),
+    Member::new("strategy", &DEPLOYMENT_STRATEGY),
+];
+pub static DEPLOYMENT_CONFIGURATION: Schema =
+    Schema::structure("DeploymentConfiguration", &DEPLOYMENT_CONFIGURATION_MEMBERS);
+
+static DEPLOYMENT_CONTROLLER_MEMBERS: [Member; 1] =
+    [Member::new("type", &DEPLOYMENT_CONTROLLER_TYPE).required()];
+pub static DEPLOYMENT_CONTROLLER: Schema =
+    Schema::structure("DeploymentController", &DEPLOYMENT_CONTROLLER_MEMBERS);
+
+pub static DEPLOYMENT_CONTROLLER_TYPE: Schema = Schema::enumeration(
+    "DeploymentControllerType",
+    enums::DeploymentControllerType::VALUES,
+);
+
+static DEPLOYMENT_EARLY_SUCCESS_CRITERIA_MEMBERS: [Member; 3] = [
+    Member::new("enable", &BOOLEAN).required(),
+    Member::new("healthyPercent", &HEALTHY_PERCENT_INTEGER),
+    Member::new("sourceServiceRevisionCleanup", &SERVICE_REVISION_CLEANUP),
+];
+pub static DEPLOYMENT_EARLY_SUCCESS_CRITERIA: Schema = Schema::structure(
+    "DeploymentEarlySuccessCriteria",
+    &DEPLOYMENT_EARLY_SUCCESS_CRITERIA_MEMBERS,
+);
+
+static DEPLOYMENT_EPHEMERAL_STORAGE_MEMBERS: [Member; 1] = [Member::new("kmsKeyId", &STRING)];
+pub static DEPLOYMENT_EPHEMERAL_STORAGE: Schema = Schema::structure(
+    "DeploymentEphemeralStorage",
+    &DEPLOYMENT_EPHEMERAL_STORAGE_MEMBERS,
+);
+
+static DEPLOYMENT_LIFECYCLE_HOOK_MEMBERS: [Member; 6] = [
+    Member::new("hookDetails", &HOOK_DETAILS),
+    Member::new("hookTargetArn", &STRING),
+    Member::new("lifecycleStages", &DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST),
+    Member::new("roleArn", &IAM_ROLE_ARN),
+    Member::new("targetType", &DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE),
+    Member::new(
+        "timeoutConfiguration",
+        &DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION,
+    ),
+];
+pub static DEPLOYMENT_LIFECYCLE_HOOK: Schema = Schema::structure(
+    "DeploymentLifecycleHook",
+    &DEPLOYMENT_LIFECYCLE_HOOK_MEMBERS,
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_ACTION: Schema = Schema::enumeration(
+    "DeploymentLifecycleHookAction",
+    enums::DeploymentLifecycleHookAction::VALUES,
+);
+
+static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_MEMBERS: [Member; 6] = [
+    Member::new("expiresAt", &TIMESTAMP),
+    Member::new("hookId", &STRING),
+    Member::new("status", &DEPLOYMENT_LIFECYCLE_HOOK_STATUS),
+    Member::new("targetArn", &STRING),
+    Member::new("targetType", &DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE),
+    Member::new("timeoutAction", &DEPLOYMENT_LIFECYCLE_HOOK_ACTION),
+];
+pub static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL: Schema = Schema::structure(
+    "DeploymentLifecycleHookDetail",
+    &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_MEMBERS,
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST: Schema = Schema::list(
+    "DeploymentLifecycleHookDetailList",
+    Member::new("member", &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL),
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_DURATION: Schema =
+    Schema::scalar("DeploymentLifecycleHookDuration", Kind::Integer).limited(Some(1), Some(20160));
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_LIST: Schema = Schema::list(
+    "DeploymentLifecycleHookList",
+    Member::new("member", &DEPLOYMENT_LIFECYCLE_HOOK),
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_STAGE: Schema = Schema::enumeration(
+    "DeploymentLifecycleHookStage",
+    enums::DeploymentLifecycleHookStage::VALUES,
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST: Schema = Schema::list(
+    "DeploymentLifecycleHookStageList",
+    Member::new("member", &DEPLOYMENT_LIFECYCLE_HOOK_STAGE),
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_STATUS: Schema = Schema::enumeration(
+    "DeploymentLifecycleHookStatus",
+    enums::DeploymentLifecycleHookStatus::VALUES,
+);
+
+pub static DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE: Schema = Schema::enumeration(
+    "DeploymentLifecycleHookTargetType",
+    enums::DeploymentLifecycleHookTargetType::VALUES,
+);
+
+static DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("action", &DEPLOYMENT_LIFECYCLE_HOOK_ACTION),
+    Member::new("timeoutInMinutes", &DEPLOYMENT_LIFECYCLE_HOOK_DURATION),
+];
+pub static DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Schema = Schema::structure(
+    "DeploymentLifecycleHookTimeoutConfiguration",
+    &DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION_MEMBERS,
+);
+
+pub static DEPLOYMENT_ROLLOUT_STATE: Schema = Schema::enumeration(
+    "DeploymentRolloutState",
+    enums::DeploymentRolloutState::VALUES,
+);
+
+pub static DEPLOYMENT_STRATEGY: Schema =
+    Schema::enumeration("DeploymentStrategy", enums::DeploymentStrategy::VALUES);
+
+pub static DEPLOYMENTS: Schema = Schema::list("Deployments", Member::new("member", &DEPLOYMENT));
 
 static DEREGISTER_CONTAINER_INSTANCE_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("cluster", &STRING),
@@ -613,6 +887,57 @@ static DESCRIBE_CONTAINER_INSTANCES_RESPONSE_MEMBERS: [Member; 2] = [
 pub static DESCRIBE_CONTAINER_INSTANCES_RESPONSE: Schema = Schema::structure(
     "DescribeContainerInstancesResponse",
     &DESCRIBE_CONTAINER_INSTANCES_RESPONSE_MEMBERS,
+);
+
+static DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("serviceDeploymentArns", &STRING_LIST).required()];
+pub static DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST: Schema = Schema::structure(
+    "DescribeServiceDeploymentsRequest",
+    &DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &FAILURES),
+    Member::new("serviceDeployments", &SERVICE_DEPLOYMENTS),
+];
+pub static DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE: Schema = Schema::structure(
+    "DescribeServiceDeploymentsResponse",
+    &DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE_MEMBERS,
+);
+
+static DESCRIBE_SERVICE_REVISIONS_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("serviceRevisionArns", &STRING_LIST).required()];
+pub static DESCRIBE_SERVICE_REVISIONS_REQUEST: Schema = Schema::structure(
+    "DescribeServiceRevisionsRequest",
+    &DESCRIBE_SERVICE_REVISIONS_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_SERVICE_REVISIONS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &FAILURES),
+    Member::new("serviceRevisions", &SERVICE_REVISIONS),
+];
+pub static DESCRIBE_SERVICE_REVISIONS_RESPONSE: Schema = Schema::structure(
+    "DescribeServiceRevisionsResponse",
+    &DESCRIBE_SERVICE_REVISIONS_RESPONSE_MEMBERS,
+);
+
+static DESCRIBE_SERVICES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("cluster", &STRING),
+    Member::new("include", &SERVICE_FIELD_LIST),
+    Member::new("services", &STRING_LIST).required(),
+];
+pub static DESCRIBE_SERVICES_REQUEST: Schema = Schema::structure(
+    "DescribeServicesRequest",
+    &DESCRIBE_SERVICES_REQUEST_MEMBERS,
+);
+
+static DESCRIBE_SERVICES_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &FAILURES),
+    Member::new("services", &SERVICES),
+];
+pub static DESCRIBE_SERVICES_RESPONSE: Schema = Schema::structure(
+    "DescribeServicesResponse",
+    &DESCRIBE_SERVICES_RESPONSE_MEMBERS,
 );
 
 static DESCRIBE_TASK_DEFINITION_REQUEST_MEMBERS: [Member; 2] = [
@@ -709,6 +1034,9 @@ pub static DOCKER_VOLUME_CONFIGURATION: Schema = Schema::structure(
 
 pub static DOUBLE: Schema = Schema::scalar("Double", Kind::Double);
 
+pub static DURATION: Schema =
+    Schema::scalar("Duration", Kind::Integer).limited(Some(0), Some(2147483647));
+
 pub static EBSKMS_KEY_ID: Schema = Schema::scalar("EBSKMSKeyId", Kind::String);
 
 pub static EBS_RESOURCE_TYPE: Schema =
@@ -730,6 +1058,17 @@ pub static EBS_TAG_SPECIFICATIONS: Schema = Schema::list(
 );
 
 pub static EBS_VOLUME_TYPE: Schema = Schema::scalar("EBSVolumeType", Kind::String);
+
+static ECS_MANAGED_RESOURCES_MEMBERS: [Member; 6] = [
+    Member::new("autoScaling", &MANAGED_AUTO_SCALING),
+    Member::new("gatewayConnections", &GATEWAY_CONNECTION_LIST),
+    Member::new("ingressPaths", &MANAGED_INGRESS_PATHS),
+    Member::new("logGroups", &MANAGED_LOG_GROUPS),
+    Member::new("metricAlarms", &MANAGED_METRIC_ALARMS),
+    Member::new("serviceSecurityGroups", &MANAGED_SECURITY_GROUPS),
+];
+pub static ECS_MANAGED_RESOURCES: Schema =
+    Schema::structure("ECSManagedResources", &ECS_MANAGED_RESOURCES_MEMBERS);
 
 pub static ECS_VOLUME_NAME: Schema = Schema::scalar("ECSVolumeName", Kind::String);
 
@@ -858,6 +1197,147 @@ pub static FIRELENS_CONFIGURATION_TYPE: Schema = Schema::enumeration(
     enums::FirelensConfigurationType::VALUES,
 );
 
+static GATEWAY_CONNECTION_MEMBERS: [Member; 7] = [
+    Member::new("accessType", &ACCESS_TYPE),
+    Member::new("gatewayArn", &STRING),
+    Member::new("gatewayRouteArn", &STRING),
+    Member::new("portName", &STRING),
+    Member::new("resources", &GATEWAY_CONNECTION_RESOURCES),
+    Member::new("serviceUrl", &STRING),
+    Member::new("status", &GATEWAY_ROUTE_STATUS),
+];
+pub static GATEWAY_CONNECTION: Schema =
+    Schema::structure("GatewayConnection", &GATEWAY_CONNECTION_MEMBERS);
+
+static GATEWAY_CONNECTION_ALB_RESOURCES_MEMBERS: [Member; 8] = [
+    Member::new("acmCertificateArn", &STRING),
+    Member::new("alternateTargetGroupArn", &STRING),
+    Member::new("listenerArn", &STRING),
+    Member::new("listenerRuleArn", &STRING),
+    Member::new("loadBalancerArn", &STRING),
+    Member::new("loadBalancerSecurityGroupArns", &STRING_LIST),
+    Member::new("targetGroupArn", &STRING),
+    Member::new("testListenerRuleArn", &STRING),
+];
+pub static GATEWAY_CONNECTION_ALB_RESOURCES: Schema = Schema::structure(
+    "GatewayConnectionAlbResources",
+    &GATEWAY_CONNECTION_ALB_RESOURCES_MEMBERS,
+);
+
+pub static GATEWAY_CONNECTION_ALB_RESOURCES_LIST: Schema = Schema::list(
+    "GatewayConnectionAlbResourcesList",
+    Member::new("member", &GATEWAY_CONNECTION_ALB_RESOURCES),
+)
+.limited(Some(0), Some(1));
+
+pub static GATEWAY_CONNECTION_LIST: Schema = Schema::list(
+    "GatewayConnectionList",
+    Member::new("member", &GATEWAY_CONNECTION),
+)
+.limited(Some(0), Some(5));
+
+static GATEWAY_CONNECTION_RESOURCES_MEMBERS: [Member; 1] = [Member::new(
+    "hostSharedAlb",
+    &GATEWAY_CONNECTION_ALB_RESOURCES_LIST,
+)];
+pub static GATEWAY_CONNECTION_RESOURCES: Schema = Schema::union(
+    "GatewayConnectionResources",
+    &GATEWAY_CONNECTION_RESOURCES_MEMBERS,
+);
+
+static GATEWAY_CONNECTOR_MEMBERS: [Member; 4] = [
+    Member::new(
+        "deregistrationDelay",
+        &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY,
+    ),
+    Member::new("filters", &GATEWAY_CONNECTOR_FILTERS),
+    Member::new("healthCheck", &GATEWAY_CONNECTOR_HEALTH_CHECK),
+    Member::new("portName", &STRING).required(),
+];
+pub static GATEWAY_CONNECTOR: Schema =
+    Schema::structure("GatewayConnector", &GATEWAY_CONNECTOR_MEMBERS);
+
+static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_MEMBERS: [Member; 1] = [Member::new(
+    "timeoutSeconds",
+    &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER,
+)];
+pub static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY: Schema = Schema::structure(
+    "GatewayConnectorDeregistrationDelay",
+    &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_MEMBERS,
+);
+
+pub static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER: Schema = Schema::scalar(
+    "GatewayConnectorDeregistrationDelayTimeoutSecondsInteger",
+    Kind::Integer,
+)
+.limited(Some(0), Some(3600));
+
+static GATEWAY_CONNECTOR_FILTERS_MEMBERS: [Member; 1] =
+    [Member::new("accessTypes", &ACCESS_TYPE_LIST)];
+pub static GATEWAY_CONNECTOR_FILTERS: Schema = Schema::structure(
+    "GatewayConnectorFilters",
+    &GATEWAY_CONNECTOR_FILTERS_MEMBERS,
+);
+
+static GATEWAY_CONNECTOR_HEALTH_CHECK_MEMBERS: [Member; 8] = [
+    Member::new("healthCheckIntervalSeconds", &BOXED_INTEGER),
+    Member::new("healthCheckPath", &STRING),
+    Member::new("healthCheckPort", &BOXED_INTEGER),
+    Member::new(
+        "healthCheckProtocol",
+        &GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL,
+    ),
+    Member::new("healthCheckTimeoutSeconds", &BOXED_INTEGER),
+    Member::new("healthyThresholdCount", &BOXED_INTEGER),
+    Member::new("matcher", &GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER),
+    Member::new("unhealthyThresholdCount", &BOXED_INTEGER),
+];
+pub static GATEWAY_CONNECTOR_HEALTH_CHECK: Schema = Schema::structure(
+    "GatewayConnectorHealthCheck",
+    &GATEWAY_CONNECTOR_HEALTH_CHECK_MEMBERS,
+);
+
+static GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER_MEMBERS: [Member; 2] = [
+    Member::new("grpcCode", &STRING),
+    Member::new("httpCode", &STRING),
+];
+pub static GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER: Schema = Schema::structure(
+    "GatewayConnectorHealthCheckMatcher",
+    &GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER_MEMBERS,
+);
+
+pub static GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL: Schema = Schema::enumeration(
+    "GatewayConnectorHealthCheckProtocol",
+    enums::GatewayConnectorHealthCheckProtocol::VALUES,
+);
+
+pub static GATEWAY_CONNECTOR_LIST: Schema = Schema::list(
+    "GatewayConnectorList",
+    Member::new("member", &GATEWAY_CONNECTOR),
+)
+.limited(Some(0), Some(1));
+
+pub static GATEWAY_ROUTE_STATUS: Schema =
+    Schema::enumeration("GatewayRouteStatus", enums::GatewayRouteStatus::VALUES);
+
+static GET_TASK_PROTECTION_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("cluster", &STRING).required(),
+    Member::new("tasks", &STRING_LIST),
+];
+pub static GET_TASK_PROTECTION_REQUEST: Schema = Schema::structure(
+    "GetTaskProtectionRequest",
+    &GET_TASK_PROTECTION_REQUEST_MEMBERS,
+);
+
+static GET_TASK_PROTECTION_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &FAILURES),
+    Member::new("protectedTasks", &PROTECTED_TASKS),
+];
+pub static GET_TASK_PROTECTION_RESPONSE: Schema = Schema::structure(
+    "GetTaskProtectionResponse",
+    &GET_TASK_PROTECTION_RESPONSE_MEMBERS,
+);
+
 static GPU_DEVICE_MEMBERS: [Member; 5] = [
     Member::new("containerCount", &BOXED_INTEGER),
     Member::new("gpuId", &STRING),
@@ -884,6 +1364,11 @@ static HEALTH_CHECK_MEMBERS: [Member; 5] = [
 pub static HEALTH_CHECK: Schema = Schema::structure("HealthCheck", &HEALTH_CHECK_MEMBERS);
 
 pub static HEALTH_STATUS: Schema = Schema::enumeration("HealthStatus", enums::HealthStatus::VALUES);
+
+pub static HEALTHY_PERCENT_INTEGER: Schema =
+    Schema::scalar("HealthyPercentInteger", Kind::Integer).limited(Some(0), Some(100));
+
+pub static HOOK_DETAILS: Schema = Schema::scalar("HookDetails", Kind::Document);
 
 static HOST_ENTRY_MEMBERS: [Member; 2] = [
     Member::new("hostname", &STRING).required(),
@@ -999,6 +1484,13 @@ pub static LIMIT_EXCEEDED_EXCEPTION: Schema =
         },
     );
 
+static LINEAR_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("stepBakeTimeInMinutes", &INTEGER),
+    Member::new("stepPercent", &DOUBLE),
+];
+pub static LINEAR_CONFIGURATION: Schema =
+    Schema::structure("LinearConfiguration", &LINEAR_CONFIGURATION_MEMBERS);
+
 static LINUX_PARAMETERS_MEMBERS: [Member; 7] = [
     Member::new("capabilities", &KERNEL_CAPABILITIES),
     Member::new("devices", &DEVICES_LIST),
@@ -1086,6 +1578,65 @@ pub static LIST_CONTAINER_INSTANCES_RESPONSE: Schema = Schema::structure(
     &LIST_CONTAINER_INSTANCES_RESPONSE_MEMBERS,
 );
 
+static LIST_SERVICE_DEPLOYMENTS_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("cluster", &STRING),
+    Member::new("createdAt", &CREATED_AT),
+    Member::new("maxResults", &BOXED_INTEGER),
+    Member::new("nextToken", &STRING),
+    Member::new("service", &STRING).required(),
+    Member::new("status", &SERVICE_DEPLOYMENT_STATUS_LIST),
+];
+pub static LIST_SERVICE_DEPLOYMENTS_REQUEST: Schema = Schema::structure(
+    "ListServiceDeploymentsRequest",
+    &LIST_SERVICE_DEPLOYMENTS_REQUEST_MEMBERS,
+);
+
+static LIST_SERVICE_DEPLOYMENTS_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &STRING),
+    Member::new("serviceDeployments", &SERVICE_DEPLOYMENTS_BRIEF),
+];
+pub static LIST_SERVICE_DEPLOYMENTS_RESPONSE: Schema = Schema::structure(
+    "ListServiceDeploymentsResponse",
+    &LIST_SERVICE_DEPLOYMENTS_RESPONSE_MEMBERS,
+);
+
+static LIST_SERVICES_BY_NAMESPACE_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("maxResults", &BOXED_INTEGER),
+    Member::new("namespace", &STRING).required(),
+    Member::new("nextToken", &STRING),
+];
+pub static LIST_SERVICES_BY_NAMESPACE_REQUEST: Schema = Schema::structure(
+    "ListServicesByNamespaceRequest",
+    &LIST_SERVICES_BY_NAMESPACE_REQUEST_MEMBERS,
+);
+
+static LIST_SERVICES_BY_NAMESPACE_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &STRING),
+    Member::new("serviceArns", &STRING_LIST),
+];
+pub static LIST_SERVICES_BY_NAMESPACE_RESPONSE: Schema = Schema::structure(
+    "ListServicesByNamespaceResponse",
+    &LIST_SERVICES_BY_NAMESPACE_RESPONSE_MEMBERS,
+);
+
+static LIST_SERVICES_REQUEST_MEMBERS: [Member; 6] = [
+    Member::new("cluster", &STRING),
+    Member::new("launchType", &LAUNCH_TYPE),
+    Member::new("maxResults", &BOXED_INTEGER),
+    Member::new("nextToken", &STRING),
+    Member::new("resourceManagementType", &RESOURCE_MANAGEMENT_TYPE),
+    Member::new("schedulingStrategy", &SCHEDULING_STRATEGY),
+];
+pub static LIST_SERVICES_REQUEST: Schema =
+    Schema::structure("ListServicesRequest", &LIST_SERVICES_REQUEST_MEMBERS);
+
+static LIST_SERVICES_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("nextToken", &STRING),
+    Member::new("serviceArns", &STRING_LIST),
+];
+pub static LIST_SERVICES_RESPONSE: Schema =
+    Schema::structure("ListServicesResponse", &LIST_SERVICES_RESPONSE_MEMBERS);
+
 static LIST_TAGS_FOR_RESOURCE_REQUEST_MEMBERS: [Member; 1] =
     [Member::new("resourceArn", &STRING).required()];
 pub static LIST_TAGS_FOR_RESOURCE_REQUEST: Schema = Schema::structure(
@@ -1162,6 +1713,18 @@ static LIST_TASKS_RESPONSE_MEMBERS: [Member; 2] = [
 pub static LIST_TASKS_RESPONSE: Schema =
     Schema::structure("ListTasksResponse", &LIST_TASKS_RESPONSE_MEMBERS);
 
+static LOAD_BALANCER_MEMBERS: [Member; 5] = [
+    Member::new("advancedConfiguration", &ADVANCED_CONFIGURATION),
+    Member::new("containerName", &STRING),
+    Member::new("containerPort", &BOXED_INTEGER),
+    Member::new("loadBalancerName", &STRING),
+    Member::new("targetGroupArn", &STRING),
+];
+pub static LOAD_BALANCER: Schema = Schema::structure("LoadBalancer", &LOAD_BALANCER_MEMBERS);
+
+pub static LOAD_BALANCERS: Schema =
+    Schema::list("LoadBalancers", Member::new("member", &LOAD_BALANCER));
+
 static LOG_CONFIGURATION_MEMBERS: [Member; 3] = [
     Member::new("logDriver", &LOG_DRIVER).required(),
     Member::new("options", &LOG_CONFIGURATION_OPTIONS_MAP),
@@ -1210,6 +1773,152 @@ pub static MANAGED_AGENT_STATE_CHANGES: Schema = Schema::list(
 pub static MANAGED_AGENTS: Schema =
     Schema::list("ManagedAgents", Member::new("member", &MANAGED_AGENT));
 
+pub static MANAGED_APPLICATION_AUTO_SCALING_POLICIES: Schema = Schema::list(
+    "ManagedApplicationAutoScalingPolicies",
+    Member::new("member", &MANAGED_APPLICATION_AUTO_SCALING_POLICY),
+);
+
+static MANAGED_APPLICATION_AUTO_SCALING_POLICY_MEMBERS: [Member; 7] = [
+    Member::new("arn", &STRING),
+    Member::new("metric", &STRING).required(),
+    Member::new("policyType", &STRING).required(),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("targetValue", &DOUBLE).required(),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_APPLICATION_AUTO_SCALING_POLICY: Schema = Schema::structure(
+    "ManagedApplicationAutoScalingPolicy",
+    &MANAGED_APPLICATION_AUTO_SCALING_POLICY_MEMBERS,
+);
+
+static MANAGED_AUTO_SCALING_MEMBERS: [Member; 2] = [
+    Member::new(
+        "applicationAutoScalingPolicies",
+        &MANAGED_APPLICATION_AUTO_SCALING_POLICIES,
+    ),
+    Member::new("scalableTarget", &MANAGED_SCALABLE_TARGET),
+];
+pub static MANAGED_AUTO_SCALING: Schema =
+    Schema::structure("ManagedAutoScaling", &MANAGED_AUTO_SCALING_MEMBERS);
+
+static MANAGED_CERTIFICATE_MEMBERS: [Member; 5] = [
+    Member::new("arn", &STRING),
+    Member::new("domainName", &STRING).required(),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_CERTIFICATE: Schema =
+    Schema::structure("ManagedCertificate", &MANAGED_CERTIFICATE_MEMBERS);
+
+static MANAGED_INGRESS_PATH_MEMBERS: [Member; 8] = [
+    Member::new("accessType", &ACCESS_TYPE).required(),
+    Member::new("certificate", &MANAGED_CERTIFICATE),
+    Member::new("endpoint", &STRING).required(),
+    Member::new("listener", &MANAGED_LISTENER),
+    Member::new("loadBalancer", &MANAGED_LOAD_BALANCER),
+    Member::new("loadBalancerSecurityGroups", &MANAGED_SECURITY_GROUPS),
+    Member::new("rule", &MANAGED_LISTENER_RULE),
+    Member::new("targetGroups", &MANAGED_TARGET_GROUPS),
+];
+pub static MANAGED_INGRESS_PATH: Schema =
+    Schema::structure("ManagedIngressPath", &MANAGED_INGRESS_PATH_MEMBERS);
+
+pub static MANAGED_INGRESS_PATHS: Schema = Schema::list(
+    "ManagedIngressPaths",
+    Member::new("member", &MANAGED_INGRESS_PATH),
+);
+
+static MANAGED_LISTENER_MEMBERS: [Member; 4] = [
+    Member::new("arn", &STRING),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_LISTENER: Schema =
+    Schema::structure("ManagedListener", &MANAGED_LISTENER_MEMBERS);
+
+static MANAGED_LISTENER_RULE_MEMBERS: [Member; 4] = [
+    Member::new("arn", &STRING),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_LISTENER_RULE: Schema =
+    Schema::structure("ManagedListenerRule", &MANAGED_LISTENER_RULE_MEMBERS);
+
+static MANAGED_LOAD_BALANCER_MEMBERS: [Member; 7] = [
+    Member::new("arn", &STRING),
+    Member::new("scheme", &STRING).required(),
+    Member::new("securityGroupIds", &STRING_LIST),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("subnetIds", &STRING_LIST),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_LOAD_BALANCER: Schema =
+    Schema::structure("ManagedLoadBalancer", &MANAGED_LOAD_BALANCER_MEMBERS);
+
+static MANAGED_LOG_GROUP_MEMBERS: [Member; 5] = [
+    Member::new("arn", &STRING),
+    Member::new("logGroupName", &STRING).required(),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_LOG_GROUP: Schema =
+    Schema::structure("ManagedLogGroup", &MANAGED_LOG_GROUP_MEMBERS);
+
+pub static MANAGED_LOG_GROUPS: Schema = Schema::list(
+    "ManagedLogGroups",
+    Member::new("member", &MANAGED_LOG_GROUP),
+);
+
+static MANAGED_METRIC_ALARM_MEMBERS: [Member; 4] = [
+    Member::new("arn", &STRING),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_METRIC_ALARM: Schema =
+    Schema::structure("ManagedMetricAlarm", &MANAGED_METRIC_ALARM_MEMBERS);
+
+pub static MANAGED_METRIC_ALARMS: Schema = Schema::list(
+    "ManagedMetricAlarms",
+    Member::new("member", &MANAGED_METRIC_ALARM),
+);
+
+pub static MANAGED_RESOURCE_STATUS: Schema = Schema::enumeration(
+    "ManagedResourceStatus",
+    enums::ManagedResourceStatus::VALUES,
+);
+
+static MANAGED_SCALABLE_TARGET_MEMBERS: [Member; 6] = [
+    Member::new("arn", &STRING),
+    Member::new("maxCapacity", &INTEGER).required(),
+    Member::new("minCapacity", &INTEGER).required(),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_SCALABLE_TARGET: Schema =
+    Schema::structure("ManagedScalableTarget", &MANAGED_SCALABLE_TARGET_MEMBERS);
+
+static MANAGED_SECURITY_GROUP_MEMBERS: [Member; 4] = [
+    Member::new("arn", &STRING),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_SECURITY_GROUP: Schema =
+    Schema::structure("ManagedSecurityGroup", &MANAGED_SECURITY_GROUP_MEMBERS);
+
+pub static MANAGED_SECURITY_GROUPS: Schema = Schema::list(
+    "ManagedSecurityGroups",
+    Member::new("member", &MANAGED_SECURITY_GROUP),
+);
+
 static MANAGED_STORAGE_CONFIGURATION_MEMBERS: [Member; 2] = [
     Member::new("fargateEphemeralStorageKmsKeyId", &STRING),
     Member::new("kmsKeyId", &STRING),
@@ -1218,6 +1927,45 @@ pub static MANAGED_STORAGE_CONFIGURATION: Schema = Schema::structure(
     "ManagedStorageConfiguration",
     &MANAGED_STORAGE_CONFIGURATION_MEMBERS,
 );
+
+static MANAGED_TARGET_GROUP_MEMBERS: [Member; 7] = [
+    Member::new("arn", &STRING),
+    Member::new("healthCheckPath", &STRING).required(),
+    Member::new("healthCheckPort", &INTEGER).required(),
+    Member::new("port", &INTEGER).required(),
+    Member::new("status", &MANAGED_RESOURCE_STATUS).required(),
+    Member::new("statusReason", &STRING),
+    Member::new("updatedAt", &TIMESTAMP).required(),
+];
+pub static MANAGED_TARGET_GROUP: Schema =
+    Schema::structure("ManagedTargetGroup", &MANAGED_TARGET_GROUP_MEMBERS);
+
+pub static MANAGED_TARGET_GROUPS: Schema = Schema::list(
+    "ManagedTargetGroups",
+    Member::new("member", &MANAGED_TARGET_GROUP),
+);
+
+static METRIC_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("metricNames", &METRIC_NAMES_LIST).required(),
+    Member::new("resolutionSeconds", &METRIC_RESOLUTION_SECONDS).required(),
+];
+pub static METRIC_CONFIGURATION: Schema =
+    Schema::structure("MetricConfiguration", &METRIC_CONFIGURATION_MEMBERS);
+
+pub static METRIC_CONFIGURATION_LIST: Schema = Schema::list(
+    "MetricConfigurationList",
+    Member::new("member", &METRIC_CONFIGURATION),
+)
+.limited(Some(0), Some(5));
+
+pub static METRIC_NAME: Schema =
+    Schema::scalar("MetricName", Kind::String).limited(Some(1), Some(255));
+
+pub static METRIC_NAMES_LIST: Schema =
+    Schema::list("MetricNamesList", Member::new("member", &METRIC_NAME)).limited(Some(1), Some(5));
+
+pub static METRIC_RESOLUTION_SECONDS: Schema =
+    Schema::scalar("MetricResolutionSeconds", Kind::Integer).limited(Some(20), Some(60));
 
 static MISSING_VERSION_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
 pub static MISSING_VERSION_EXCEPTION: Schema = Schema::structure(
@@ -1230,6 +1978,13 @@ pub static MISSING_VERSION_EXCEPTION: Schema = Schema::structure(
     http_status: 400,
     sender_fault: true,
 });
+
+static MONITORING_CONFIGURATION_MEMBERS: [Member; 1] = [Member::new(
+    "metricConfigurations",
+    &METRIC_CONFIGURATION_LIST,
+)];
+pub static MONITORING_CONFIGURATION: Schema =
+    Schema::structure("MonitoringConfiguration", &MONITORING_CONFIGURATION_MEMBERS);
 
 static MOUNT_POINT_MEMBERS: [Member; 3] = [
     Member::new("containerPath", &STRING),
@@ -1406,8 +2161,21 @@ pub static PORT_MAPPING: Schema = Schema::structure("PortMapping", &PORT_MAPPING
 pub static PORT_MAPPING_LIST: Schema =
     Schema::list("PortMappingList", Member::new("member", &PORT_MAPPING));
 
+pub static PORT_NUMBER: Schema =
+    Schema::scalar("PortNumber", Kind::Integer).limited(Some(0), Some(65535));
+
 pub static PROPAGATE_TAGS: Schema =
     Schema::enumeration("PropagateTags", enums::PropagateTags::VALUES);
+
+static PROTECTED_TASK_MEMBERS: [Member; 3] = [
+    Member::new("expirationDate", &TIMESTAMP),
+    Member::new("protectionEnabled", &BOOLEAN),
+    Member::new("taskArn", &STRING),
+];
+pub static PROTECTED_TASK: Schema = Schema::structure("ProtectedTask", &PROTECTED_TASK_MEMBERS);
+
+pub static PROTECTED_TASKS: Schema =
+    Schema::list("ProtectedTasks", Member::new("member", &PROTECTED_TASK));
 
 static PROXY_CONFIGURATION_MEMBERS: [Member; 3] = [
     Member::new("containerName", &STRING).required(),
@@ -1543,6 +2311,16 @@ pub static REPOSITORY_CREDENTIALS: Schema =
 pub static REQUIRES_ATTRIBUTES: Schema =
     Schema::list("RequiresAttributes", Member::new("member", &ATTRIBUTE));
 
+static RESOLVED_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("loadBalancers", &SERVICE_REVISION_LOAD_BALANCERS),
+    Member::new(
+        "vpcLatticeConfigurations",
+        &SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS,
+    ),
+];
+pub static RESOLVED_CONFIGURATION: Schema =
+    Schema::structure("ResolvedConfiguration", &RESOLVED_CONFIGURATION_MEMBERS);
+
 static RESOURCE_MEMBERS: [Member; 6] = [
     Member::new("doubleValue", &DOUBLE),
     Member::new("integerValue", &INTEGER),
@@ -1554,6 +2332,11 @@ static RESOURCE_MEMBERS: [Member; 6] = [
 pub static RESOURCE: Schema = Schema::structure("Resource", &RESOURCE_MEMBERS);
 
 pub static RESOURCE_IDS: Schema = Schema::list("ResourceIds", Member::new("member", &STRING));
+
+pub static RESOURCE_MANAGEMENT_TYPE: Schema = Schema::enumeration(
+    "ResourceManagementType",
+    enums::ResourceManagementType::VALUES,
+);
 
 static RESOURCE_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
 pub static RESOURCE_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
@@ -1583,6 +2366,13 @@ pub static RESOURCE_REQUIREMENTS: Schema = Schema::list(
 pub static RESOURCE_TYPE: Schema = Schema::enumeration("ResourceType", enums::ResourceType::VALUES);
 
 pub static RESOURCES: Schema = Schema::list("Resources", Member::new("member", &RESOURCE));
+
+static ROLLBACK_MEMBERS: [Member; 3] = [
+    Member::new("reason", &STRING),
+    Member::new("serviceRevisionArn", &STRING),
+    Member::new("startedAt", &TIMESTAMP),
+];
+pub static ROLLBACK: Schema = Schema::structure("Rollback", &ROLLBACK_MEMBERS);
 
 static RUN_TASK_REQUEST_MEMBERS: [Member; 19] = [
     Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
@@ -1622,6 +2412,12 @@ static RUNTIME_PLATFORM_MEMBERS: [Member; 2] = [
 pub static RUNTIME_PLATFORM: Schema =
     Schema::structure("RuntimePlatform", &RUNTIME_PLATFORM_MEMBERS);
 
+static RUNTIME_PLATFORM_OVERRIDE_MEMBERS: [Member; 1] = [Member::new("cpuArchitecture", &STRING)];
+pub static RUNTIME_PLATFORM_OVERRIDE: Schema = Schema::structure(
+    "RuntimePlatformOverride",
+    &RUNTIME_PLATFORM_OVERRIDE_MEMBERS,
+);
+
 static S3_FILES_VOLUME_CONFIGURATION_MEMBERS: [Member; 4] = [
     Member::new("accessPointArn", &STRING),
     Member::new("fileSystemArn", &STRING).required(),
@@ -1632,6 +2428,17 @@ pub static S3_FILES_VOLUME_CONFIGURATION: Schema = Schema::structure(
     "S3FilesVolumeConfiguration",
     &S3_FILES_VOLUME_CONFIGURATION_MEMBERS,
 );
+
+static SCALE_MEMBERS: [Member; 2] = [
+    Member::new("unit", &SCALE_UNIT),
+    Member::new("value", &DOUBLE),
+];
+pub static SCALE: Schema = Schema::structure("Scale", &SCALE_MEMBERS);
+
+pub static SCALE_UNIT: Schema = Schema::enumeration("ScaleUnit", enums::ScaleUnit::VALUES);
+
+pub static SCHEDULING_STRATEGY: Schema =
+    Schema::enumeration("SchedulingStrategy", enums::SchedulingStrategy::VALUES);
 
 pub static SCOPE: Schema = Schema::enumeration("Scope", enums::Scope::VALUES);
 
@@ -1652,6 +2459,368 @@ pub static SERVER_EXCEPTION: Schema =
         sender_fault: false,
     });
 
+static SERVICE_MEMBERS: [Member; 35] = [
+    Member::new(
+        "availabilityZoneRebalancing",
+        &AVAILABILITY_ZONE_REBALANCING,
+    ),
+    Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+    Member::new("clusterArn", &STRING),
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new("createdBy", &STRING),
+    Member::new("currentServiceDeployment", &STRING),
+    Member::new(
+        "currentServiceRevisions",
+        &SERVICE_CURRENT_REVISION_SUMMARY_LIST,
+    ),
+    Member::new("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
+    Member::new("deploymentController", &DEPLOYMENT_CONTROLLER),
+    Member::new("deployments", &DEPLOYMENTS),
+    Member::new("desiredCount", &INTEGER),
+    Member::new("enableECSManagedTags", &BOOLEAN),
+    Member::new("enableExecuteCommand", &BOOLEAN),
+    Member::new("events", &SERVICE_EVENTS),
+    Member::new("healthCheckGracePeriodSeconds", &BOXED_INTEGER),
+    Member::new("launchType", &LAUNCH_TYPE),
+    Member::new("loadBalancers", &LOAD_BALANCERS),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("pendingCount", &INTEGER),
+    Member::new("placementConstraints", &PLACEMENT_CONSTRAINTS),
+    Member::new("placementStrategy", &PLACEMENT_STRATEGIES),
+    Member::new("platformFamily", &STRING),
+    Member::new("platformVersion", &STRING),
+    Member::new("propagateTags", &PROPAGATE_TAGS),
+    Member::new("resourceManagementType", &RESOURCE_MANAGEMENT_TYPE),
+    Member::new("roleArn", &STRING),
+    Member::new("runningCount", &INTEGER),
+    Member::new("schedulingStrategy", &SCHEDULING_STRATEGY),
+    Member::new("serviceArn", &STRING),
+    Member::new("serviceName", &STRING),
+    Member::new("serviceRegistries", &SERVICE_REGISTRIES),
+    Member::new("status", &STRING),
+    Member::new("tags", &TAGS),
+    Member::new("taskDefinition", &STRING),
+    Member::new("taskSets", &TASK_SETS),
+];
+pub static SERVICE: Schema = Schema::structure("Service", &SERVICE_MEMBERS);
+
+static SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("format", &SERVICE_CONNECT_ACCESS_LOGGING_FORMAT).required(),
+    Member::new(
+        "includeQueryParameters",
+        &SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS,
+    ),
+];
+pub static SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION: Schema = Schema::structure(
+    "ServiceConnectAccessLogConfiguration",
+    &SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION_MEMBERS,
+);
+
+pub static SERVICE_CONNECT_ACCESS_LOGGING_FORMAT: Schema = Schema::enumeration(
+    "ServiceConnectAccessLoggingFormat",
+    enums::ServiceConnectAccessLoggingFormat::VALUES,
+);
+
+static SERVICE_CONNECT_CLIENT_ALIAS_MEMBERS: [Member; 3] = [
+    Member::new("dnsName", &STRING),
+    Member::new("port", &PORT_NUMBER).required(),
+    Member::new("testTrafficRules", &SERVICE_CONNECT_TEST_TRAFFIC_RULES),
+];
+pub static SERVICE_CONNECT_CLIENT_ALIAS: Schema = Schema::structure(
+    "ServiceConnectClientAlias",
+    &SERVICE_CONNECT_CLIENT_ALIAS_MEMBERS,
+);
+
+pub static SERVICE_CONNECT_CLIENT_ALIAS_LIST: Schema = Schema::list(
+    "ServiceConnectClientAliasList",
+    Member::new("member", &SERVICE_CONNECT_CLIENT_ALIAS),
+);
+
+static SERVICE_CONNECT_CONFIGURATION_MEMBERS: [Member; 6] = [
+    Member::new(
+        "accessLogConfiguration",
+        &SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION,
+    ),
+    Member::new(
+        "containerConfigurations",
+        &SERVICE_CONNECT_CONTAINER_CONFIGURATIONS,
+    ),
+    Member::new("enabled", &BOOLEAN).required(),
+    Member::new("logConfiguration", &LOG_CONFIGURATION),
+    Member::new("namespace", &STRING),
+    Member::new("services", &SERVICE_CONNECT_SERVICE_LIST),
+];
+pub static SERVICE_CONNECT_CONFIGURATION: Schema = Schema::structure(
+    "ServiceConnectConfiguration",
+    &SERVICE_CONNECT_CONFIGURATION_MEMBERS,
+);
+
+static SERVICE_CONNECT_CONTAINER_CONFIGURATION_MEMBERS: [Member; 1] = [Member::new(
+    "logLevel",
+    &SERVICE_CONNECT_CONTAINER_LOG_LEVEL,
+)];
+pub static SERVICE_CONNECT_CONTAINER_CONFIGURATION: Schema = Schema::union(
+    "ServiceConnectContainerConfiguration",
+    &SERVICE_CONNECT_CONTAINER_CONFIGURATION_MEMBERS,
+);
+
+pub static SERVICE_CONNECT_CONTAINER_CONFIGURATIONS: Schema = Schema::list(
+    "ServiceConnectContainerConfigurations",
+    Member::new("member", &SERVICE_CONNECT_CONTAINER_CONFIGURATION),
+)
+.limited(Some(0), Some(10));
+
+pub static SERVICE_CONNECT_CONTAINER_LOG_LEVEL: Schema = Schema::enumeration(
+    "ServiceConnectContainerLogLevel",
+    enums::ServiceConnectContainerLogLevel::VALUES,
+);
+
+pub static SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS: Schema = Schema::enumeration(
+    "ServiceConnectIncludeQueryParameters",
+    enums::ServiceConnectIncludeQueryParameters::VALUES,
+);
+
+static SERVICE_CONNECT_SERVICE_MEMBERS: [Member; 6] = [
+    Member::new("clientAliases", &SERVICE_CONNECT_CLIENT_ALIAS_LIST),
+    Member::new("discoveryName", &STRING),
+    Member::new("ingressPortOverride", &PORT_NUMBER),
+    Member::new("portName", &STRING).required(),
+    Member::new("timeout", &TIMEOUT_CONFIGURATION),
+    Member::new("tls", &SERVICE_CONNECT_TLS_CONFIGURATION),
+];
+pub static SERVICE_CONNECT_SERVICE: Schema =
+    Schema::structure("ServiceConnectService", &SERVICE_CONNECT_SERVICE_MEMBERS);
+
+pub static SERVICE_CONNECT_SERVICE_LIST: Schema = Schema::list(
+    "ServiceConnectServiceList",
+    Member::new("member", &SERVICE_CONNECT_SERVICE),
+);
+
+static SERVICE_CONNECT_SERVICE_RESOURCE_MEMBERS: [Member; 2] = [
+    Member::new("discoveryArn", &STRING),
+    Member::new("discoveryName", &STRING),
+];
+pub static SERVICE_CONNECT_SERVICE_RESOURCE: Schema = Schema::structure(
+    "ServiceConnectServiceResource",
+    &SERVICE_CONNECT_SERVICE_RESOURCE_MEMBERS,
+);
+
+pub static SERVICE_CONNECT_SERVICE_RESOURCE_LIST: Schema = Schema::list(
+    "ServiceConnectServiceResourceList",
+    Member::new("member", &SERVICE_CONNECT_SERVICE_RESOURCE),
+);
+
+static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES_MEMBERS: [Member; 1] =
+    [Member::new("exact", &STRING).required()];
+pub static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES: Schema = Schema::structure(
+    "ServiceConnectTestTrafficHeaderMatchRules",
+    &SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES_MEMBERS,
+);
+
+static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES_MEMBERS: [Member; 2] = [
+    Member::new("name", &STRING).required(),
+    Member::new("value", &SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES),
+];
+pub static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Schema = Schema::structure(
+    "ServiceConnectTestTrafficHeaderRules",
+    &SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES_MEMBERS,
+);
+
+static SERVICE_CONNECT_TEST_TRAFFIC_RULES_MEMBERS: [Member; 1] =
+    [Member::new("header", &SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES).required()];
+pub static SERVICE_CONNECT_TEST_TRAFFIC_RULES: Schema = Schema::structure(
+    "ServiceConnectTestTrafficRules",
+    &SERVICE_CONNECT_TEST_TRAFFIC_RULES_MEMBERS,
+);
+
+static SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY_MEMBERS: [Member; 1] =
+    [Member::new("awsPcaAuthorityArn", &STRING)];
+pub static SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY: Schema = Schema::structure(
+    "ServiceConnectTlsCertificateAuthority",
+    &SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY_MEMBERS,
+);
+
+static SERVICE_CONNECT_TLS_CONFIGURATION_MEMBERS: [Member; 3] = [
+    Member::new(
+        "issuerCertificateAuthority",
+        &SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY,
+    )
+    .required(),
+    Member::new("kmsKey", &STRING),
+    Member::new("roleArn", &STRING),
+];
+pub static SERVICE_CONNECT_TLS_CONFIGURATION: Schema = Schema::structure(
+    "ServiceConnectTlsConfiguration",
+    &SERVICE_CONNECT_TLS_CONFIGURATION_MEMBERS,
+);
+
+static SERVICE_CURRENT_REVISION_SUMMARY_MEMBERS: [Member; 4] = [
+    Member::new("arn", &STRING),
+    Member::new("pendingTaskCount", &INTEGER),
+    Member::new("requestedTaskCount", &INTEGER),
+    Member::new("runningTaskCount", &INTEGER),
+];
+pub static SERVICE_CURRENT_REVISION_SUMMARY: Schema = Schema::structure(
+    "ServiceCurrentRevisionSummary",
+    &SERVICE_CURRENT_REVISION_SUMMARY_MEMBERS,
+);
+
+pub static SERVICE_CURRENT_REVISION_SUMMARY_LIST: Schema = Schema::list(
+    "ServiceCurrentRevisionSummaryList",
+    Member::new("member", &SERVICE_CURRENT_REVISION_SUMMARY),
+);
+
+static SERVICE_DEPLOYMENT_MEMBERS: [Member; 18] = [
+    Member::new("alarms", &SERVICE_DEPLOYMENT_ALARMS),
+    Member::new("clusterArn", &STRING),
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new(
+        "deploymentCircuitBreaker",
+        &SERVICE_DEPLOYMENT_CIRCUIT_BREAKER,
+    ),
+    Member::new("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
+    Member::new("finishedAt", &TIMESTAMP),
+    Member::new(
+        "lifecycleHookDetails",
+        &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST,
+    ),
+    Member::new("lifecycleStage", &SERVICE_DEPLOYMENT_LIFECYCLE_STAGE),
+    Member::new("rollback", &ROLLBACK),
+    Member::new("serviceArn", &STRING),
+    Member::new("serviceDeploymentArn", &STRING),
+    Member::new("sourceServiceRevisions", &SERVICE_REVISIONS_SUMMARY_LIST),
+    Member::new("startedAt", &TIMESTAMP),
+    Member::new("status", &SERVICE_DEPLOYMENT_STATUS),
+    Member::new("statusReason", &STRING),
+    Member::new("stoppedAt", &TIMESTAMP),
+    Member::new("targetServiceRevision", &SERVICE_REVISION_SUMMARY),
+    Member::new("updatedAt", &TIMESTAMP),
+];
+pub static SERVICE_DEPLOYMENT: Schema =
+    Schema::structure("ServiceDeployment", &SERVICE_DEPLOYMENT_MEMBERS);
+
+static SERVICE_DEPLOYMENT_ALARMS_MEMBERS: [Member; 3] = [
+    Member::new("alarmNames", &STRING_LIST),
+    Member::new("status", &SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS),
+    Member::new("triggeredAlarmNames", &STRING_LIST),
+];
+pub static SERVICE_DEPLOYMENT_ALARMS: Schema = Schema::structure(
+    "ServiceDeploymentAlarms",
+    &SERVICE_DEPLOYMENT_ALARMS_MEMBERS,
+);
+
+static SERVICE_DEPLOYMENT_BRIEF_MEMBERS: [Member; 9] = [
+    Member::new("clusterArn", &STRING),
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new("finishedAt", &TIMESTAMP),
+    Member::new("serviceArn", &STRING),
+    Member::new("serviceDeploymentArn", &STRING),
+    Member::new("startedAt", &TIMESTAMP),
+    Member::new("status", &SERVICE_DEPLOYMENT_STATUS),
+    Member::new("statusReason", &STRING),
+    Member::new("targetServiceRevisionArn", &STRING),
+];
+pub static SERVICE_DEPLOYMENT_BRIEF: Schema =
+    Schema::structure("ServiceDeploymentBrief", &SERVICE_DEPLOYMENT_BRIEF_MEMBERS);
+
+static SERVICE_DEPLOYMENT_CIRCUIT_BREAKER_MEMBERS: [Member; 3] = [
+    Member::new("failureCount", &INTEGER),
+    Member::new("status", &SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS),
+    Member::new("threshold", &INTEGER),
+];
+pub static SERVICE_DEPLOYMENT_CIRCUIT_BREAKER: Schema = Schema::structure(
+    "ServiceDeploymentCircuitBreaker",
+    &SERVICE_DEPLOYMENT_CIRCUIT_BREAKER_MEMBERS,
+);
+
+pub static SERVICE_DEPLOYMENT_LIFECYCLE_STAGE: Schema = Schema::enumeration(
+    "ServiceDeploymentLifecycleStage",
+    enums::ServiceDeploymentLifecycleStage::VALUES,
+);
+
+static SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &STRING)];
+pub static SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
+    "ServiceDeploymentNotFoundException",
+    &SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "ServiceDeploymentNotFoundException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
+pub static SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS: Schema = Schema::enumeration(
+    "ServiceDeploymentRollbackMonitorsStatus",
+    enums::ServiceDeploymentRollbackMonitorsStatus::VALUES,
+);
+
+pub static SERVICE_DEPLOYMENT_STATUS: Schema = Schema::enumeration(
+    "ServiceDeploymentStatus",
+    enums::ServiceDeploymentStatus::VALUES,
+);
+
+pub static SERVICE_DEPLOYMENT_STATUS_LIST: Schema = Schema::list(
+    "ServiceDeploymentStatusList",
+    Member::new("member", &SERVICE_DEPLOYMENT_STATUS),
+);
+
+pub static SERVICE_DEPLOYMENTS: Schema = Schema::list(
+    "ServiceDeployments",
+    Member::new("member", &SERVICE_DEPLOYMENT),
+);
+
+pub static SERVICE_DEPLOYMENTS_BRIEF: Schema = Schema::list(
+    "ServiceDeploymentsBrief",
+    Member::new("member", &SERVICE_DEPLOYMENT_BRIEF),
+);
+
+static SERVICE_EVENT_MEMBERS: [Member; 3] = [
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new("id", &STRING),
+    Member::new("message", &STRING),
+];
+pub static SERVICE_EVENT: Schema = Schema::structure("ServiceEvent", &SERVICE_EVENT_MEMBERS);
+
+pub static SERVICE_EVENTS: Schema =
+    Schema::list("ServiceEvents", Member::new("member", &SERVICE_EVENT));
+
+pub static SERVICE_FIELD: Schema = Schema::enumeration("ServiceField", enums::ServiceField::VALUES);
+
+pub static SERVICE_FIELD_LIST: Schema =
+    Schema::list("ServiceFieldList", Member::new("member", &SERVICE_FIELD));
+
+static SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION_MEMBERS: [Member; 11] = [
+    Member::new("encrypted", &BOXED_BOOLEAN),
+    Member::new("filesystemType", &TASK_FILESYSTEM_TYPE),
+    Member::new("iops", &BOXED_INTEGER),
+    Member::new("kmsKeyId", &EBSKMS_KEY_ID),
+    Member::new("roleArn", &IAM_ROLE_ARN).required(),
+    Member::new("sizeInGiB", &BOXED_INTEGER),
+    Member::new("snapshotId", &EBS_SNAPSHOT_ID),
+    Member::new("tagSpecifications", &EBS_TAG_SPECIFICATIONS),
+    Member::new("throughput", &BOXED_INTEGER),
+    Member::new("volumeInitializationRate", &BOXED_INTEGER),
+    Member::new("volumeType", &EBS_VOLUME_TYPE),
+];
+pub static SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Schema = Schema::structure(
+    "ServiceManagedEBSVolumeConfiguration",
+    &SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION_MEMBERS,
+);
+
+static SERVICE_NOT_ACTIVE_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
+pub static SERVICE_NOT_ACTIVE_EXCEPTION: Schema = Schema::structure(
+    "ServiceNotActiveException",
+    &SERVICE_NOT_ACTIVE_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "ServiceNotActiveException",
+    query_code: None,
+    http_status: 400,
+    sender_fault: true,
+});
+
 static SERVICE_NOT_FOUND_EXCEPTION_MEMBERS: [Member; 1] = [Member::new("message", &STRING)];
 pub static SERVICE_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     "ServiceNotFoundException",
@@ -1663,6 +2832,129 @@ pub static SERVICE_NOT_FOUND_EXCEPTION: Schema = Schema::structure(
     http_status: 400,
     sender_fault: true,
 });
+
+pub static SERVICE_REGISTRIES: Schema = Schema::list(
+    "ServiceRegistries",
+    Member::new("member", &SERVICE_REGISTRY),
+);
+
+static SERVICE_REGISTRY_MEMBERS: [Member; 4] = [
+    Member::new("containerName", &STRING),
+    Member::new("containerPort", &BOXED_INTEGER),
+    Member::new("port", &BOXED_INTEGER),
+    Member::new("registryArn", &STRING),
+];
+pub static SERVICE_REGISTRY: Schema =
+    Schema::structure("ServiceRegistry", &SERVICE_REGISTRY_MEMBERS);
+
+static SERVICE_REVISION_MEMBERS: [Member; 23] = [
+    Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+    Member::new("clusterArn", &STRING),
+    Member::new("containerImages", &CONTAINER_IMAGES),
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new("ecsManagedResources", &ECS_MANAGED_RESOURCES),
+    Member::new("fargateEphemeralStorage", &DEPLOYMENT_EPHEMERAL_STORAGE),
+    Member::new("gatewayConnectors", &GATEWAY_CONNECTOR_LIST),
+    Member::new("guardDutyEnabled", &BOOLEAN),
+    Member::new("launchType", &LAUNCH_TYPE),
+    Member::new("loadBalancers", &LOAD_BALANCERS),
+    Member::new("monitoring", &MONITORING_CONFIGURATION),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("overrides", &SERVICE_REVISION_OVERRIDES),
+    Member::new("platformFamily", &STRING),
+    Member::new("platformVersion", &STRING),
+    Member::new("resolvedConfiguration", &RESOLVED_CONFIGURATION),
+    Member::new("serviceArn", &STRING),
+    Member::new(
+        "serviceConnectConfiguration",
+        &SERVICE_CONNECT_CONFIGURATION,
+    ),
+    Member::new("serviceRegistries", &SERVICE_REGISTRIES),
+    Member::new("serviceRevisionArn", &STRING),
+    Member::new("taskDefinition", &STRING),
+    Member::new("volumeConfigurations", &SERVICE_VOLUME_CONFIGURATIONS),
+    Member::new("vpcLatticeConfigurations", &VPC_LATTICE_CONFIGURATIONS),
+];
+pub static SERVICE_REVISION: Schema =
+    Schema::structure("ServiceRevision", &SERVICE_REVISION_MEMBERS);
+
+pub static SERVICE_REVISION_CLEANUP: Schema = Schema::enumeration(
+    "ServiceRevisionCleanup",
+    enums::ServiceRevisionCleanup::VALUES,
+);
+
+static SERVICE_REVISION_LOAD_BALANCER_MEMBERS: [Member; 2] = [
+    Member::new("productionListenerRule", &STRING),
+    Member::new("targetGroupArn", &STRING),
+];
+pub static SERVICE_REVISION_LOAD_BALANCER: Schema = Schema::structure(
+    "ServiceRevisionLoadBalancer",
+    &SERVICE_REVISION_LOAD_BALANCER_MEMBERS,
+);
+
+pub static SERVICE_REVISION_LOAD_BALANCERS: Schema = Schema::list(
+    "ServiceRevisionLoadBalancers",
+    Member::new("member", &SERVICE_REVISION_LOAD_BALANCER),
+);
+
+static SERVICE_REVISION_OVERRIDES_MEMBERS: [Member; 1] =
+    [Member::new("runtimePlatform", &RUNTIME_PLATFORM_OVERRIDE)];
+pub static SERVICE_REVISION_OVERRIDES: Schema = Schema::structure(
+    "ServiceRevisionOverrides",
+    &SERVICE_REVISION_OVERRIDES_MEMBERS,
+);
+
+static SERVICE_REVISION_SUMMARY_MEMBERS: [Member; 6] = [
+    Member::new("arn", &STRING),
+    Member::new("pendingTaskCount", &INTEGER),
+    Member::new("requestedProductionTrafficWeight", &DOUBLE),
+    Member::new("requestedTaskCount", &INTEGER),
+    Member::new("requestedTestTrafficWeight", &DOUBLE),
+    Member::new("runningTaskCount", &INTEGER),
+];
+pub static SERVICE_REVISION_SUMMARY: Schema =
+    Schema::structure("ServiceRevisionSummary", &SERVICE_REVISION_SUMMARY_MEMBERS);
+
+static SERVICE_REVISION_VPC_LATTICE_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("productionListenerRule", &STRING),
+    Member::new("targetGroupArn", &STRING),
+];
+pub static SERVICE_REVISION_VPC_LATTICE_CONFIGURATION: Schema = Schema::structure(
+    "ServiceRevisionVpcLatticeConfiguration",
+    &SERVICE_REVISION_VPC_LATTICE_CONFIGURATION_MEMBERS,
+);
+
+pub static SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS: Schema = Schema::list(
+    "ServiceRevisionVpcLatticeConfigurations",
+    Member::new("member", &SERVICE_REVISION_VPC_LATTICE_CONFIGURATION),
+);
+
+pub static SERVICE_REVISIONS: Schema =
+    Schema::list("ServiceRevisions", Member::new("member", &SERVICE_REVISION));
+
+pub static SERVICE_REVISIONS_SUMMARY_LIST: Schema = Schema::list(
+    "ServiceRevisionsSummaryList",
+    Member::new("member", &SERVICE_REVISION_SUMMARY),
+);
+
+static SERVICE_VOLUME_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new(
+        "managedEBSVolume",
+        &SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION,
+    ),
+    Member::new("name", &ECS_VOLUME_NAME).required(),
+];
+pub static SERVICE_VOLUME_CONFIGURATION: Schema = Schema::structure(
+    "ServiceVolumeConfiguration",
+    &SERVICE_VOLUME_CONFIGURATION_MEMBERS,
+);
+
+pub static SERVICE_VOLUME_CONFIGURATIONS: Schema = Schema::list(
+    "ServiceVolumeConfigurations",
+    Member::new("member", &SERVICE_VOLUME_CONFIGURATION),
+);
+
+pub static SERVICES: Schema = Schema::list("Services", Member::new("member", &SERVICE));
 
 static SETTING_MEMBERS: [Member; 4] = [
     Member::new("name", &SETTING_NAME),
@@ -1682,6 +2974,9 @@ static SHARING_STRATEGY_MEMBERS: [Member; 1] = [Member::new("nvidiaMps", &NVIDIA
 pub static SHARING_STRATEGY: Schema = Schema::union("SharingStrategy", &SHARING_STRATEGY_MEMBERS);
 
 pub static SORT_ORDER: Schema = Schema::enumeration("SortOrder", enums::SortOrder::VALUES);
+
+pub static STABILITY_STATUS: Schema =
+    Schema::enumeration("StabilityStatus", enums::StabilityStatus::VALUES);
 
 static START_TASK_REQUEST_MEMBERS: [Member; 13] = [
     Member::new("cluster", &STRING),
@@ -1709,6 +3004,27 @@ pub static START_TASK_RESPONSE: Schema =
     Schema::structure("StartTaskResponse", &START_TASK_RESPONSE_MEMBERS);
 
 pub static STATISTICS: Schema = Schema::list("Statistics", Member::new("member", &KEY_VALUE_PAIR));
+
+static STOP_SERVICE_DEPLOYMENT_REQUEST_MEMBERS: [Member; 2] = [
+    Member::new("serviceDeploymentArn", &STRING).required(),
+    Member::new("stopType", &STOP_SERVICE_DEPLOYMENT_STOP_TYPE),
+];
+pub static STOP_SERVICE_DEPLOYMENT_REQUEST: Schema = Schema::structure(
+    "StopServiceDeploymentRequest",
+    &STOP_SERVICE_DEPLOYMENT_REQUEST_MEMBERS,
+);
+
+static STOP_SERVICE_DEPLOYMENT_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("serviceDeploymentArn", &STRING)];
+pub static STOP_SERVICE_DEPLOYMENT_RESPONSE: Schema = Schema::structure(
+    "StopServiceDeploymentResponse",
+    &STOP_SERVICE_DEPLOYMENT_RESPONSE_MEMBERS,
+);
+
+pub static STOP_SERVICE_DEPLOYMENT_STOP_TYPE: Schema = Schema::enumeration(
+    "StopServiceDeploymentStopType",
+    enums::StopServiceDeploymentStopType::VALUES,
+);
 
 static STOP_TASK_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("cluster", &STRING),
@@ -2024,6 +3340,37 @@ static TASK_OVERRIDE_MEMBERS: [Member; 7] = [
 ];
 pub static TASK_OVERRIDE: Schema = Schema::structure("TaskOverride", &TASK_OVERRIDE_MEMBERS);
 
+static TASK_SET_MEMBERS: [Member; 25] = [
+    Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+    Member::new("clusterArn", &STRING),
+    Member::new("computedDesiredCount", &INTEGER),
+    Member::new("createdAt", &TIMESTAMP),
+    Member::new("externalId", &STRING),
+    Member::new("fargateEphemeralStorage", &DEPLOYMENT_EPHEMERAL_STORAGE),
+    Member::new("id", &STRING),
+    Member::new("launchType", &LAUNCH_TYPE),
+    Member::new("loadBalancers", &LOAD_BALANCERS),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("pendingCount", &INTEGER),
+    Member::new("platformFamily", &STRING),
+    Member::new("platformVersion", &STRING),
+    Member::new("runningCount", &INTEGER),
+    Member::new("scale", &SCALE),
+    Member::new("serviceArn", &STRING),
+    Member::new("serviceRegistries", &SERVICE_REGISTRIES),
+    Member::new("stabilityStatus", &STABILITY_STATUS),
+    Member::new("stabilityStatusAt", &TIMESTAMP),
+    Member::new("startedBy", &STRING),
+    Member::new("status", &STRING),
+    Member::new("tags", &TAGS),
+    Member::new("taskDefinition", &STRING),
+    Member::new("taskSetArn", &STRING),
+    Member::new("updatedAt", &TIMESTAMP),
+];
+pub static TASK_SET: Schema = Schema::structure("TaskSet", &TASK_SET_MEMBERS);
+
+pub static TASK_SETS: Schema = Schema::list("TaskSets", Member::new("member", &TASK_SET));
+
 pub static TASK_STOP_CODE: Schema =
     Schema::enumeration("TaskStopCode", enums::TaskStopCode::VALUES);
 
@@ -2042,6 +3389,23 @@ pub static TASK_VOLUME_CONFIGURATIONS: Schema = Schema::list(
 );
 
 pub static TASKS: Schema = Schema::list("Tasks", Member::new("member", &TASK));
+
+static THRESHOLD_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("type", &THRESHOLD_TYPE).required(),
+    Member::new("value", &INTEGER).required(),
+];
+pub static THRESHOLD_CONFIGURATION: Schema =
+    Schema::structure("ThresholdConfiguration", &THRESHOLD_CONFIGURATION_MEMBERS);
+
+pub static THRESHOLD_TYPE: Schema =
+    Schema::enumeration("ThresholdType", enums::ThresholdType::VALUES);
+
+static TIMEOUT_CONFIGURATION_MEMBERS: [Member; 2] = [
+    Member::new("idleTimeoutSeconds", &DURATION),
+    Member::new("perRequestTimeoutSeconds", &DURATION),
+];
+pub static TIMEOUT_CONFIGURATION: Schema =
+    Schema::structure("TimeoutConfiguration", &TIMEOUT_CONFIGURATION_MEMBERS);
 
 pub static TIMESTAMP: Schema = Schema::scalar("Timestamp", Kind::Timestamp);
 
@@ -2187,6 +3551,65 @@ pub static UPDATE_IN_PROGRESS_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static UPDATE_SERVICE_REQUEST_MEMBERS: [Member; 24] = [
+    Member::new(
+        "availabilityZoneRebalancing",
+        &AVAILABILITY_ZONE_REBALANCING,
+    ),
+    Member::new("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+    Member::new("cluster", &STRING),
+    Member::new("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
+    Member::new("deploymentController", &DEPLOYMENT_CONTROLLER),
+    Member::new("desiredCount", &BOXED_INTEGER),
+    Member::new("enableECSManagedTags", &BOXED_BOOLEAN),
+    Member::new("enableExecuteCommand", &BOXED_BOOLEAN),
+    Member::new("forceNewDeployment", &BOOLEAN),
+    Member::new("gatewayConnectors", &GATEWAY_CONNECTOR_LIST),
+    Member::new("healthCheckGracePeriodSeconds", &BOXED_INTEGER),
+    Member::new("loadBalancers", &LOAD_BALANCERS),
+    Member::new("monitoring", &MONITORING_CONFIGURATION),
+    Member::new("networkConfiguration", &NETWORK_CONFIGURATION),
+    Member::new("placementConstraints", &PLACEMENT_CONSTRAINTS),
+    Member::new("placementStrategy", &PLACEMENT_STRATEGIES),
+    Member::new("platformVersion", &STRING),
+    Member::new("propagateTags", &PROPAGATE_TAGS),
+    Member::new("service", &STRING).required(),
+    Member::new(
+        "serviceConnectConfiguration",
+        &SERVICE_CONNECT_CONFIGURATION,
+    ),
+    Member::new("serviceRegistries", &SERVICE_REGISTRIES),
+    Member::new("taskDefinition", &STRING),
+    Member::new("volumeConfigurations", &SERVICE_VOLUME_CONFIGURATIONS),
+    Member::new("vpcLatticeConfigurations", &VPC_LATTICE_CONFIGURATIONS),
+];
+pub static UPDATE_SERVICE_REQUEST: Schema =
+    Schema::structure("UpdateServiceRequest", &UPDATE_SERVICE_REQUEST_MEMBERS);
+
+static UPDATE_SERVICE_RESPONSE_MEMBERS: [Member; 1] = [Member::new("service", &SERVICE)];
+pub static UPDATE_SERVICE_RESPONSE: Schema =
+    Schema::structure("UpdateServiceResponse", &UPDATE_SERVICE_RESPONSE_MEMBERS);
+
+static UPDATE_TASK_PROTECTION_REQUEST_MEMBERS: [Member; 4] = [
+    Member::new("cluster", &STRING).required(),
+    Member::new("expiresInMinutes", &BOXED_INTEGER),
+    Member::new("protectionEnabled", &BOOLEAN).required(),
+    Member::new("tasks", &STRING_LIST).required(),
+];
+pub static UPDATE_TASK_PROTECTION_REQUEST: Schema = Schema::structure(
+    "UpdateTaskProtectionRequest",
+    &UPDATE_TASK_PROTECTION_REQUEST_MEMBERS,
+);
+
+static UPDATE_TASK_PROTECTION_RESPONSE_MEMBERS: [Member; 2] = [
+    Member::new("failures", &FAILURES),
+    Member::new("protectedTasks", &PROTECTED_TASKS),
+];
+pub static UPDATE_TASK_PROTECTION_RESPONSE: Schema = Schema::structure(
+    "UpdateTaskProtectionResponse",
+    &UPDATE_TASK_PROTECTION_RESPONSE_MEMBERS,
+);
+
 pub static VERSION_CONSISTENCY: Schema =
     Schema::enumeration("VersionConsistency", enums::VersionConsistency::VALUES);
 
@@ -2221,3 +3644,29 @@ pub static VOLUME_FROM_LIST: Schema =
     Schema::list("VolumeFromList", Member::new("member", &VOLUME_FROM));
 
 pub static VOLUME_LIST: Schema = Schema::list("VolumeList", Member::new("member", &VOLUME));
+
+static VPC_LATTICE_ADVANCED_CONFIGURATION_MEMBERS: [Member; 3] = [
+    Member::new("alternateTargetGroupArn", &STRING),
+    Member::new("productionListenerRule", &STRING),
+    Member::new("testListenerRule", &STRING),
+];
+pub static VPC_LATTICE_ADVANCED_CONFIGURATION: Schema = Schema::structure(
+    "VpcLatticeAdvancedConfiguration",
+    &VPC_LATTICE_ADVANCED_CONFIGURATION_MEMBERS,
+);
+
+static VPC_LATTICE_CONFIGURATION_MEMBERS: [Member; 4] = [
+    Member::new("advancedConfiguration", &VPC_LATTICE_ADVANCED_CONFIGURATION),
+    Member::new("portName", &STRING).required(),
+    Member::new("roleArn", &IAM_ROLE_ARN).required(),
+    Member::new("targetGroupArn", &STRING).required(),
+];
+pub static VPC_LATTICE_CONFIGURATION: Schema = Schema::structure(
+    "VpcLatticeConfiguration",
+    &VPC_LATTICE_CONFIGURATION_MEMBERS,
+);
+
+pub static VPC_LATTICE_CONFIGURATIONS: Schema = Schema::list(
+    "VpcLatticeConfigurations",
+    Member::new("member", &VPC_LATTICE_CONFIGURATION),
+);

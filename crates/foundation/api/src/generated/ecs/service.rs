@@ -7,33 +7,41 @@ use async_trait::async_trait;
 use super::errors::EcsError;
 use super::operations::MODEL;
 use super::types::{
-    CreateClusterRequest, CreateClusterResponse, DeleteAccountSettingRequest,
-    DeleteAccountSettingResponse, DeleteAttributesRequest, DeleteAttributesResponse,
-    DeleteClusterRequest, DeleteClusterResponse, DeleteTaskDefinitionsRequest,
-    DeleteTaskDefinitionsResponse, DeregisterContainerInstanceRequest,
-    DeregisterContainerInstanceResponse, DeregisterTaskDefinitionRequest,
-    DeregisterTaskDefinitionResponse, DescribeClustersRequest, DescribeClustersResponse,
-    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
+    CreateClusterRequest, CreateClusterResponse, CreateServiceRequest, CreateServiceResponse,
+    DeleteAccountSettingRequest, DeleteAccountSettingResponse, DeleteAttributesRequest,
+    DeleteAttributesResponse, DeleteClusterRequest, DeleteClusterResponse, DeleteServiceRequest,
+    DeleteServiceResponse, DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse,
+    DeregisterContainerInstanceRequest, DeregisterContainerInstanceResponse,
+    DeregisterTaskDefinitionRequest, DeregisterTaskDefinitionResponse, DescribeClustersRequest,
+    DescribeClustersResponse, DescribeContainerInstancesRequest,
+    DescribeContainerInstancesResponse, DescribeServiceDeploymentsRequest,
+    DescribeServiceDeploymentsResponse, DescribeServiceRevisionsRequest,
+    DescribeServiceRevisionsResponse, DescribeServicesRequest, DescribeServicesResponse,
     DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest,
     DescribeTasksResponse, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
-    ListAccountSettingsRequest, ListAccountSettingsResponse, ListAttributesRequest,
-    ListAttributesResponse, ListClustersRequest, ListClustersResponse,
-    ListContainerInstancesRequest, ListContainerInstancesResponse, ListTagsForResourceRequest,
-    ListTagsForResourceResponse, ListTaskDefinitionFamiliesRequest,
-    ListTaskDefinitionFamiliesResponse, ListTaskDefinitionsRequest, ListTaskDefinitionsResponse,
-    ListTasksRequest, ListTasksResponse, PutAccountSettingDefaultRequest,
-    PutAccountSettingDefaultResponse, PutAccountSettingRequest, PutAccountSettingResponse,
-    PutAttributesRequest, PutAttributesResponse, RegisterContainerInstanceRequest,
-    RegisterContainerInstanceResponse, RegisterTaskDefinitionRequest,
-    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StartTaskRequest,
-    StartTaskResponse, StopTaskRequest, StopTaskResponse, SubmitAttachmentStateChangesRequest,
-    SubmitAttachmentStateChangesResponse, SubmitContainerStateChangeRequest,
-    SubmitContainerStateChangeResponse, SubmitTaskStateChangeRequest,
-    SubmitTaskStateChangeResponse, TagResourceRequest, TagResourceResponse, UntagResourceRequest,
-    UntagResourceResponse, UpdateClusterRequest, UpdateClusterResponse,
-    UpdateClusterSettingsRequest, UpdateClusterSettingsResponse, UpdateContainerAgentRequest,
-    UpdateContainerAgentResponse, UpdateContainerInstancesStateRequest,
-    UpdateContainerInstancesStateResponse,
+    GetTaskProtectionRequest, GetTaskProtectionResponse, ListAccountSettingsRequest,
+    ListAccountSettingsResponse, ListAttributesRequest, ListAttributesResponse,
+    ListClustersRequest, ListClustersResponse, ListContainerInstancesRequest,
+    ListContainerInstancesResponse, ListServiceDeploymentsRequest, ListServiceDeploymentsResponse,
+    ListServicesByNamespaceRequest, ListServicesByNamespaceResponse, ListServicesRequest,
+    ListServicesResponse, ListTagsForResourceRequest, ListTagsForResourceResponse,
+    ListTaskDefinitionFamiliesRequest, ListTaskDefinitionFamiliesResponse,
+    ListTaskDefinitionsRequest, ListTaskDefinitionsResponse, ListTasksRequest, ListTasksResponse,
+    PutAccountSettingDefaultRequest, PutAccountSettingDefaultResponse, PutAccountSettingRequest,
+    PutAccountSettingResponse, PutAttributesRequest, PutAttributesResponse,
+    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse,
+    RegisterTaskDefinitionRequest, RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse,
+    StartTaskRequest, StartTaskResponse, StopServiceDeploymentRequest,
+    StopServiceDeploymentResponse, StopTaskRequest, StopTaskResponse,
+    SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse,
+    SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
+    SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse, TagResourceRequest,
+    TagResourceResponse, UntagResourceRequest, UntagResourceResponse, UpdateClusterRequest,
+    UpdateClusterResponse, UpdateClusterSettingsRequest, UpdateClusterSettingsResponse,
+    UpdateContainerAgentRequest, UpdateContainerAgentResponse,
+    UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse,
+    UpdateServiceRequest, UpdateServiceResponse, UpdateTaskProtectionRequest,
+    UpdateTaskProtectionResponse,
 };
 use crate::context::RequestContext;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
@@ -47,6 +55,12 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: CreateClusterRequest,
     ) -> Result<CreateClusterResponse, EcsError>;
+
+    async fn create_service(
+        &self,
+        ctx: &RequestContext,
+        input: CreateServiceRequest,
+    ) -> Result<CreateServiceResponse, EcsError>;
 
     async fn delete_account_setting(
         &self,
@@ -65,6 +79,12 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: DeleteClusterRequest,
     ) -> Result<DeleteClusterResponse, EcsError>;
+
+    async fn delete_service(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteServiceRequest,
+    ) -> Result<DeleteServiceResponse, EcsError>;
 
     async fn delete_task_definitions(
         &self,
@@ -96,6 +116,24 @@ pub trait Ecs: Send + Sync {
         input: DescribeContainerInstancesRequest,
     ) -> Result<DescribeContainerInstancesResponse, EcsError>;
 
+    async fn describe_service_deployments(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeServiceDeploymentsRequest,
+    ) -> Result<DescribeServiceDeploymentsResponse, EcsError>;
+
+    async fn describe_service_revisions(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeServiceRevisionsRequest,
+    ) -> Result<DescribeServiceRevisionsResponse, EcsError>;
+
+    async fn describe_services(
+        &self,
+        ctx: &RequestContext,
+        input: DescribeServicesRequest,
+    ) -> Result<DescribeServicesResponse, EcsError>;
+
     async fn describe_task_definition(
         &self,
         ctx: &RequestContext,
@@ -113,6 +151,12 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: DiscoverPollEndpointRequest,
     ) -> Result<DiscoverPollEndpointResponse, EcsError>;
+
+    async fn get_task_protection(
+        &self,
+        ctx: &RequestContext,
+        input: GetTaskProtectionRequest,
+    ) -> Result<GetTaskProtectionResponse, EcsError>;
 
     async fn list_account_settings(
         &self,
@@ -137,6 +181,24 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: ListContainerInstancesRequest,
     ) -> Result<ListContainerInstancesResponse, EcsError>;
+
+    async fn list_service_deployments(
+        &self,
+        ctx: &RequestContext,
+        input: ListServiceDeploymentsRequest,
+    ) -> Result<ListServiceDeploymentsResponse, EcsError>;
+
+    async fn list_services(
+        &self,
+        ctx: &RequestContext,
+        input: ListServicesRequest,
+    ) -> Result<ListServicesResponse, EcsError>;
+
+    async fn list_services_by_namespace(
+        &self,
+        ctx: &RequestContext,
+        input: ListServicesByNamespaceRequest,
+    ) -> Result<ListServicesByNamespaceResponse, EcsError>;
 
     async fn list_tags_for_resource(
         &self,
@@ -204,6 +266,12 @@ pub trait Ecs: Send + Sync {
         input: StartTaskRequest,
     ) -> Result<StartTaskResponse, EcsError>;
 
+    async fn stop_service_deployment(
+        &self,
+        ctx: &RequestContext,
+        input: StopServiceDeploymentRequest,
+    ) -> Result<StopServiceDeploymentResponse, EcsError>;
+
     async fn stop_task(
         &self,
         ctx: &RequestContext,
@@ -263,6 +331,18 @@ pub trait Ecs: Send + Sync {
         ctx: &RequestContext,
         input: UpdateContainerInstancesStateRequest,
     ) -> Result<UpdateContainerInstancesStateResponse, EcsError>;
+
+    async fn update_service(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateServiceRequest,
+    ) -> Result<UpdateServiceResponse, EcsError>;
+
+    async fn update_task_protection(
+        &self,
+        ctx: &RequestContext,
+        input: UpdateTaskProtectionRequest,
+    ) -> Result<UpdateTaskProtectionResponse, EcsError>;
 }
 
 /// The service, ready to be called over the wire.
@@ -283,141 +363,191 @@ impl Dispatch for Table {
             0 => {
                 Box::pin(async move { answer(self.0.create_cluster(ctx, downcast(input)?).await) })
             }
-            1 => Box::pin(async move {
+            1 => {
+                Box::pin(async move { answer(self.0.create_service(ctx, downcast(input)?).await) })
+            }
+            2 => Box::pin(async move {
                 answer(self.0.delete_account_setting(ctx, downcast(input)?).await)
             }),
-            2 => Box::pin(
+            3 => Box::pin(
                 async move { answer(self.0.delete_attributes(ctx, downcast(input)?).await) },
             ),
-            3 => {
+            4 => {
                 Box::pin(async move { answer(self.0.delete_cluster(ctx, downcast(input)?).await) })
             }
-            4 => Box::pin(async move {
+            5 => {
+                Box::pin(async move { answer(self.0.delete_service(ctx, downcast(input)?).await) })
+            }
+            6 => Box::pin(async move {
                 answer(self.0.delete_task_definitions(ctx, downcast(input)?).await)
             }),
-            5 => Box::pin(async move {
+            7 => Box::pin(async move {
                 answer(
                     self.0
                         .deregister_container_instance(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            6 => Box::pin(async move {
+            8 => Box::pin(async move {
                 answer(
                     self.0
                         .deregister_task_definition(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            7 => Box::pin(
+            9 => Box::pin(
                 async move { answer(self.0.describe_clusters(ctx, downcast(input)?).await) },
             ),
-            8 => Box::pin(async move {
+            10 => Box::pin(async move {
                 answer(
                     self.0
                         .describe_container_instances(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            9 => Box::pin(async move {
-                answer(self.0.describe_task_definition(ctx, downcast(input)?).await)
-            }),
-            10 => {
-                Box::pin(async move { answer(self.0.describe_tasks(ctx, downcast(input)?).await) })
-            }
             11 => Box::pin(async move {
-                answer(self.0.discover_poll_endpoint(ctx, downcast(input)?).await)
+                answer(
+                    self.0
+                        .describe_service_deployments(ctx, downcast(input)?)
+                        .await,
+                )
             }),
             12 => Box::pin(async move {
+                answer(
+                    self.0
+                        .describe_service_revisions(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            13 => Box::pin(
+                async move { answer(self.0.describe_services(ctx, downcast(input)?).await) },
+            ),
+            14 => Box::pin(async move {
+                answer(self.0.describe_task_definition(ctx, downcast(input)?).await)
+            }),
+            15 => {
+                Box::pin(async move { answer(self.0.describe_tasks(ctx, downcast(input)?).await) })
+            }
+            16 => Box::pin(async move {
+                answer(self.0.discover_poll_endpoint(ctx, downcast(input)?).await)
+            }),
+            17 => {
+                Box::pin(
+                    async move { answer(self.0.get_task_protection(ctx, downcast(input)?).await) },
+                )
+            }
+            18 => Box::pin(async move {
                 answer(self.0.list_account_settings(ctx, downcast(input)?).await)
             }),
-            13 => {
+            19 => {
                 Box::pin(async move { answer(self.0.list_attributes(ctx, downcast(input)?).await) })
             }
-            14 => {
+            20 => {
                 Box::pin(async move { answer(self.0.list_clusters(ctx, downcast(input)?).await) })
             }
-            15 => Box::pin(async move {
+            21 => Box::pin(async move {
                 answer(self.0.list_container_instances(ctx, downcast(input)?).await)
             }),
-            16 => Box::pin(async move {
+            22 => Box::pin(async move {
+                answer(self.0.list_service_deployments(ctx, downcast(input)?).await)
+            }),
+            23 => {
+                Box::pin(async move { answer(self.0.list_services(ctx, downcast(input)?).await) })
+            }
+            24 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_services_by_namespace(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            25 => Box::pin(async move {
                 answer(self.0.list_tags_for_resource(ctx, downcast(input)?).await)
             }),
-            17 => Box::pin(async move {
+            26 => Box::pin(async move {
                 answer(
                     self.0
                         .list_task_definition_families(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            18 => Box::pin(async move {
+            27 => Box::pin(async move {
                 answer(self.0.list_task_definitions(ctx, downcast(input)?).await)
             }),
-            19 => Box::pin(async move { answer(self.0.list_tasks(ctx, downcast(input)?).await) }),
-            20 => {
+            28 => Box::pin(async move { answer(self.0.list_tasks(ctx, downcast(input)?).await) }),
+            29 => {
                 Box::pin(
                     async move { answer(self.0.put_account_setting(ctx, downcast(input)?).await) },
                 )
             }
-            21 => Box::pin(async move {
+            30 => Box::pin(async move {
                 answer(
                     self.0
                         .put_account_setting_default(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            22 => {
+            31 => {
                 Box::pin(async move { answer(self.0.put_attributes(ctx, downcast(input)?).await) })
             }
-            23 => Box::pin(async move {
+            32 => Box::pin(async move {
                 answer(
                     self.0
                         .register_container_instance(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            24 => Box::pin(async move {
+            33 => Box::pin(async move {
                 answer(self.0.register_task_definition(ctx, downcast(input)?).await)
             }),
-            25 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
-            26 => Box::pin(async move { answer(self.0.start_task(ctx, downcast(input)?).await) }),
-            27 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
-            28 => Box::pin(async move {
+            34 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
+            35 => Box::pin(async move { answer(self.0.start_task(ctx, downcast(input)?).await) }),
+            36 => Box::pin(async move {
+                answer(self.0.stop_service_deployment(ctx, downcast(input)?).await)
+            }),
+            37 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
+            38 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_attachment_state_changes(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            29 => Box::pin(async move {
+            39 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_container_state_change(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            30 => Box::pin(async move {
+            40 => Box::pin(async move {
                 answer(self.0.submit_task_state_change(ctx, downcast(input)?).await)
             }),
-            31 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
-            32 => {
+            41 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
+            42 => {
                 Box::pin(async move { answer(self.0.untag_resource(ctx, downcast(input)?).await) })
             }
-            33 => {
+            43 => {
                 Box::pin(async move { answer(self.0.update_cluster(ctx, downcast(input)?).await) })
             }
-            34 => Box::pin(async move {
+            44 => Box::pin(async move {
                 answer(self.0.update_cluster_settings(ctx, downcast(input)?).await)
             }),
-            35 => Box::pin(async move {
+            45 => Box::pin(async move {
                 answer(self.0.update_container_agent(ctx, downcast(input)?).await)
             }),
-            36 => Box::pin(async move {
+            46 => Box::pin(async move {
                 answer(
                     self.0
                         .update_container_instances_state(ctx, downcast(input)?)
                         .await,
                 )
+            }),
+            47 => {
+                Box::pin(async move { answer(self.0.update_service(ctx, downcast(input)?).await) })
+            }
+            48 => Box::pin(async move {
+                answer(self.0.update_task_protection(ctx, downcast(input)?).await)
             }),
             _ => no_such_index(operation),
         }

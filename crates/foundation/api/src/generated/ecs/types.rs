@@ -20,6 +20,23 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AdvancedConfiguration {
+    pub alternate_target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+    pub role_arn: Option<String>,
+    pub test_listener_rule: Option<String>,
+}
+
+structure_impls!(
+    AdvancedConfiguration,
+    schemas::ADVANCED_CONFIGURATION,
+    0 = alternate_target_group_arn,
+    1 = production_listener_rule,
+    2 = role_arn,
+    3 = test_listener_rule
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Attachment {
     pub details: Option<Vec<KeyValuePair>>,
     pub id: Option<String>,
@@ -98,6 +115,19 @@ pub struct BlockedException {
 }
 
 structure_impls!(BlockedException, schemas::BLOCKED_EXCEPTION, 0 = message);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CanaryConfiguration {
+    pub canary_bake_time_in_minutes: Option<i32>,
+    pub canary_percent: Option<f64>,
+}
+
+structure_impls!(
+    CanaryConfiguration,
+    schemas::CANARY_CONFIGURATION,
+    0 = canary_bake_time_in_minutes,
+    1 = canary_percent
+);
 
 #[derive(Clone, Default, PartialEq)]
 pub struct CapacityProviderStrategyItem {
@@ -432,6 +462,21 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ContainerImage {
+    pub container_name: Option<String>,
+    pub image: Option<String>,
+    pub image_digest: Option<String>,
+}
+
+structure_impls!(
+    ContainerImage,
+    schemas::CONTAINER_IMAGE,
+    0 = container_name,
+    1 = image,
+    2 = image_digest
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ContainerInstance {
     pub agent_connected: Option<bool>,
     pub agent_update_status: Option<AgentUpdateStatus>,
@@ -589,6 +634,90 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateServiceRequest {
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub client_token: Option<String>,
+    pub cluster: Option<String>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub desired_count: Option<i32>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub enable_execute_command: Option<bool>,
+    pub gateway_connectors: Option<Vec<GatewayConnector>>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub launch_type: Option<LaunchType>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub monitoring: Option<MonitoringConfiguration>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub platform_version: Option<String>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub role: Option<String>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub service_name: String,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub tags: Option<Vec<Tag>>,
+    pub task_definition: Option<String>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+structure_impls!(
+    CreateServiceRequest,
+    schemas::CREATE_SERVICE_REQUEST,
+    0 = availability_zone_rebalancing,
+    1 = capacity_provider_strategy,
+    2 = client_token,
+    3 = cluster,
+    4 = deployment_configuration,
+    5 = deployment_controller,
+    6 = desired_count,
+    7 = enable_ecs_managed_tags,
+    8 = enable_execute_command,
+    9 = gateway_connectors,
+    10 = health_check_grace_period_seconds,
+    11 = launch_type,
+    12 = load_balancers,
+    13 = monitoring,
+    14 = network_configuration,
+    15 = placement_constraints,
+    16 = placement_strategy,
+    17 = platform_version,
+    18 = propagate_tags,
+    19 = role,
+    20 = scheduling_strategy,
+    21 = service_connect_configuration,
+    22 = service_name,
+    23 = service_registries,
+    24 = tags,
+    25 = task_definition,
+    26 = volume_configurations,
+    27 = vpc_lattice_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateServiceResponse {
+    pub service: Option<Service>,
+}
+
+structure_impls!(
+    CreateServiceResponse,
+    schemas::CREATE_SERVICE_RESPONSE,
+    0 = service
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreatedAt {
+    pub after: Option<Timestamp>,
+    pub before: Option<Timestamp>,
+}
+
+structure_impls!(CreatedAt, schemas::CREATED_AT, 0 = after, 1 = before);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteAccountSettingRequest {
     pub name: SettingName,
     pub principal_arn: Option<String>,
@@ -659,6 +788,32 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteServiceRequest {
+    pub cluster: Option<String>,
+    pub force: Option<bool>,
+    pub service: String,
+}
+
+structure_impls!(
+    DeleteServiceRequest,
+    schemas::DELETE_SERVICE_REQUEST,
+    0 = cluster,
+    1 = force,
+    2 = service
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteServiceResponse {
+    pub service: Option<Service>,
+}
+
+structure_impls!(
+    DeleteServiceResponse,
+    schemas::DELETE_SERVICE_RESPONSE,
+    0 = service
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteTaskDefinitionsRequest {
     pub task_definitions: Vec<String>,
 }
@@ -680,6 +835,210 @@ structure_impls!(
     schemas::DELETE_TASK_DEFINITIONS_RESPONSE,
     0 = failures,
     1 = task_definitions
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Deployment {
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub created_at: Option<Timestamp>,
+    pub desired_count: Option<i32>,
+    pub failed_tasks: Option<i32>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub id: Option<String>,
+    pub launch_type: Option<LaunchType>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub pending_count: Option<i32>,
+    pub platform_family: Option<String>,
+    pub platform_version: Option<String>,
+    pub rollout_state: Option<DeploymentRolloutState>,
+    pub rollout_state_reason: Option<String>,
+    pub running_count: Option<i32>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub service_connect_resources: Option<Vec<ServiceConnectServiceResource>>,
+    pub status: Option<String>,
+    pub task_definition: Option<String>,
+    pub updated_at: Option<Timestamp>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+structure_impls!(
+    Deployment,
+    schemas::DEPLOYMENT,
+    0 = capacity_provider_strategy,
+    1 = created_at,
+    2 = desired_count,
+    3 = failed_tasks,
+    4 = fargate_ephemeral_storage,
+    5 = id,
+    6 = launch_type,
+    7 = network_configuration,
+    8 = pending_count,
+    9 = platform_family,
+    10 = platform_version,
+    11 = rollout_state,
+    12 = rollout_state_reason,
+    13 = running_count,
+    14 = service_connect_configuration,
+    15 = service_connect_resources,
+    16 = status,
+    17 = task_definition,
+    18 = updated_at,
+    19 = volume_configurations,
+    20 = vpc_lattice_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentAlarms {
+    pub alarm_names: Vec<String>,
+    pub enable: bool,
+    pub rollback: bool,
+}
+
+structure_impls!(
+    DeploymentAlarms,
+    schemas::DEPLOYMENT_ALARMS,
+    0 = alarm_names,
+    1 = enable,
+    2 = rollback
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentCircuitBreaker {
+    pub enable: bool,
+    pub reset_on_healthy_task: Option<bool>,
+    pub rollback: bool,
+    pub threshold_configuration: Option<ThresholdConfiguration>,
+}
+
+structure_impls!(
+    DeploymentCircuitBreaker,
+    schemas::DEPLOYMENT_CIRCUIT_BREAKER,
+    0 = enable,
+    1 = reset_on_healthy_task,
+    2 = rollback,
+    3 = threshold_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentConfiguration {
+    pub alarms: Option<DeploymentAlarms>,
+    pub bake_time_in_minutes: Option<i32>,
+    pub canary_configuration: Option<CanaryConfiguration>,
+    pub deployment_circuit_breaker: Option<DeploymentCircuitBreaker>,
+    pub early_success_criteria: Option<DeploymentEarlySuccessCriteria>,
+    pub lifecycle_hooks: Option<Vec<DeploymentLifecycleHook>>,
+    pub linear_configuration: Option<LinearConfiguration>,
+    pub maximum_percent: Option<i32>,
+    pub minimum_healthy_percent: Option<i32>,
+    pub strategy: Option<DeploymentStrategy>,
+}
+
+structure_impls!(
+    DeploymentConfiguration,
+    schemas::DEPLOYMENT_CONFIGURATION,
+    0 = alarms,
+    1 = bake_time_in_minutes,
+    2 = canary_configuration,
+    3 = deployment_circuit_breaker,
+    4 = early_success_criteria,
+    5 = lifecycle_hooks,
+    6 = linear_configuration,
+    7 = maximum_percent,
+    8 = minimum_healthy_percent,
+    9 = strategy
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentController {
+    pub r#type: DeploymentControllerType,
+}
+
+structure_impls!(
+    DeploymentController,
+    schemas::DEPLOYMENT_CONTROLLER,
+    0 = r#type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentEarlySuccessCriteria {
+    pub enable: bool,
+    pub healthy_percent: Option<i32>,
+    pub source_service_revision_cleanup: Option<ServiceRevisionCleanup>,
+}
+
+structure_impls!(
+    DeploymentEarlySuccessCriteria,
+    schemas::DEPLOYMENT_EARLY_SUCCESS_CRITERIA,
+    0 = enable,
+    1 = healthy_percent,
+    2 = source_service_revision_cleanup
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentEphemeralStorage {
+    pub kms_key_id: Option<String>,
+}
+
+structure_impls!(
+    DeploymentEphemeralStorage,
+    schemas::DEPLOYMENT_EPHEMERAL_STORAGE,
+    0 = kms_key_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentLifecycleHook {
+    pub hook_details: Option<serde_json::Value>,
+    pub hook_target_arn: Option<String>,
+    pub lifecycle_stages: Option<Vec<DeploymentLifecycleHookStage>>,
+    pub role_arn: Option<String>,
+    pub target_type: Option<DeploymentLifecycleHookTargetType>,
+    pub timeout_configuration: Option<DeploymentLifecycleHookTimeoutConfiguration>,
+}
+
+structure_impls!(
+    DeploymentLifecycleHook,
+    schemas::DEPLOYMENT_LIFECYCLE_HOOK,
+    0 = hook_details,
+    1 = hook_target_arn,
+    2 = lifecycle_stages,
+    3 = role_arn,
+    4 = target_type,
+    5 = timeout_configuration
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentLifecycleHookDetail {
+    pub expires_at: Option<Timestamp>,
+    pub hook_id: Option<String>,
+    pub status: Option<DeploymentLifecycleHookStatus>,
+    pub target_arn: Option<String>,
+    pub target_type: Option<DeploymentLifecycleHookTargetType>,
+    pub timeout_action: Option<DeploymentLifecycleHookAction>,
+}
+
+structure_impls!(
+    DeploymentLifecycleHookDetail,
+    schemas::DEPLOYMENT_LIFECYCLE_HOOK_DETAIL,
+    0 = expires_at,
+    1 = hook_id,
+    2 = status,
+    3 = target_arn,
+    4 = target_type,
+    5 = timeout_action
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeploymentLifecycleHookTimeoutConfiguration {
+    pub action: Option<DeploymentLifecycleHookAction>,
+    pub timeout_in_minutes: Option<i32>,
+}
+
+structure_impls!(
+    DeploymentLifecycleHookTimeoutConfiguration,
+    schemas::DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION,
+    0 = action,
+    1 = timeout_in_minutes
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -782,6 +1141,82 @@ structure_impls!(
     schemas::DESCRIBE_CONTAINER_INSTANCES_RESPONSE,
     0 = container_instances,
     1 = failures
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceDeploymentsRequest {
+    pub service_deployment_arns: Vec<String>,
+}
+
+structure_impls!(
+    DescribeServiceDeploymentsRequest,
+    schemas::DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST,
+    0 = service_deployment_arns
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceDeploymentsResponse {
+    pub failures: Option<Vec<Failure>>,
+    pub service_deployments: Option<Vec<ServiceDeployment>>,
+}
+
+structure_impls!(
+    DescribeServiceDeploymentsResponse,
+    schemas::DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE,
+    0 = failures,
+    1 = service_deployments
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceRevisionsRequest {
+    pub service_revision_arns: Vec<String>,
+}
+
+structure_impls!(
+    DescribeServiceRevisionsRequest,
+    schemas::DESCRIBE_SERVICE_REVISIONS_REQUEST,
+    0 = service_revision_arns
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServiceRevisionsResponse {
+    pub failures: Option<Vec<Failure>>,
+    pub service_revisions: Option<Vec<ServiceRevision>>,
+}
+
+structure_impls!(
+    DescribeServiceRevisionsResponse,
+    schemas::DESCRIBE_SERVICE_REVISIONS_RESPONSE,
+    0 = failures,
+    1 = service_revisions
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServicesRequest {
+    pub cluster: Option<String>,
+    pub include: Option<Vec<ServiceField>>,
+    pub services: Vec<String>,
+}
+
+structure_impls!(
+    DescribeServicesRequest,
+    schemas::DESCRIBE_SERVICES_REQUEST,
+    0 = cluster,
+    1 = include,
+    2 = services
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeServicesResponse {
+    pub failures: Option<Vec<Failure>>,
+    pub services: Option<Vec<Service>>,
+}
+
+structure_impls!(
+    DescribeServicesResponse,
+    schemas::DESCRIBE_SERVICES_RESPONSE,
+    0 = failures,
+    1 = services
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -913,6 +1348,27 @@ structure_impls!(
     0 = propagate_tags,
     1 = resource_type,
     2 = tags
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ECSManagedResources {
+    pub auto_scaling: Option<ManagedAutoScaling>,
+    pub gateway_connections: Option<Vec<GatewayConnection>>,
+    pub ingress_paths: Option<Vec<ManagedIngressPath>>,
+    pub log_groups: Option<Vec<ManagedLogGroup>>,
+    pub metric_alarms: Option<Vec<ManagedMetricAlarm>>,
+    pub service_security_groups: Option<Vec<ManagedSecurityGroup>>,
+}
+
+structure_impls!(
+    ECSManagedResources,
+    schemas::ECS_MANAGED_RESOURCES,
+    0 = auto_scaling,
+    1 = gateway_connections,
+    2 = ingress_paths,
+    3 = log_groups,
+    4 = metric_alarms,
+    5 = service_security_groups
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1053,6 +1509,168 @@ structure_impls!(
     schemas::FIRELENS_CONFIGURATION,
     0 = options,
     1 = r#type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnection {
+    pub access_type: Option<AccessType>,
+    pub gateway_arn: Option<String>,
+    pub gateway_route_arn: Option<String>,
+    pub port_name: Option<String>,
+    pub resources: Option<GatewayConnectionResources>,
+    pub service_url: Option<String>,
+    pub status: Option<GatewayRouteStatus>,
+}
+
+structure_impls!(
+    GatewayConnection,
+    schemas::GATEWAY_CONNECTION,
+    0 = access_type,
+    1 = gateway_arn,
+    2 = gateway_route_arn,
+    3 = port_name,
+    4 = resources,
+    5 = service_url,
+    6 = status
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectionAlbResources {
+    pub acm_certificate_arn: Option<String>,
+    pub alternate_target_group_arn: Option<String>,
+    pub listener_arn: Option<String>,
+    pub listener_rule_arn: Option<String>,
+    pub load_balancer_arn: Option<String>,
+    pub load_balancer_security_group_arns: Option<Vec<String>>,
+    pub target_group_arn: Option<String>,
+    pub test_listener_rule_arn: Option<String>,
+}
+
+structure_impls!(
+    GatewayConnectionAlbResources,
+    schemas::GATEWAY_CONNECTION_ALB_RESOURCES,
+    0 = acm_certificate_arn,
+    1 = alternate_target_group_arn,
+    2 = listener_arn,
+    3 = listener_rule_arn,
+    4 = load_balancer_arn,
+    5 = load_balancer_security_group_arns,
+    6 = target_group_arn,
+    7 = test_listener_rule_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectionResources {
+    pub host_shared_alb: Option<Vec<GatewayConnectionAlbResources>>,
+}
+
+structure_impls!(
+    GatewayConnectionResources,
+    schemas::GATEWAY_CONNECTION_RESOURCES,
+    0 = host_shared_alb
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnector {
+    pub deregistration_delay: Option<GatewayConnectorDeregistrationDelay>,
+    pub filters: Option<GatewayConnectorFilters>,
+    pub health_check: Option<GatewayConnectorHealthCheck>,
+    pub port_name: String,
+}
+
+structure_impls!(
+    GatewayConnector,
+    schemas::GATEWAY_CONNECTOR,
+    0 = deregistration_delay,
+    1 = filters,
+    2 = health_check,
+    3 = port_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorDeregistrationDelay {
+    pub timeout_seconds: Option<i32>,
+}
+
+structure_impls!(
+    GatewayConnectorDeregistrationDelay,
+    schemas::GATEWAY_CONNECTOR_DEREGISTRATION_DELAY,
+    0 = timeout_seconds
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorFilters {
+    pub access_types: Option<Vec<AccessType>>,
+}
+
+structure_impls!(
+    GatewayConnectorFilters,
+    schemas::GATEWAY_CONNECTOR_FILTERS,
+    0 = access_types
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorHealthCheck {
+    pub health_check_interval_seconds: Option<i32>,
+    pub health_check_path: Option<String>,
+    pub health_check_port: Option<i32>,
+    pub health_check_protocol: Option<GatewayConnectorHealthCheckProtocol>,
+    pub health_check_timeout_seconds: Option<i32>,
+    pub healthy_threshold_count: Option<i32>,
+    pub matcher: Option<GatewayConnectorHealthCheckMatcher>,
+    pub unhealthy_threshold_count: Option<i32>,
+}
+
+structure_impls!(
+    GatewayConnectorHealthCheck,
+    schemas::GATEWAY_CONNECTOR_HEALTH_CHECK,
+    0 = health_check_interval_seconds,
+    1 = health_check_path,
+    2 = health_check_port,
+    3 = health_check_protocol,
+    4 = health_check_timeout_seconds,
+    5 = healthy_threshold_count,
+    6 = matcher,
+    7 = unhealthy_threshold_count
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GatewayConnectorHealthCheckMatcher {
+    pub grpc_code: Option<String>,
+    pub http_code: Option<String>,
+}
+
+structure_impls!(
+    GatewayConnectorHealthCheckMatcher,
+    schemas::GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER,
+    0 = grpc_code,
+    1 = http_code
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetTaskProtectionRequest {
+    pub cluster: String,
+    pub tasks: Option<Vec<String>>,
+}
+
+structure_impls!(
+    GetTaskProtectionRequest,
+    schemas::GET_TASK_PROTECTION_REQUEST,
+    0 = cluster,
+    1 = tasks
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetTaskProtectionResponse {
+    pub failures: Option<Vec<Failure>>,
+    pub protected_tasks: Option<Vec<ProtectedTask>>,
+}
+
+structure_impls!(
+    GetTaskProtectionResponse,
+    schemas::GET_TASK_PROTECTION_RESPONSE,
+    0 = failures,
+    1 = protected_tasks
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1198,6 +1816,19 @@ structure_impls!(
     LimitExceededException,
     schemas::LIMIT_EXCEEDED_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LinearConfiguration {
+    pub step_bake_time_in_minutes: Option<i32>,
+    pub step_percent: Option<f64>,
+}
+
+structure_impls!(
+    LinearConfiguration,
+    schemas::LINEAR_CONFIGURATION,
+    0 = step_bake_time_in_minutes,
+    1 = step_percent
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1350,6 +1981,102 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListServiceDeploymentsRequest {
+    pub cluster: Option<String>,
+    pub created_at: Option<CreatedAt>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub service: String,
+    pub status: Option<Vec<ServiceDeploymentStatus>>,
+}
+
+structure_impls!(
+    ListServiceDeploymentsRequest,
+    schemas::LIST_SERVICE_DEPLOYMENTS_REQUEST,
+    0 = cluster,
+    1 = created_at,
+    2 = max_results,
+    3 = next_token,
+    4 = service,
+    5 = status
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServiceDeploymentsResponse {
+    pub next_token: Option<String>,
+    pub service_deployments: Option<Vec<ServiceDeploymentBrief>>,
+}
+
+structure_impls!(
+    ListServiceDeploymentsResponse,
+    schemas::LIST_SERVICE_DEPLOYMENTS_RESPONSE,
+    0 = next_token,
+    1 = service_deployments
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesByNamespaceRequest {
+    pub max_results: Option<i32>,
+    pub namespace: String,
+    pub next_token: Option<String>,
+}
+
+structure_impls!(
+    ListServicesByNamespaceRequest,
+    schemas::LIST_SERVICES_BY_NAMESPACE_REQUEST,
+    0 = max_results,
+    1 = namespace,
+    2 = next_token
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesByNamespaceResponse {
+    pub next_token: Option<String>,
+    pub service_arns: Option<Vec<String>>,
+}
+
+structure_impls!(
+    ListServicesByNamespaceResponse,
+    schemas::LIST_SERVICES_BY_NAMESPACE_RESPONSE,
+    0 = next_token,
+    1 = service_arns
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesRequest {
+    pub cluster: Option<String>,
+    pub launch_type: Option<LaunchType>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub resource_management_type: Option<ResourceManagementType>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+}
+
+structure_impls!(
+    ListServicesRequest,
+    schemas::LIST_SERVICES_REQUEST,
+    0 = cluster,
+    1 = launch_type,
+    2 = max_results,
+    3 = next_token,
+    4 = resource_management_type,
+    5 = scheduling_strategy
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServicesResponse {
+    pub next_token: Option<String>,
+    pub service_arns: Option<Vec<String>>,
+}
+
+structure_impls!(
+    ListServicesResponse,
+    schemas::LIST_SERVICES_RESPONSE,
+    0 = next_token,
+    1 = service_arns
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListTagsForResourceRequest {
     pub resource_arn: String,
 }
@@ -1476,6 +2203,25 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LoadBalancer {
+    pub advanced_configuration: Option<AdvancedConfiguration>,
+    pub container_name: Option<String>,
+    pub container_port: Option<i32>,
+    pub load_balancer_name: Option<String>,
+    pub target_group_arn: Option<String>,
+}
+
+structure_impls!(
+    LoadBalancer,
+    schemas::LOAD_BALANCER,
+    0 = advanced_configuration,
+    1 = container_name,
+    2 = container_port,
+    3 = load_balancer_name,
+    4 = target_group_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LogConfiguration {
     pub log_driver: LogDriver,
     pub options: Option<BTreeMap<String, String>>,
@@ -1525,6 +2271,217 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ManagedApplicationAutoScalingPolicy {
+    pub arn: Option<String>,
+    pub metric: String,
+    pub policy_type: String,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub target_value: f64,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedApplicationAutoScalingPolicy,
+    schemas::MANAGED_APPLICATION_AUTO_SCALING_POLICY,
+    0 = arn,
+    1 = metric,
+    2 = policy_type,
+    3 = status,
+    4 = status_reason,
+    5 = target_value,
+    6 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedAutoScaling {
+    pub application_auto_scaling_policies: Option<Vec<ManagedApplicationAutoScalingPolicy>>,
+    pub scalable_target: Option<ManagedScalableTarget>,
+}
+
+structure_impls!(
+    ManagedAutoScaling,
+    schemas::MANAGED_AUTO_SCALING,
+    0 = application_auto_scaling_policies,
+    1 = scalable_target
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedCertificate {
+    pub arn: Option<String>,
+    pub domain_name: String,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedCertificate,
+    schemas::MANAGED_CERTIFICATE,
+    0 = arn,
+    1 = domain_name,
+    2 = status,
+    3 = status_reason,
+    4 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedIngressPath {
+    pub access_type: AccessType,
+    pub certificate: Option<ManagedCertificate>,
+    pub endpoint: String,
+    pub listener: Option<ManagedListener>,
+    pub load_balancer: Option<ManagedLoadBalancer>,
+    pub load_balancer_security_groups: Option<Vec<ManagedSecurityGroup>>,
+    pub rule: Option<ManagedListenerRule>,
+    pub target_groups: Option<Vec<ManagedTargetGroup>>,
+}
+
+structure_impls!(
+    ManagedIngressPath,
+    schemas::MANAGED_INGRESS_PATH,
+    0 = access_type,
+    1 = certificate,
+    2 = endpoint,
+    3 = listener,
+    4 = load_balancer,
+    5 = load_balancer_security_groups,
+    6 = rule,
+    7 = target_groups
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedListener {
+    pub arn: Option<String>,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedListener,
+    schemas::MANAGED_LISTENER,
+    0 = arn,
+    1 = status,
+    2 = status_reason,
+    3 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedListenerRule {
+    pub arn: Option<String>,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedListenerRule,
+    schemas::MANAGED_LISTENER_RULE,
+    0 = arn,
+    1 = status,
+    2 = status_reason,
+    3 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedLoadBalancer {
+    pub arn: Option<String>,
+    pub scheme: String,
+    pub security_group_ids: Option<Vec<String>>,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedLoadBalancer,
+    schemas::MANAGED_LOAD_BALANCER,
+    0 = arn,
+    1 = scheme,
+    2 = security_group_ids,
+    3 = status,
+    4 = status_reason,
+    5 = subnet_ids,
+    6 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedLogGroup {
+    pub arn: Option<String>,
+    pub log_group_name: String,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedLogGroup,
+    schemas::MANAGED_LOG_GROUP,
+    0 = arn,
+    1 = log_group_name,
+    2 = status,
+    3 = status_reason,
+    4 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedMetricAlarm {
+    pub arn: Option<String>,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedMetricAlarm,
+    schemas::MANAGED_METRIC_ALARM,
+    0 = arn,
+    1 = status,
+    2 = status_reason,
+    3 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedScalableTarget {
+    pub arn: Option<String>,
+    pub max_capacity: i32,
+    pub min_capacity: i32,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedScalableTarget,
+    schemas::MANAGED_SCALABLE_TARGET,
+    0 = arn,
+    1 = max_capacity,
+    2 = min_capacity,
+    3 = status,
+    4 = status_reason,
+    5 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ManagedSecurityGroup {
+    pub arn: Option<String>,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedSecurityGroup,
+    schemas::MANAGED_SECURITY_GROUP,
+    0 = arn,
+    1 = status,
+    2 = status_reason,
+    3 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ManagedStorageConfiguration {
     pub fargate_ephemeral_storage_kms_key_id: Option<String>,
     pub kms_key_id: Option<String>,
@@ -1538,6 +2495,42 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ManagedTargetGroup {
+    pub arn: Option<String>,
+    pub health_check_path: String,
+    pub health_check_port: i32,
+    pub port: i32,
+    pub status: ManagedResourceStatus,
+    pub status_reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+structure_impls!(
+    ManagedTargetGroup,
+    schemas::MANAGED_TARGET_GROUP,
+    0 = arn,
+    1 = health_check_path,
+    2 = health_check_port,
+    3 = port,
+    4 = status,
+    5 = status_reason,
+    6 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MetricConfiguration {
+    pub metric_names: Vec<String>,
+    pub resolution_seconds: i32,
+}
+
+structure_impls!(
+    MetricConfiguration,
+    schemas::METRIC_CONFIGURATION,
+    0 = metric_names,
+    1 = resolution_seconds
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct MissingVersionException {
     pub message: Option<String>,
 }
@@ -1546,6 +2539,17 @@ structure_impls!(
     MissingVersionException,
     schemas::MISSING_VERSION_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MonitoringConfiguration {
+    pub metric_configurations: Option<Vec<MetricConfiguration>>,
+}
+
+structure_impls!(
+    MonitoringConfiguration,
+    schemas::MONITORING_CONFIGURATION,
+    0 = metric_configurations
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1720,6 +2724,21 @@ structure_impls!(
     3 = host_port,
     4 = name,
     5 = protocol
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ProtectedTask {
+    pub expiration_date: Option<Timestamp>,
+    pub protection_enabled: Option<bool>,
+    pub task_arn: Option<String>,
+}
+
+structure_impls!(
+    ProtectedTask,
+    schemas::PROTECTED_TASK,
+    0 = expiration_date,
+    1 = protection_enabled,
+    2 = task_arn
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1923,6 +2942,19 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ResolvedConfiguration {
+    pub load_balancers: Option<Vec<ServiceRevisionLoadBalancer>>,
+    pub vpc_lattice_configurations: Option<Vec<ServiceRevisionVpcLatticeConfiguration>>,
+}
+
+structure_impls!(
+    ResolvedConfiguration,
+    schemas::RESOLVED_CONFIGURATION,
+    0 = load_balancers,
+    1 = vpc_lattice_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Resource {
     pub double_value: Option<f64>,
     pub integer_value: Option<i32>,
@@ -1967,6 +2999,21 @@ structure_impls!(
     0 = sharing_strategy,
     1 = r#type,
     2 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Rollback {
+    pub reason: Option<String>,
+    pub service_revision_arn: Option<String>,
+    pub started_at: Option<Timestamp>,
+}
+
+structure_impls!(
+    Rollback,
+    schemas::ROLLBACK,
+    0 = reason,
+    1 = service_revision_arn,
+    2 = started_at
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2043,6 +3090,17 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct RuntimePlatformOverride {
+    pub cpu_architecture: Option<String>,
+}
+
+structure_impls!(
+    RuntimePlatformOverride,
+    schemas::RUNTIME_PLATFORM_OVERRIDE,
+    0 = cpu_architecture
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct S3FilesVolumeConfiguration {
     pub access_point_arn: Option<String>,
     pub file_system_arn: String,
@@ -2060,6 +3118,14 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Scale {
+    pub unit: Option<ScaleUnit>,
+    pub value: Option<f64>,
+}
+
+structure_impls!(Scale, schemas::SCALE, 0 = unit, 1 = value);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Secret {
     pub name: String,
     pub value_from: String,
@@ -2075,6 +3141,427 @@ pub struct ServerException {
 structure_impls!(ServerException, schemas::SERVER_EXCEPTION, 0 = message);
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Service {
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub cluster_arn: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub created_by: Option<String>,
+    pub current_service_deployment: Option<String>,
+    pub current_service_revisions: Option<Vec<ServiceCurrentRevisionSummary>>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub deployments: Option<Vec<Deployment>>,
+    pub desired_count: Option<i32>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub enable_execute_command: Option<bool>,
+    pub events: Option<Vec<ServiceEvent>>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub launch_type: Option<LaunchType>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub pending_count: Option<i32>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub platform_family: Option<String>,
+    pub platform_version: Option<String>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub resource_management_type: Option<ResourceManagementType>,
+    pub role_arn: Option<String>,
+    pub running_count: Option<i32>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub service_arn: Option<String>,
+    pub service_name: Option<String>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub status: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub task_definition: Option<String>,
+    pub task_sets: Option<Vec<TaskSet>>,
+}
+
+structure_impls!(
+    Service,
+    schemas::SERVICE,
+    0 = availability_zone_rebalancing,
+    1 = capacity_provider_strategy,
+    2 = cluster_arn,
+    3 = created_at,
+    4 = created_by,
+    5 = current_service_deployment,
+    6 = current_service_revisions,
+    7 = deployment_configuration,
+    8 = deployment_controller,
+    9 = deployments,
+    10 = desired_count,
+    11 = enable_ecs_managed_tags,
+    12 = enable_execute_command,
+    13 = events,
+    14 = health_check_grace_period_seconds,
+    15 = launch_type,
+    16 = load_balancers,
+    17 = network_configuration,
+    18 = pending_count,
+    19 = placement_constraints,
+    20 = placement_strategy,
+    21 = platform_family,
+    22 = platform_version,
+    23 = propagate_tags,
+    24 = resource_management_type,
+    25 = role_arn,
+    26 = running_count,
+    27 = scheduling_strategy,
+    28 = service_arn,
+    29 = service_name,
+    30 = service_registries,
+    31 = status,
+    32 = tags,
+    33 = task_definition,
+    34 = task_sets
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectAccessLogConfiguration {
+    pub format: ServiceConnectAccessLoggingFormat,
+    pub include_query_parameters: Option<ServiceConnectIncludeQueryParameters>,
+}
+
+structure_impls!(
+    ServiceConnectAccessLogConfiguration,
+    schemas::SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION,
+    0 = format,
+    1 = include_query_parameters
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectClientAlias {
+    pub dns_name: Option<String>,
+    pub port: i32,
+    pub test_traffic_rules: Option<ServiceConnectTestTrafficRules>,
+}
+
+structure_impls!(
+    ServiceConnectClientAlias,
+    schemas::SERVICE_CONNECT_CLIENT_ALIAS,
+    0 = dns_name,
+    1 = port,
+    2 = test_traffic_rules
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectConfiguration {
+    pub access_log_configuration: Option<ServiceConnectAccessLogConfiguration>,
+    pub container_configurations: Option<Vec<ServiceConnectContainerConfiguration>>,
+    pub enabled: bool,
+    pub log_configuration: Option<LogConfiguration>,
+    pub namespace: Option<String>,
+    pub services: Option<Vec<ServiceConnectService>>,
+}
+
+structure_impls!(
+    ServiceConnectConfiguration,
+    schemas::SERVICE_CONNECT_CONFIGURATION,
+    0 = access_log_configuration,
+    1 = container_configurations,
+    2 = enabled,
+    3 = log_configuration,
+    4 = namespace,
+    5 = services
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectContainerConfiguration {
+    pub log_level: Option<ServiceConnectContainerLogLevel>,
+}
+
+structure_impls!(
+    ServiceConnectContainerConfiguration,
+    schemas::SERVICE_CONNECT_CONTAINER_CONFIGURATION,
+    0 = log_level
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectService {
+    pub client_aliases: Option<Vec<ServiceConnectClientAlias>>,
+    pub discovery_name: Option<String>,
+    pub ingress_port_override: Option<i32>,
+    pub port_name: String,
+    pub timeout: Option<TimeoutConfiguration>,
+    pub tls: Option<ServiceConnectTlsConfiguration>,
+}
+
+structure_impls!(
+    ServiceConnectService,
+    schemas::SERVICE_CONNECT_SERVICE,
+    0 = client_aliases,
+    1 = discovery_name,
+    2 = ingress_port_override,
+    3 = port_name,
+    4 = timeout,
+    5 = tls
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectServiceResource {
+    pub discovery_arn: Option<String>,
+    pub discovery_name: Option<String>,
+}
+
+structure_impls!(
+    ServiceConnectServiceResource,
+    schemas::SERVICE_CONNECT_SERVICE_RESOURCE,
+    0 = discovery_arn,
+    1 = discovery_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTestTrafficHeaderMatchRules {
+    pub exact: String,
+}
+
+structure_impls!(
+    ServiceConnectTestTrafficHeaderMatchRules,
+    schemas::SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES,
+    0 = exact
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTestTrafficHeaderRules {
+    pub name: String,
+    pub value: Option<ServiceConnectTestTrafficHeaderMatchRules>,
+}
+
+structure_impls!(
+    ServiceConnectTestTrafficHeaderRules,
+    schemas::SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES,
+    0 = name,
+    1 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTestTrafficRules {
+    pub header: ServiceConnectTestTrafficHeaderRules,
+}
+
+structure_impls!(
+    ServiceConnectTestTrafficRules,
+    schemas::SERVICE_CONNECT_TEST_TRAFFIC_RULES,
+    0 = header
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTlsCertificateAuthority {
+    pub aws_pca_authority_arn: Option<String>,
+}
+
+structure_impls!(
+    ServiceConnectTlsCertificateAuthority,
+    schemas::SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY,
+    0 = aws_pca_authority_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceConnectTlsConfiguration {
+    pub issuer_certificate_authority: ServiceConnectTlsCertificateAuthority,
+    pub kms_key: Option<String>,
+    pub role_arn: Option<String>,
+}
+
+structure_impls!(
+    ServiceConnectTlsConfiguration,
+    schemas::SERVICE_CONNECT_TLS_CONFIGURATION,
+    0 = issuer_certificate_authority,
+    1 = kms_key,
+    2 = role_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceCurrentRevisionSummary {
+    pub arn: Option<String>,
+    pub pending_task_count: Option<i32>,
+    pub requested_task_count: Option<i32>,
+    pub running_task_count: Option<i32>,
+}
+
+structure_impls!(
+    ServiceCurrentRevisionSummary,
+    schemas::SERVICE_CURRENT_REVISION_SUMMARY,
+    0 = arn,
+    1 = pending_task_count,
+    2 = requested_task_count,
+    3 = running_task_count
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeployment {
+    pub alarms: Option<ServiceDeploymentAlarms>,
+    pub cluster_arn: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub deployment_circuit_breaker: Option<ServiceDeploymentCircuitBreaker>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub finished_at: Option<Timestamp>,
+    pub lifecycle_hook_details: Option<Vec<DeploymentLifecycleHookDetail>>,
+    pub lifecycle_stage: Option<ServiceDeploymentLifecycleStage>,
+    pub rollback: Option<Rollback>,
+    pub service_arn: Option<String>,
+    pub service_deployment_arn: Option<String>,
+    pub source_service_revisions: Option<Vec<ServiceRevisionSummary>>,
+    pub started_at: Option<Timestamp>,
+    pub status: Option<ServiceDeploymentStatus>,
+    pub status_reason: Option<String>,
+    pub stopped_at: Option<Timestamp>,
+    pub target_service_revision: Option<ServiceRevisionSummary>,
+    pub updated_at: Option<Timestamp>,
+}
+
+structure_impls!(
+    ServiceDeployment,
+    schemas::SERVICE_DEPLOYMENT,
+    0 = alarms,
+    1 = cluster_arn,
+    2 = created_at,
+    3 = deployment_circuit_breaker,
+    4 = deployment_configuration,
+    5 = finished_at,
+    6 = lifecycle_hook_details,
+    7 = lifecycle_stage,
+    8 = rollback,
+    9 = service_arn,
+    10 = service_deployment_arn,
+    11 = source_service_revisions,
+    12 = started_at,
+    13 = status,
+    14 = status_reason,
+    15 = stopped_at,
+    16 = target_service_revision,
+    17 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentAlarms {
+    pub alarm_names: Option<Vec<String>>,
+    pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
+    pub triggered_alarm_names: Option<Vec<String>>,
+}
+
+structure_impls!(
+    ServiceDeploymentAlarms,
+    schemas::SERVICE_DEPLOYMENT_ALARMS,
+    0 = alarm_names,
+    1 = status,
+    2 = triggered_alarm_names
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentBrief {
+    pub cluster_arn: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub service_arn: Option<String>,
+    pub service_deployment_arn: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub status: Option<ServiceDeploymentStatus>,
+    pub status_reason: Option<String>,
+    pub target_service_revision_arn: Option<String>,
+}
+
+structure_impls!(
+    ServiceDeploymentBrief,
+    schemas::SERVICE_DEPLOYMENT_BRIEF,
+    0 = cluster_arn,
+    1 = created_at,
+    2 = finished_at,
+    3 = service_arn,
+    4 = service_deployment_arn,
+    5 = started_at,
+    6 = status,
+    7 = status_reason,
+    8 = target_service_revision_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentCircuitBreaker {
+    pub failure_count: Option<i32>,
+    pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
+    pub threshold: Option<i32>,
+}
+
+structure_impls!(
+    ServiceDeploymentCircuitBreaker,
+    schemas::SERVICE_DEPLOYMENT_CIRCUIT_BREAKER,
+    0 = failure_count,
+    1 = status,
+    2 = threshold
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceDeploymentNotFoundException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ServiceDeploymentNotFoundException,
+    schemas::SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceEvent {
+    pub created_at: Option<Timestamp>,
+    pub id: Option<String>,
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ServiceEvent,
+    schemas::SERVICE_EVENT,
+    0 = created_at,
+    1 = id,
+    2 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceManagedEBSVolumeConfiguration {
+    pub encrypted: Option<bool>,
+    pub filesystem_type: Option<TaskFilesystemType>,
+    pub iops: Option<i32>,
+    pub kms_key_id: Option<String>,
+    pub role_arn: String,
+    pub size_in_gi_b: Option<i32>,
+    pub snapshot_id: Option<String>,
+    pub tag_specifications: Option<Vec<EBSTagSpecification>>,
+    pub throughput: Option<i32>,
+    pub volume_initialization_rate: Option<i32>,
+    pub volume_type: Option<String>,
+}
+
+structure_impls!(
+    ServiceManagedEBSVolumeConfiguration,
+    schemas::SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION,
+    0 = encrypted,
+    1 = filesystem_type,
+    2 = iops,
+    3 = kms_key_id,
+    4 = role_arn,
+    5 = size_in_gi_b,
+    6 = snapshot_id,
+    7 = tag_specifications,
+    8 = throughput,
+    9 = volume_initialization_rate,
+    10 = volume_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceNotActiveException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ServiceNotActiveException,
+    schemas::SERVICE_NOT_ACTIVE_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ServiceNotFoundException {
     pub message: Option<String>,
 }
@@ -2083,6 +3570,149 @@ structure_impls!(
     ServiceNotFoundException,
     schemas::SERVICE_NOT_FOUND_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRegistry {
+    pub container_name: Option<String>,
+    pub container_port: Option<i32>,
+    pub port: Option<i32>,
+    pub registry_arn: Option<String>,
+}
+
+structure_impls!(
+    ServiceRegistry,
+    schemas::SERVICE_REGISTRY,
+    0 = container_name,
+    1 = container_port,
+    2 = port,
+    3 = registry_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevision {
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub cluster_arn: Option<String>,
+    pub container_images: Option<Vec<ContainerImage>>,
+    pub created_at: Option<Timestamp>,
+    pub ecs_managed_resources: Option<ECSManagedResources>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub gateway_connectors: Option<Vec<GatewayConnector>>,
+    pub guard_duty_enabled: Option<bool>,
+    pub launch_type: Option<LaunchType>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub monitoring: Option<MonitoringConfiguration>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub overrides: Option<ServiceRevisionOverrides>,
+    pub platform_family: Option<String>,
+    pub platform_version: Option<String>,
+    pub resolved_configuration: Option<ResolvedConfiguration>,
+    pub service_arn: Option<String>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub service_revision_arn: Option<String>,
+    pub task_definition: Option<String>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+structure_impls!(
+    ServiceRevision,
+    schemas::SERVICE_REVISION,
+    0 = capacity_provider_strategy,
+    1 = cluster_arn,
+    2 = container_images,
+    3 = created_at,
+    4 = ecs_managed_resources,
+    5 = fargate_ephemeral_storage,
+    6 = gateway_connectors,
+    7 = guard_duty_enabled,
+    8 = launch_type,
+    9 = load_balancers,
+    10 = monitoring,
+    11 = network_configuration,
+    12 = overrides,
+    13 = platform_family,
+    14 = platform_version,
+    15 = resolved_configuration,
+    16 = service_arn,
+    17 = service_connect_configuration,
+    18 = service_registries,
+    19 = service_revision_arn,
+    20 = task_definition,
+    21 = volume_configurations,
+    22 = vpc_lattice_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionLoadBalancer {
+    pub production_listener_rule: Option<String>,
+    pub target_group_arn: Option<String>,
+}
+
+structure_impls!(
+    ServiceRevisionLoadBalancer,
+    schemas::SERVICE_REVISION_LOAD_BALANCER,
+    0 = production_listener_rule,
+    1 = target_group_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionOverrides {
+    pub runtime_platform: Option<RuntimePlatformOverride>,
+}
+
+structure_impls!(
+    ServiceRevisionOverrides,
+    schemas::SERVICE_REVISION_OVERRIDES,
+    0 = runtime_platform
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionSummary {
+    pub arn: Option<String>,
+    pub pending_task_count: Option<i32>,
+    pub requested_production_traffic_weight: Option<f64>,
+    pub requested_task_count: Option<i32>,
+    pub requested_test_traffic_weight: Option<f64>,
+    pub running_task_count: Option<i32>,
+}
+
+structure_impls!(
+    ServiceRevisionSummary,
+    schemas::SERVICE_REVISION_SUMMARY,
+    0 = arn,
+    1 = pending_task_count,
+    2 = requested_production_traffic_weight,
+    3 = requested_task_count,
+    4 = requested_test_traffic_weight,
+    5 = running_task_count
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceRevisionVpcLatticeConfiguration {
+    pub production_listener_rule: Option<String>,
+    pub target_group_arn: Option<String>,
+}
+
+structure_impls!(
+    ServiceRevisionVpcLatticeConfiguration,
+    schemas::SERVICE_REVISION_VPC_LATTICE_CONFIGURATION,
+    0 = production_listener_rule,
+    1 = target_group_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceVolumeConfiguration {
+    pub managed_ebs_volume: Option<ServiceManagedEBSVolumeConfiguration>,
+    pub name: String,
+}
+
+structure_impls!(
+    ServiceVolumeConfiguration,
+    schemas::SERVICE_VOLUME_CONFIGURATION,
+    0 = managed_ebs_volume,
+    1 = name
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2155,6 +3785,30 @@ structure_impls!(
     schemas::START_TASK_RESPONSE,
     0 = failures,
     1 = tasks
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StopServiceDeploymentRequest {
+    pub service_deployment_arn: String,
+    pub stop_type: Option<StopServiceDeploymentStopType>,
+}
+
+structure_impls!(
+    StopServiceDeploymentRequest,
+    schemas::STOP_SERVICE_DEPLOYMENT_REQUEST,
+    0 = service_deployment_arn,
+    1 = stop_type
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StopServiceDeploymentResponse {
+    pub service_deployment_arn: Option<String>,
+}
+
+structure_impls!(
+    StopServiceDeploymentResponse,
+    schemas::STOP_SERVICE_DEPLOYMENT_RESPONSE,
+    0 = service_deployment_arn
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2571,6 +4225,65 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TaskSet {
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub cluster_arn: Option<String>,
+    pub computed_desired_count: Option<i32>,
+    pub created_at: Option<Timestamp>,
+    pub external_id: Option<String>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub id: Option<String>,
+    pub launch_type: Option<LaunchType>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub pending_count: Option<i32>,
+    pub platform_family: Option<String>,
+    pub platform_version: Option<String>,
+    pub running_count: Option<i32>,
+    pub scale: Option<Scale>,
+    pub service_arn: Option<String>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub stability_status: Option<StabilityStatus>,
+    pub stability_status_at: Option<Timestamp>,
+    pub started_by: Option<String>,
+    pub status: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub task_definition: Option<String>,
+    pub task_set_arn: Option<String>,
+    pub updated_at: Option<Timestamp>,
+}
+
+structure_impls!(
+    TaskSet,
+    schemas::TASK_SET,
+    0 = capacity_provider_strategy,
+    1 = cluster_arn,
+    2 = computed_desired_count,
+    3 = created_at,
+    4 = external_id,
+    5 = fargate_ephemeral_storage,
+    6 = id,
+    7 = launch_type,
+    8 = load_balancers,
+    9 = network_configuration,
+    10 = pending_count,
+    11 = platform_family,
+    12 = platform_version,
+    13 = running_count,
+    14 = scale,
+    15 = service_arn,
+    16 = service_registries,
+    17 = stability_status,
+    18 = stability_status_at,
+    19 = started_by,
+    20 = status,
+    21 = tags,
+    22 = task_definition,
+    23 = task_set_arn,
+    24 = updated_at
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TaskVolumeConfiguration {
     pub managed_ebs_volume: Option<TaskManagedEBSVolumeConfiguration>,
     pub name: String,
@@ -2581,6 +4294,32 @@ structure_impls!(
     schemas::TASK_VOLUME_CONFIGURATION,
     0 = managed_ebs_volume,
     1 = name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ThresholdConfiguration {
+    pub r#type: ThresholdType,
+    pub value: i32,
+}
+
+structure_impls!(
+    ThresholdConfiguration,
+    schemas::THRESHOLD_CONFIGURATION,
+    0 = r#type,
+    1 = value
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TimeoutConfiguration {
+    pub idle_timeout_seconds: Option<i32>,
+    pub per_request_timeout_seconds: Option<i32>,
+}
+
+structure_impls!(
+    TimeoutConfiguration,
+    schemas::TIMEOUT_CONFIGURATION,
+    0 = idle_timeout_seconds,
+    1 = per_request_timeout_seconds
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2784,6 +4523,104 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct UpdateServiceRequest {
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub cluster: Option<String>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub desired_count: Option<i32>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub enable_execute_command: Option<bool>,
+    pub force_new_deployment: Option<bool>,
+    pub gateway_connectors: Option<Vec<GatewayConnector>>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub monitoring: Option<MonitoringConfiguration>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub platform_version: Option<String>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub service: String,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub task_definition: Option<String>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+structure_impls!(
+    UpdateServiceRequest,
+    schemas::UPDATE_SERVICE_REQUEST,
+    0 = availability_zone_rebalancing,
+    1 = capacity_provider_strategy,
+    2 = cluster,
+    3 = deployment_configuration,
+    4 = deployment_controller,
+    5 = desired_count,
+    6 = enable_ecs_managed_tags,
+    7 = enable_execute_command,
+    8 = force_new_deployment,
+    9 = gateway_connectors,
+    10 = health_check_grace_period_seconds,
+    11 = load_balancers,
+    12 = monitoring,
+    13 = network_configuration,
+    14 = placement_constraints,
+    15 = placement_strategy,
+    16 = platform_version,
+    17 = propagate_tags,
+    18 = service,
+    19 = service_connect_configuration,
+    20 = service_registries,
+    21 = task_definition,
+    22 = volume_configurations,
+    23 = vpc_lattice_configurations
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServiceResponse {
+    pub service: Option<Service>,
+}
+
+structure_impls!(
+    UpdateServiceResponse,
+    schemas::UPDATE_SERVICE_RESPONSE,
+    0 = service
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateTaskProtectionRequest {
+    pub cluster: String,
+    pub expires_in_minutes: Option<i32>,
+    pub protection_enabled: bool,
+    pub tasks: Vec<String>,
+}
+
+structure_impls!(
+    UpdateTaskProtectionRequest,
+    schemas::UPDATE_TASK_PROTECTION_REQUEST,
+    0 = cluster,
+    1 = expires_in_minutes,
+    2 = protection_enabled,
+    3 = tasks
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateTaskProtectionResponse {
+    pub failures: Option<Vec<Failure>>,
+    pub protected_tasks: Option<Vec<ProtectedTask>>,
+}
+
+structure_impls!(
+    UpdateTaskProtectionResponse,
+    schemas::UPDATE_TASK_PROTECTION_RESPONSE,
+    0 = failures,
+    1 = protected_tasks
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct VersionInfo {
     pub agent_hash: Option<String>,
     pub agent_version: Option<String>,
@@ -2833,4 +4670,36 @@ structure_impls!(
     schemas::VOLUME_FROM,
     0 = read_only,
     1 = source_container
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpcLatticeAdvancedConfiguration {
+    pub alternate_target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+    pub test_listener_rule: Option<String>,
+}
+
+structure_impls!(
+    VpcLatticeAdvancedConfiguration,
+    schemas::VPC_LATTICE_ADVANCED_CONFIGURATION,
+    0 = alternate_target_group_arn,
+    1 = production_listener_rule,
+    2 = test_listener_rule
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpcLatticeConfiguration {
+    pub advanced_configuration: Option<VpcLatticeAdvancedConfiguration>,
+    pub port_name: String,
+    pub role_arn: String,
+    pub target_group_arn: String,
+}
+
+structure_impls!(
+    VpcLatticeConfiguration,
+    schemas::VPC_LATTICE_CONFIGURATION,
+    0 = advanced_configuration,
+    1 = port_name,
+    2 = role_arn,
+    3 = target_group_arn
 );

@@ -1,0 +1,84 @@
+//! Brings services to what their users want: their count, their deployments, their health.
+//!
+//! What always holds:
+//! - Reads only the snapshot and the time; run twice, it plans nothing the second time. What must be
+//!   unique (ids of tasks, of events, of rollbacks) is derived from the service's incarnation and a
+//!   number that only grows, never drawn.
+//! - One pass is one commit of bounded size: what does not fit is left to the next pass, which is due
+//!   at once. What is decided stands in the rows; nothing is remembered here but which rows belong
+//!   to which service ([`index`]), and that only wakes.
+//! - Every pass does the same steps in the same order ([`pass`]): take up the deployment that was
+//!   asked for last, count what failed, judge the deployment, let go of deployments without tasks,
+//!   start and stop, say what has come to be.
+//!
+//! What a deployment may do is decided in [`crate::model::service`]; making and placing tasks is
+//! [`crate::api::service_tasks`].
+
+mod acting;
+mod derived;
+mod index;
+mod judging;
+mod pass;
+mod writing;
+
+use std::sync::Mutex;
+
+use gantry_env::Timestamp;
+use gantry_reconcile::{Controller, Plan};
+use gantry_store::{Key, Prefix, RowChange, Snapshot, Table};
+
+use self::index::ServiceIndex;
+pub use self::writing::INACTIVE_SERVICE_RETENTION;
+use crate::tables::{
+    AcsSessionRow, ContainerInstanceRow, ServiceDeploymentRow, ServiceRow, TaskDesiredRow,
+    TaskHealthRow, TaskProtectionRow, TaskReportRow,
+};
+
+/// Looks at one service: by the key of its row.
+#[derive(Debug, Default)]
+pub struct Services {
+    index: Mutex<ServiceIndex>,
+}
+
+impl Services {
+    fn index(&self) -> std::sync::MutexGuard<'_, ServiceIndex> {
+        self.index
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Controller for Services {
+    type Key = Key;
+
+    fn name(&self) -> &'static str {
+        "ecs-services"
+    }
+
+    fn watches(&self) -> Vec<Prefix> {
+        vec![
+            ServiceRow::everywhere(),
+            ServiceDeploymentRow::everywhere(),
+            TaskReportRow::everywhere(),
+            TaskDesiredRow::everywhere(),
+            TaskHealthRow::everywhere(),
+            TaskProtectionRow::everywhere(),
+            ContainerInstanceRow::everywhere(),
+            AcsSessionRow::everywhere(),
+        ]
+    }
+
+    fn keys_of(&self, change: &RowChange) -> Vec<Key> {
+        self.index().concerned(change)
+    }
+
+    fn all_keys(&self, snapshot: &Snapshot) -> Vec<Key> {
+        let all = snapshot.list_everywhere::<ServiceRow>();
+        self.index().begin_anew(&all);
+        all.into_iter().map(|row| row.key).collect()
+    }
+
+    fn reconcile(&self, snapshot: &Snapshot, now: Timestamp, key: &Key) -> Plan {
+        pass::reconcile(snapshot, now, key)
+    }
+}

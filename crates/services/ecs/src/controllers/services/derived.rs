@@ -1,0 +1,42 @@
+//! Ids that must be unique and may not be drawn: digests of the service's incarnation and a number.
+
+use gantry_arn::TaskId;
+use sha2::{Digest, Sha256};
+
+use crate::tables::task_id_prefix;
+
+/// Where the ids of one service come from. The number only grows, and is stored with what it named.
+pub(super) struct Derived<'a> {
+    pub incarnation: &'a str,
+    pub next: &'a mut u64,
+}
+
+impl Derived<'_> {
+    fn bytes(&mut self) -> [u8; 32] {
+        let digest = Sha256::digest(format!("{}/{}", self.incarnation, self.next));
+        *self.next += 1;
+        digest.into()
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// An id that begins as those of all tasks of this service do.
+    pub(super) fn task(&mut self) -> TaskId {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.bytes()[..16]);
+        let common = hex::decode(task_id_prefix(self.incarnation)).unwrap_or_default();
+        for (byte, common) in bytes.iter_mut().zip(common) {
+            *byte = common;
+        }
+        TaskId::from_random(bytes)
+    }
+
+    pub(super) fn uuid(&mut self) -> String {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.bytes()[..16]);
+        crate::api::identity::uuid_of(bytes)
+    }
+}

@@ -1,0 +1,23 @@
+//! What holds of services, as pure functions: nothing here reads a row, a clock or chance.
+//!
+//! A service has one *spec* (what its user wants), and *deployments*: the PRIMARY one, which brings
+//! the tasks of the revision that was asked for last, and those before it, which are ACTIVE until the
+//! last of their tasks has gone. Each task is a *replica* in a *slot*: whoever replaces it takes its
+//! slot, so that a replica's history stays together.
+//!
+//! The order of thought, each in a file of its own:
+//! - [`replica`]: one task as its service sees it: is it up, healthy, about to be replaced?
+//! - [`rolling`]: from the replicas and the bounds to what is started and what is stopped.
+//! - [`scale_in`]: which ones go first.
+//! - [`failures`]: the circuit breaker's threshold, and how long starts are put off.
+//! - [`events`]: what the service says, in AWS's words.
+//! - [`request`]: whether a CreateService or UpdateService can be done at all.
+//! - [`view`]: the service as users see it, counted from its tasks.
+
+pub mod events;
+pub mod failures;
+pub mod replica;
+pub mod request;
+pub mod rolling;
+pub mod scale_in;
+pub mod view;
