@@ -1,6 +1,7 @@
 //! Images from a registry to folders on disk: what is shared, what is refused, what is left after a
 //! failure. Run as root, because owners, set-user-id and whiteouts are root's.
 
+mod docker_registry;
 mod hostile;
 mod layers;
 #[allow(dead_code, reason = "shared with the tests of containers")]
