@@ -89,8 +89,8 @@ pub(super) async fn list_tasks(
         .service_name
         .as_deref()
         .filter(|name| !name.is_empty());
-    let group = match named {
-        Some(text) => Some(service_group(&scope.service(&cluster, text)?)),
+    let of_service = match named {
+        Some(text) => Some(scope.service(&cluster, text)?),
         None => None,
     };
     if input
@@ -111,6 +111,12 @@ pub(super) async fn list_tasks(
     let snapshot = service.snapshot();
     let rows = Rows::new(&snapshot, &scope);
     rows.active_cluster(&cluster)?;
+    if let Some(name) = &of_service
+        && rows.service(&cluster, name).is_none()
+    {
+        return Err(EcsError::service_not_found_exception("Service not found."));
+    }
+    let group = of_service.as_ref().map(service_group);
     let phase = match input.desired_status {
         None | Some(DesiredStatus::Running) => Some(DesiredPhase::Running),
         Some(DesiredStatus::Stopped) => Some(DesiredPhase::Stopped),

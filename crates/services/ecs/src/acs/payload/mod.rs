@@ -87,6 +87,7 @@ pub fn build(
         ipc_mode: spec.ipc_mode.map(str::to_owned),
         network_mode: Some(network_mode.to_owned()),
         pid_mode: spec.pid_mode.map(str::to_owned),
+        service_name: row.group.strip_prefix("service:").map(str::to_owned),
         task_definition_account_id: Some(names.account.to_string()),
         version: Some(row.revision.to_string()),
         volumes: volumes::volumes(spec.volumes)?,
