@@ -195,8 +195,13 @@ impl Agent {
         reports
     }
 
+    /// Takes the one report that is due. An end is due only when it is on disk.
     pub fn acknowledge(&mut self) -> TaskStateChange {
         let mut reports = self.reports();
+        if reports.is_empty() {
+            self.persist_all();
+            reports = self.reports();
+        }
         assert_eq!(reports.len(), 1, "one report at a time");
         let (call, report) = reports.remove(0);
         self.step(Input::Reply {
