@@ -116,7 +116,6 @@ refused("WINDOWS_SERVER_2022_CORE", runtimePlatform=dict(operatingSystemFamily="
 refused("disableNetworking", dict(disableNetworking=True), networkMode="host")
 refused("resourceRequirements", dict(resourceRequirements=[dict(type="GPU", value="1")]))
 refused("secrets", dict(secrets=[dict(name="A", valueFrom="b")]))
-refused("containerPortRange", dict(portMappings=[dict(containerPortRange="80-90")]), networkMode="bridge")
 # LINUX is what container instances are.
 ecs.register_task_definition(family="linux", networkMode="none", runtimePlatform=dict(operatingSystemFamily="LINUX", cpuArchitecture="X86_64"),
     containerDefinitions=[dict(name="c", image=IMAGE, memory=32, command=["true"])])

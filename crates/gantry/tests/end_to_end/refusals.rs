@@ -43,8 +43,8 @@ def raw(body, target="AmazonEC2ContainerServiceV20141113.ListClusters", credenti
 assert raw(b"{{}}")[0] == 200
 status, text = raw(b"{{}}", target="AmazonEC2ContainerServiceV20141113.NoSuchThing")
 assert status == 400 and "UnknownOperationException" in text, (status, text)
-status, text = raw(b"{{}}", target="AmazonEC2ContainerServiceV20141113.CreateService")
-assert status >= 400 and "CreateService" in text, (status, text)
+status, text = raw(b"{{}}", target="AmazonEC2ContainerServiceV20141113.CreateCapacityProvider")
+assert status >= 400 and "CreateCapacityProvider" in text, (status, text)
 status, text = raw(b'{{"cluster": ')
 assert status == 400 and "SerializationException" in text, (status, text)
 status, text = raw(b'{{"maxResults": "many"}}')
