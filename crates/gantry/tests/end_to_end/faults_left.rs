@@ -67,7 +67,7 @@ pub fn everything(installation: &str, folder: &Path) -> Vec<String> {
         .flatten();
     let of_ours = namespaces
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(&marks[1]));
+        .filter(|name| name.starts_with(marks[1]));
     found.extend(of_ours.map(|name| format!("namespace {name}")));
     let links = std::fs::read_dir("/sys/class/net")
         .expect("links")
@@ -78,7 +78,7 @@ pub fn everything(installation: &str, folder: &Path) -> Vec<String> {
     found.extend(of_ours.map(|name| format!("interface {name}")));
     let tables = Command::new("nft").args(["list", "tables"]).output();
     let tables = String::from_utf8_lossy(&tables.expect("nft").stdout).into_owned();
-    let of_ours = tables.lines().filter(|line| line.contains(&marks[1]));
+    let of_ours = tables.lines().filter(|line| line.contains(marks[1]));
     found.extend(of_ours.map(|line| format!("nftables {line}")));
     found
 }

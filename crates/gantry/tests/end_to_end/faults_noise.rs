@@ -87,7 +87,7 @@ fn noisy_neighbours_harm_only_their_own_tasks() {
     let wrong = events
         .iter()
         .enumerate()
-        .find(|(at, event)| event["message"] != (at + 1).to_string());
+        .find(|(at, event)| event["message"].as_str() != Some(&(at + 1).to_string()));
     assert!(
         wrong.is_none() && events.len() == FLOOD_LINES,
         "{} lines; {wrong:?}",

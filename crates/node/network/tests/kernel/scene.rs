@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gantry_arn::TaskId;
 use gantry_network::{AttachRequest, Attachment, Installation, Network, Options};
@@ -93,8 +93,9 @@ pub fn everything() -> BTreeSet<String> {
 
 /// Waits until the kernel has this and nothing else: it removes interfaces in its own time.
 pub fn eventually_everything(expected: &BTreeSet<String>) {
-    let begun = Instant::now();
-    while begun.elapsed() < patience() * 20 {
+    let env = gantry_env::Env::real();
+    let deadline = env.monotonic() + patience() * 20;
+    while env.monotonic() < deadline {
         if everything() == *expected {
             return;
         }

@@ -68,7 +68,14 @@ fn changes_of_one_cluster_all_come_through() {
             cluster: "default".to_owned(),
             settings: Some(vec![ecs::ClusterSetting {
                 name: Some(ecs::ClusterSettingName::ContainerInsights),
-                value: Some(if at % 2 == 0 { "enabled" } else { "disabled" }.to_owned()),
+                value: Some(
+                    if at.is_multiple_of(2) {
+                        "enabled"
+                    } else {
+                        "disabled"
+                    }
+                    .to_owned(),
+                ),
             }]),
             ..Default::default()
         };

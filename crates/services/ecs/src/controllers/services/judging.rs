@@ -29,7 +29,7 @@ impl Pass<'_> {
             let after = before.as_ref().map(|read| (*read.row).clone());
             Progress {
                 before,
-                after: after.unwrap_or_else(|| ServiceDeploymentStateRow {
+                after: after.unwrap_or(ServiceDeploymentStateRow {
                     status: Status::InProgress,
                     reason: None,
                     started_at: now,

@@ -103,7 +103,15 @@ pub fn stops(
     let excess = stay.saturating_sub(bounds.desired);
     let candidates: Vec<&Replica> = free.iter().copied().filter(|r| r.stays()).collect();
     let all: Vec<&Replica> = staying(replicas).collect();
-    let going = in_order(&all, &candidates, excess, spreads);
+    let mut going = in_order(&all, &candidates, excess, spreads);
+    // A protected task that does not serve yet may be one too many: those that serve stay until it does.
+    let serving = replicas.iter().filter(|replica| replica.is_up()).count();
+    let mut spare = serving.saturating_sub(bounds.lower);
+    going.retain(|replica| {
+        let goes = !replica.is_up() || spare > 0;
+        spare -= usize::from(goes && replica.is_up());
+        goes
+    });
     let going_up = going.iter().filter(|replica| replica.is_up()).count();
     going.into_iter().for_each(&mut stop);
 
@@ -130,8 +138,7 @@ pub fn stops(
         }
     }
 
-    let up = replicas.iter().filter(|replica| replica.is_up()).count();
-    let up = up.saturating_sub(going_up);
+    let up = serving.saturating_sub(going_up);
     let replaced = up.saturating_sub(bounds.desired);
     let first = put_off.min(up.saturating_sub(bounds.lower));
     let leaving: Vec<&Replica> = free
@@ -245,6 +252,17 @@ mod tests {
             .collect();
         assert_eq!(left.len(), 2);
         assert_ne!(left[0], left[1]);
+    }
+
+    #[test]
+    fn scale_in_takes_what_is_not_known_to_be_healthy_before_what_is() {
+        let all = [
+            replica(0, true, Condition::Healthy, false),
+            replica(1, true, Condition::Running, false),
+        ];
+        let stopped = stops(&Bounds::of(1, 100, 100), &all, 0, &BTreeSet::new(), true);
+        assert_eq!(stopped.len(), 1);
+        assert_eq!(stopped[0].task, all[1].id);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Which replicas go first when there are too many.
 //!
-//! In this order: those that do not run yet; with a spread (which is also what counts where no
+//! In this order: those that do not run yet; those that do and are not known to be healthy, where a healthy one could be
+//! taken instead and the service would lose it; with a spread (which is also what counts where no
 //! strategy is given) those of the availability zone that has most, and there those of the fullest
 //! instance; with a binpack those where the most is left free. What is equal goes by its id, so that the
 //! same question has the same answer.
@@ -33,7 +34,7 @@ pub fn in_order<'a>(
             let (zone, instance) = if spreads { (zone, instance) } else { (0, 0) };
             let free = if spreads { 0 } else { replica.left_free };
             (
-                runs(replica),
+                (replica.is_up(), runs(replica)),
                 Reverse(zone),
                 Reverse(instance),
                 Reverse(free),
