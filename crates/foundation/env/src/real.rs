@@ -74,6 +74,12 @@ impl Timers for Real {
     }
 }
 
+/// Holds this thread up. Only for code that has no runtime to wait in: the command line, and work on the kernel that
+/// is already on a thread of its own.
+pub fn pause_thread(duration: std::time::Duration) {
+    std::thread::sleep(duration);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,10 +104,4 @@ mod tests {
         env.timers.sleep_until_monotonic(deadline).await;
         assert!(env.monotonic() >= deadline);
     }
-}
-
-/// Holds this thread up. Only for code that has no runtime to wait in: the command line, and work on the kernel that
-/// is already on a thread of its own.
-pub fn pause_thread(duration: std::time::Duration) {
-    std::thread::sleep(duration);
 }

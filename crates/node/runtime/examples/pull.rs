@@ -1,6 +1,8 @@
 //! Pulls an image and says how many milliseconds that took, until it would outlive a power failure:
 //! `cargo run --release -p gantry-runtime --example pull REFERENCE DATA_DIR`. Run as root.
 
+#![allow(clippy::print_stdout, reason = "the time is the result")]
+
 use std::path::Path;
 
 use gantry_env::Env;

@@ -37,8 +37,13 @@ pub(crate) fn resolve_in(passwd: &str, group: &str, wanted: &str) -> Result<User
     };
     let name = if name.is_empty() { "0" } else { name };
     let number = name.parse::<u32>().ok();
+    // As in Docker, a number is always the number, also where somebody has it for a name.
     let entry = passwd.lines().map(fields).find(|f| {
-        f.len() >= 6 && (f[0] == name || (number.is_some() && f[2].parse().ok() == number))
+        f.len() >= 6
+            && match number {
+                Some(_) => f[2].parse().ok() == number,
+                None => f[0] == name,
+            }
     });
     let (uid, mut gid, home, login) = match &entry {
         Some(f) => {
@@ -161,5 +166,11 @@ mod tests {
                 .unwrap_err()
                 .contains("unable to find group none")
         );
+        let named_by_a_number = |wanted: &str| {
+            let passwd = "000:x:1000:1000::/home/numbers:/bin/sh\n";
+            resolve_in(passwd, "", wanted).map(|user| user.uid)
+        };
+        assert_eq!(named_by_a_number("000"), Ok(0));
+        assert_eq!(named_by_a_number("1000"), Ok(1000));
     }
 }

@@ -7,6 +7,7 @@
     unsafe_code,
     reason = "system calls with arguments that no wrapper would pass on are what this is for"
 )]
+#![allow(clippy::print_stdout, reason = "what came of each try is the result")]
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;

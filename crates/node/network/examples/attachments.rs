@@ -1,5 +1,5 @@
 //! How long attaching and detaching containers takes. Run it as root, in a network namespace of its own:
-//! `unshare --net --mount target/release/examples/measure 200`.
+//! `unshare --net --mount target/release/examples/attachments 200`.
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
