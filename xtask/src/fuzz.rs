@@ -1,8 +1,9 @@
 //! `cargo xtask fuzz`: the parsers against inputs that nobody thought of.
 //!
-//! What always holds: libFuzzer starts from the committed seeds (`fuzz/seeds/TARGET/`) and from what
-//! earlier runs found, which is in the user's cache folder; the checkout is not written to. An input that
-//! fails is printed in hexadecimal with the command that replays it, and the other targets still run.
+//! What always holds: libFuzzer starts from the committed seeds (`fuzz/seeds/TARGET/`) and, by hand, from
+//! what earlier runs found, which is in the user's cache folder; the checkout is not written to. The brief
+//! runs of `cargo xtask test` do not depend on what was run before. An input that fails is printed in
+//! hexadecimal with the command that replays it, and the other targets still run.
 //! What it leaves to others: the targets and their laws (`fuzz/`), and the flags that ask LLVM for coverage
 //! (`fuzz/instrument`; docs/decisions/0006-fuzzing-on-stable-rust.md).
 
@@ -28,6 +29,8 @@ pub struct Options {
     pub target: Option<String>,
     /// For each target.
     pub seconds: Option<u64>,
+    /// Tries the same inputs whenever nothing has changed: from the committed seeds alone, and from one number.
+    pub is_repeatable: bool,
     /// Runs this input alone: hexadecimal digits, or a file.
     pub replay: Option<String>,
 }
@@ -65,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         while running.len() < workers
             && let Some(target) = waiting.next()
         {
-            let child = start(&program, &cache, target, seconds)?;
+            let child = start(&program, &cache, target, seconds, options.is_repeatable)?;
             running.push((target, child));
         }
         if running.is_empty() {
@@ -79,6 +82,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             tell(target, &said)?;
             failed.push(target.as_str());
         }
+    }
+    if options.is_repeatable {
+        std::fs::remove_dir_all(brief_folder(&cache))?;
     }
     if !failed.is_empty() {
         bail!("failing inputs were found for {}", failed.join(", "));
@@ -128,14 +134,28 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(target.join("debug/gantry-fuzz"))
 }
 
-fn start(program: &Path, cache: &Path, target: &str, seconds: u64) -> anyhow::Result<Child> {
-    let corpus = cache.join("found").join(target);
+fn start(
+    program: &Path,
+    cache: &Path,
+    target: &str,
+    seconds: u64,
+    is_repeatable: bool,
+) -> anyhow::Result<Child> {
     let failures = cache.join("failures");
-    std::fs::create_dir_all(&corpus)?;
     std::fs::create_dir_all(&failures)?;
-    command(program)
+    let mut fuzzer = command(program);
+    if is_repeatable {
+        // A folder of seeds that is the only one would be written to.
+        let brief = brief_folder(cache).join(target);
+        std::fs::create_dir_all(&brief)?;
+        fuzzer.arg("-seed=1").arg(brief);
+    } else {
+        let found = cache.join("found").join(target);
+        std::fs::create_dir_all(&found)?;
+        fuzzer.arg(found);
+    }
+    fuzzer
         .env("GANTRY_FUZZ_TARGET", target)
-        .arg(corpus)
         .arg(seeds().join(target))
         // It ends when so many whole seconds are over and one more has begun.
         .arg(format!("-max_total_time={}", (seconds - 1).max(1)))
@@ -148,6 +168,11 @@ fn start(program: &Path, cache: &Path, target: &str, seconds: u64) -> anyhow::Re
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("could not start {}", program.display()))
+}
+
+/// What a repeatable run finds, until it ends. Another one may run at the same time.
+fn brief_folder(cache: &Path) -> PathBuf {
+    cache.join(format!("brief-{}", std::process::id()))
 }
 
 fn number_of(said: &str, label: &str) -> u64 {

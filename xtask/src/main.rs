@@ -155,6 +155,7 @@ fn run() -> anyhow::Result<()> {
             target,
             seconds,
             replay,
+            is_repeatable: false,
         }),
         Chore::Bench {
             suites,

@@ -28,6 +28,7 @@ pub fn run_all(nextest: &[String]) -> anyhow::Result<()> {
     if nextest.is_empty() {
         fuzz::run(&fuzz::Options {
             seconds: Some(fuzz::BRIEFLY_S),
+            is_repeatable: true,
             ..fuzz::Options::default()
         })?;
     }
