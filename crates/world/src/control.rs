@@ -108,17 +108,14 @@ impl ControlPlane {
             format!("replica-{}", self.starts),
             LeaseTimes::default(),
         );
-        let drivers = drivers(&self.store, &lease);
+        let ecs = gantry_ecs::EcsService::new(self.store.clone(), env, Default::default());
+        let drivers = drivers(&self.store, &lease, &ecs);
         let everything = Prefix::service(&self.account, &self.region, tables::SERVICE);
         let changes = self
             .store
             .watch(&everything, self.store.snapshot().revision());
         self.living = Some(Living {
-            ecs: Arc::new(gantry_ecs::EcsService::new(
-                self.store.clone(),
-                env,
-                Default::default(),
-            )),
+            ecs: Arc::new(ecs),
             sessions: BTreeMap::new(),
             lease,
             drivers,
@@ -447,7 +444,11 @@ impl ControlPlane {
     }
 }
 
-fn drivers(store: &Arc<dyn Store>, lease: &LeaseKeeper) -> Vec<Box<dyn Drive>> {
+fn drivers(
+    store: &Arc<dyn Store>,
+    lease: &LeaseKeeper,
+    ecs: &gantry_ecs::EcsService,
+) -> Vec<Box<dyn Drive>> {
     fn driver<C: Controller + 'static>(
         store: &Arc<dyn Store>,
         lease: &LeaseKeeper,
@@ -465,7 +466,7 @@ fn drivers(store: &Arc<dyn Store>, lease: &LeaseKeeper) -> Vec<Box<dyn Drive>> {
         driver(store, lease, controllers::ClientTokenExpiry),
         driver(store, lease, controllers::DeregisteredInstances),
         driver(store, lease, controllers::TaskDefinitionDeletion),
-        driver(store, lease, controllers::Services::default()),
+        driver(store, lease, controllers::Services::of(ecs)),
     ]
 }
 

@@ -26,6 +26,12 @@ pub trait Controller: Send + Sync {
     /// What to do about `key`. Run again on the rows that this leads to, it plans nothing, save
     /// for effects that cannot be seen yet.
     fn reconcile(&self, snapshot: &Snapshot, now: Timestamp, key: &Self::Key) -> Plan;
+
+    /// The commit of the last plan for `key` was made or refused: what the controller set aside for
+    /// it while that was open can be let go. Nothing may rest on being told.
+    fn settled(&self, key: &Self::Key) {
+        let _ = key;
+    }
 }
 
 /// What a controller wants done, in one commit.
@@ -36,6 +42,9 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// When to look at this key again even if no row changes.
     pub again_at: Option<Timestamp>,
+    /// Rows that change before then are looked at together then, so that a key that is much to look
+    /// at is not looked at for each of many changes.
+    pub rests_until: Option<Timestamp>,
 }
 
 impl Plan {

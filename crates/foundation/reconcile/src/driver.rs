@@ -107,6 +107,8 @@ pub struct Driver<C: Controller> {
     /// Effects that were handed out and not seen yet, and how often.
     unseen: BTreeMap<C::Key, (BTreeSet<EffectToken>, u32)>,
     under_way: BTreeMap<Ticket, UnderWay<C::Key>>,
+    /// Until when changes of a key's rows can wait ([`Plan::rests_until`]).
+    resting: BTreeMap<C::Key, Timestamp>,
     /// Keys under way that have changed meanwhile.
     dirty: BTreeSet<C::Key>,
     next_ticket: u64,
@@ -136,6 +138,7 @@ impl<C: Controller> Driver<C> {
             failures: BTreeMap::new(),
             unseen: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            resting: BTreeMap::new(),
             dirty: BTreeSet::new(),
             next_ticket: 0,
             next_resync: Timestamp::EPOCH,
@@ -152,6 +155,7 @@ impl<C: Controller> Driver<C> {
             self.queue.clear();
             self.failures.clear();
             self.unseen.clear();
+            self.resting.clear();
             self.dirty.clear();
             self.term = term;
             self.next_resync = Timestamp::EPOCH;
@@ -162,6 +166,7 @@ impl<C: Controller> Driver<C> {
     fn take_changes(&mut self, now: Timestamp) {
         if now < self.last_now {
             self.queue.make_all_due(now);
+            self.resting.clear();
             self.next_resync = now;
         }
         self.last_now = now;
@@ -195,13 +200,14 @@ impl<C: Controller> Driver<C> {
         }
     }
 
-    /// A change wakes its keys at once, but does not cut a back-off short: rows that others write
-    /// all the time must not turn a failing key into a busy loop.
+    /// A change wakes its keys, at once or when they have rested, but does not cut a back-off short:
+    /// rows that others write all the time must not turn a failing key into a busy loop.
     fn wake(&mut self, key: C::Key, now: Timestamp) {
         if self.under_way.values().any(|commit| commit.key == key) {
             self.dirty.insert(key);
         } else if !self.failures.contains_key(&key) {
-            self.queue.put(key, now);
+            let rests_until = self.resting.get(&key).copied().unwrap_or(now);
+            self.queue.put(key, rests_until.max(now));
         }
     }
 
@@ -284,6 +290,10 @@ impl<C: Controller> Drive for Driver<C> {
                 self.fail(key, now, self.limits.error_delay);
                 continue;
             };
+            match plan.rests_until {
+                Some(until) if until > now => self.resting.insert(key.clone(), until),
+                _ => self.resting.remove(&key),
+            };
             if plan.is_nothing() {
                 self.done(key, now, plan.again_at, &[]);
                 continue;
@@ -319,6 +329,7 @@ impl<C: Controller> Drive for Driver<C> {
             return Vec::new();
         };
         let key = commit.key;
+        self.controller.settled(&key);
         let is_dirty = self.dirty.remove(&key);
         match &outcome {
             Ok(_) => self.counters.commits += 1,
@@ -336,7 +347,7 @@ impl<C: Controller> Drive for Driver<C> {
             Ok(_) => {
                 self.done(key.clone(), now, commit.again_at, &commit.effects);
                 if is_dirty {
-                    self.queue.put(key, now);
+                    self.wake(key, now);
                 }
                 self.counters.effects += commit.effects.len() as u64;
                 commit.effects

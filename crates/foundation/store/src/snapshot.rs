@@ -4,11 +4,16 @@
 //! committing on top of one copies only the path to the row that changes.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use gantry_arn::{AccountId, Region};
 use rpds::RedBlackTreeMapSync;
 
+use crate::table::value_of;
 use crate::{Key, Prefix, Revision, Row, RowError, Table, Versioned};
+
+/// How far the next of some names may be from the one before it to be walked to rather than sought.
+const STEPS_MAX: usize = 8;
 
 #[derive(Clone)]
 pub struct Snapshot {
@@ -112,6 +117,56 @@ impl Snapshot {
     ) -> Vec<Versioned<T::Row>> {
         let prefix = Prefix::names(account, region, T::SERVICE, T::KIND, name_prefix);
         self.scan(&prefix).map(Versioned::of::<T>).collect()
+    }
+
+    /// The values of a table's rows whose names begin with `name_prefix`, with their names and in
+    /// their order: [`Snapshot::list_prefix`] for who reads thousands and writes none of them.
+    /// Panics as [`Snapshot::read`] does.
+    pub fn each<'a, T: Table>(
+        &'a self,
+        account: &AccountId,
+        region: &Region,
+        name_prefix: &str,
+    ) -> impl Iterator<Item = (&'a str, Arc<T::Row>)> + use<'a, T> {
+        let prefix = Prefix::names(account, region, T::SERVICE, T::KIND, name_prefix);
+        self.starting_with(prefix.text().to_owned())
+            .map(|row| (row.key().name(), value_of::<T>(row)))
+    }
+
+    /// The values of a table's rows by their names, which are given in ascending order: neighbours
+    /// are found by walking from one to the next, which costs a tenth of looking each up.
+    /// Panics as [`Snapshot::read`] does.
+    pub fn read_in_order<T: Table>(
+        &self,
+        account: &AccountId,
+        region: &Region,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Vec<Option<Arc<T::Row>>> {
+        let prefix = Prefix::kind(account, region, T::SERVICE, T::KIND);
+        let table = prefix.text();
+        let mut walk = None;
+        let mut find = |name: &str| {
+            let mut steps = 0;
+            loop {
+                let Some(rows) = &mut walk else {
+                    let from = Key::least_of(&format!("{table}{name}"));
+                    let range = (Bound::Included(from), Bound::Unbounded);
+                    walk = Some(self.rows.range(range).map(|(_, row)| row).peekable());
+                    continue;
+                };
+                let row: Option<&Row> = rows.peek().copied();
+                match row.and_then(|row| row.key().text().strip_prefix(table)) {
+                    Some(at) if at < name && steps < STEPS_MAX => {
+                        rows.next();
+                        steps += 1;
+                    }
+                    Some(at) if at < name => walk = None,
+                    Some(at) if at == name => return row.map(value_of::<T>),
+                    _ => return None,
+                }
+            }
+        };
+        names.into_iter().map(|name| find(name.as_ref())).collect()
     }
 
     /// All rows of a table in every account and region. Panics as [`Snapshot::read`] does.

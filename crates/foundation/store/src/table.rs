@@ -56,16 +56,21 @@ pub struct Versioned<R> {
     pub row: Arc<R>,
 }
 
+/// A row's value.
+#[allow(clippy::panic, reason = "the promise of `Snapshot::read`, see there")]
+pub(crate) fn value_of<T: Table>(row: &Row) -> Arc<T::Row> {
+    match row.decode::<T>() {
+        Ok(decoded) => decoded,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 impl<R> Versioned<R> {
-    #[allow(clippy::panic, reason = "the promise of `Snapshot::read`, see there")]
     pub(crate) fn of<T: Table<Row = R>>(row: &Row) -> Self {
-        match row.decode::<T>() {
-            Ok(decoded) => Self {
-                key: row.key().clone(),
-                revision: row.revision(),
-                row: decoded,
-            },
-            Err(error) => panic!("{error}"),
+        Self {
+            key: row.key().clone(),
+            revision: row.revision(),
+            row: value_of::<T>(row),
         }
     }
 

@@ -40,6 +40,7 @@ pub struct ControlPlane {
     node_key: NodeKey,
     agent_health: AgentHealth,
     region: Region,
+    ecs: Arc<EcsService>,
     logs: Arc<LogsService>,
     ecr: Arc<EcrService>,
 }
@@ -111,7 +112,12 @@ impl ControlPlane {
             .health(Arc::new(move || health.members()))
             .websocket(
                 "/acs/ws",
-                Arc::new(AcsRoute::new(store.clone(), env.clone(), ecs, roles)),
+                Arc::new(AcsRoute::new(
+                    store.clone(),
+                    env.clone(),
+                    ecs.clone(),
+                    roles,
+                )),
             )
             .websocket(
                 "/tcs/ws",
@@ -128,6 +134,7 @@ impl ControlPlane {
             node_key,
             agent_health,
             region: Region::default(),
+            ecs,
             logs,
             ecr,
         })
@@ -172,7 +179,7 @@ impl ControlPlane {
         let server = tokio::spawn(async move { server.serve(listener, serving).await });
 
         let keeper = LeaseKeeper::new("ecs", 0, "gantry-up", LeaseTimes::default());
-        let drivers = drivers(&self.store, &keeper);
+        let drivers = drivers(&self.store, &keeper, &self.ecs);
         let lease = gantry_reconcile::run_lease(
             self.store.clone(),
             keeper,
@@ -206,7 +213,7 @@ impl ControlPlane {
     }
 }
 
-fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper) -> Vec<Box<dyn Drive>> {
+fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper, ecs: &EcsService) -> Vec<Box<dyn Drive>> {
     fn driver<C: Controller + 'static>(
         store: &Arc<dyn Store>,
         keeper: &LeaseKeeper,
@@ -227,7 +234,7 @@ fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper) -> Vec<Box<dyn Drive>> 
         driver(store, keeper, controllers::ClientTokenExpiry),
         driver(store, keeper, controllers::DeregisteredInstances),
         driver(store, keeper, controllers::TaskDefinitionDeletion),
-        driver(store, keeper, controllers::Services::default()),
+        driver(store, keeper, controllers::Services::of(ecs)),
     ]
 }
 

@@ -7,29 +7,25 @@
 
 #![allow(clippy::print_stdout, reason = "the numbers are the result")]
 
+mod fleet;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_api::ecs::{self, Ecs as _};
-use gantry_api::{Principal, RequestContext};
-use gantry_arn::{AccountId, Arn, ContainerInstanceId, Region};
-use gantry_ecs::tables::{
-    AcsSessionRow, AllocationRow, ContainerInstanceRow, ContainerInstanceStatus, TaskRow,
-    container_instance_name,
-};
+use gantry_arn::ContainerInstanceId;
+use gantry_ecs::tables::{AllocationRow, TaskRow};
 use gantry_ecs::{EcsOptions, EcsService};
 use gantry_env::Env;
 use gantry_placement::{Candidate, Capacity, Demand, InstanceIndex, Request, Resource, Strategy};
-use gantry_store::{SqliteStore, Store, Transaction};
+use gantry_store::{SqliteStore, Store};
+
+use fleet::{Failure, context, cpu_seconds};
 
 /// What RunTask takes at once.
 const BATCH: u64 = 10;
-const CPU: i32 = 4096;
-const MEMORY: i32 = 8192;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let numbers: Vec<u64> = std::env::args()
@@ -55,22 +51,6 @@ fn main() -> Result<(), Failure> {
         serde_json::json!({ "durable": durable, "pure": pure })
     );
     Ok(())
-}
-
-fn context(env: &Env) -> RequestContext {
-    let account = AccountId::default();
-    RequestContext {
-        principal: Principal {
-            arn: Arn::global("iam", &account, "root"),
-            user_id: account.to_string(),
-            access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
-        },
-        account,
-        region: Region::default(),
-        request_id: "load".to_owned(),
-        host: None,
-        now: env.now(),
-    }
 }
 
 async fn durable(instances: u64, tasks: u64, callers: u64) -> Result<serde_json::Value, Failure> {
@@ -130,26 +110,7 @@ async fn durable(instances: u64, tasks: u64, callers: u64) -> Result<serde_json:
     }))
 }
 
-/// Processor time of this process, in user and kernel mode.
-fn cpu_seconds() -> Result<f64, Failure> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // After the name, which may contain anything, come the fields from the third one on.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-    match (ticks(11), ticks(12)) {
-        // Linux counts hundredths of a second here on every architecture.
-        (Some(user), Some(system)) => Ok((user + system) / 100.0),
-        _ => Err("/proc/self/stat says nothing of processor time".into()),
-    }
-}
-
-/// Instances in three zones, whose agents are connected. Written as rows, because it is not their
-/// registration that is measured.
+/// A cluster with a definition to place and instances to place it on.
 async fn register(
     service: &EcsService,
     store: &Arc<dyn Store>,
@@ -161,88 +122,9 @@ async fn register(
         .create_cluster(&context, ecs::CreateClusterRequest::default())
         .await?;
     service
-        .register_task_definition(
-            &context,
-            ecs::RegisterTaskDefinitionRequest {
-                family: "web".to_owned(),
-                container_definitions: vec![ecs::ContainerDefinition {
-                    name: Some("web".to_owned()),
-                    image: Some("busybox".to_owned()),
-                    cpu: Some(64),
-                    memory: Some(128),
-                    ..Default::default()
-                }],
-                ..Default::default()
-            },
-        )
+        .register_task_definition(&context, fleet::definition("web", 64, 128))
         .await?;
-    let mut transaction = Transaction::new();
-    for n in 0..instances {
-        let id = ContainerInstanceId::from_random(env.entropy.bytes16());
-        let cluster: gantry_arn::ClusterName = Default::default();
-        let name = container_instance_name(&cluster, &id);
-        let row = ContainerInstanceRow {
-            id,
-            cluster,
-            status: ContainerInstanceStatus::Active,
-            status_reason: None,
-            ec2_instance_id: format!("i-{n:017x}"),
-            registered_at: env.now(),
-            deregistered_at: None,
-            version: 1,
-            registered_resources: vec![resource("CPU", CPU), resource("MEMORY", MEMORY)],
-            version_info: None,
-            node: None,
-            attributes: attributes(n),
-            platform_devices: Vec::new(),
-            tags: Vec::new(),
-        };
-        let session = AcsSessionRow {
-            session: 1,
-            connected: true,
-            ..AcsSessionRow::default()
-        };
-        let (account, region) = (&context.account, &context.region);
-        transaction
-            .write::<ContainerInstanceRow>(account, region, &name, &row)
-            .write::<AllocationRow>(account, region, &name, &AllocationRow::default())
-            .write::<AcsSessionRow>(account, region, &name, &session);
-        if transaction.len() > gantry_store::MAX_OPERATIONS - 3 {
-            store.commit(std::mem::take(&mut transaction)).await?;
-        }
-    }
-    store.commit(transaction).await?;
-    Ok(())
-}
-
-/// About as many as an agent brings.
-fn attributes(n: u64) -> Vec<ecs::Attribute> {
-    let attribute = |name: &str, value: Option<String>| ecs::Attribute {
-        name: name.to_owned(),
-        value,
-        ..ecs::Attribute::default()
-    };
-    let zone = ["a", "b", "c"][(n % 3) as usize];
-    let mut attributes = vec![
-        attribute("ecs.availability-zone", Some(format!("us-east-1{zone}"))),
-        attribute("ecs.cpu-architecture", Some("x86_64".to_owned())),
-        attribute("ecs.os-type", Some("linux".to_owned())),
-    ];
-    let apis = (17..=44).map(|api| {
-        let name = format!("com.amazonaws.ecs.capability.docker-remote-api.1.{api}");
-        attribute(&name, None)
-    });
-    attributes.extend(apis);
-    attributes
-}
-
-fn resource(name: &str, amount: i32) -> ecs::Resource {
-    ecs::Resource {
-        name: Some(name.to_owned()),
-        r#type: Some("INTEGER".to_owned()),
-        integer_value: Some(amount),
-        ..ecs::Resource::default()
-    }
+    fleet::join(store, env, instances).await
 }
 
 async fn run(service: &EcsService, env: &Env, left: &AtomicU64) -> Result<Vec<Duration>, Failure> {
@@ -298,19 +180,9 @@ async fn describe(
 
 /// Counts what the rows hold, and that no instance holds more than it has.
 fn check(store: &Arc<dyn Store>, instances: u64, tasks: u64) -> Result<u64, Failure> {
-    let snapshot = store.snapshot();
-    let rows = snapshot.list_everywhere::<AllocationRow>();
-    let mut placed = 0;
-    for row in &rows {
-        let (cpu, memory) = row.tasks.values().fold((0, 0), |(cpu, memory), share| {
-            (cpu + share.cpu, memory + share.memory)
-        });
-        if cpu > i64::from(CPU) || memory > i64::from(MEMORY) {
-            return Err(format!("{} holds more than it has", row.name()).into());
-        }
-        placed += row.tasks.len() as u64;
-    }
-    if rows.len() as u64 != instances || placed != tasks / BATCH * BATCH {
+    let placed = fleet::shares(store)? as u64;
+    let rows = store.snapshot().list_everywhere::<AllocationRow>().len();
+    if rows as u64 != instances || placed != tasks / BATCH * BATCH {
         return Err(format!("{placed} of {tasks} tasks are in the rows").into());
     }
     Ok(placed)
@@ -330,7 +202,7 @@ fn pure(strategies: &[Strategy]) -> serde_json::Value {
                 memory: if full { 0 } else { 1 << 40 },
             };
             candidate.attributes = Arc::new(
-                attributes(n)
+                fleet::attributes(n)
                     .into_iter()
                     .map(|attribute| (attribute.name, attribute.value))
                     .collect(),

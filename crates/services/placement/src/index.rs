@@ -2,7 +2,9 @@
 //!
 //! A placement that looked at every instance would get slower with each one that joins. So for each
 //! chain of strategies that is asked for, the instances stand in an order of their own (`order`),
-//! which every change of an instance keeps up to date, and a placement takes the first that fits.
+//! which every change of an instance keeps up to date, and a placement takes the first that fits. Where
+//! a chain counts the tasks of the group, all groups that are on few instances share an order; one that
+//! is on many has its own.
 //!
 //! What always holds: an index answers as if it had looked at every instance, but for which of
 //! several equally good ones it takes. Orders are derived, bounded in number, and made anew when
@@ -14,7 +16,7 @@ use gantry_arn::ContainerInstanceId;
 
 use crate::candidate::{Candidate, Capacity, Demand};
 use crate::fit::{Rejection, Unfit, fits, unfit};
-use crate::order::{LEVELS_MAX, Order, Search, Slot};
+use crate::order::{Holders, LEVELS_MAX, Order, Search, Slot};
 use crate::plan::{Constraint, Plan, Request};
 use crate::strategy::{Strategy, default_chain, mix};
 
@@ -24,8 +26,11 @@ const ORDERS_MIN: usize = 16;
 const ORDERS_MAX: usize = 256;
 const ENTRIES_MAX: usize = 500_000;
 
-/// What an order is for: tasks of one size. Chains that count tasks do so by group, so each group
-/// has its own.
+/// On how many instances a group may be to be looked up one by one, beside an order that it shares.
+const FEW: usize = 48;
+
+/// What an order is for: tasks of one size, and where the chain counts tasks, of one group or of
+/// any that is on few instances.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct OrderKey {
     chain: Vec<Strategy>,
@@ -33,12 +38,15 @@ struct OrderKey {
     needs: Capacity,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InstanceIndex {
     slots: Vec<Option<Candidate>>,
     free_slots: Vec<Slot>,
     by_id: BTreeMap<ContainerInstanceId, Slot>,
     orders: BTreeMap<OrderKey, Order>,
+    /// Where the tasks of each group are.
+    groups: BTreeMap<String, Holders>,
+    few: usize,
     /// Counts the placements, to tell which order was used last.
     turn: u64,
     /// Orders equals differently in each index, so that two that know the same instances do not
@@ -46,11 +54,32 @@ pub struct InstanceIndex {
     salt: u64,
 }
 
+impl Default for InstanceIndex {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl InstanceIndex {
     pub fn new(salt: u64) -> Self {
         Self {
+            slots: Vec::new(),
+            free_slots: Vec::new(),
+            by_id: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            few: FEW,
+            turn: 0,
             salt,
-            ..Self::default()
+        }
+    }
+
+    /// One that gives groups orders of their own sooner, for tests with few instances.
+    #[doc(hidden)]
+    pub fn with_few(salt: u64, few: usize) -> Self {
+        Self {
+            few,
+            ..Self::new(salt)
         }
     }
 
@@ -97,13 +126,29 @@ impl InstanceIndex {
         }
     }
 
-    /// Every change of an instance goes through here, so the orders cannot miss one.
+    /// Every change of an instance but what a placement takes goes through here, so neither the
+    /// orders nor the groups can miss one.
     fn set(&mut self, slot: Slot, candidate: Option<Candidate>) {
         for order in self.orders.values_mut() {
             order.change(slot, candidate.as_ref());
         }
-        if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = candidate;
+        let Some(place) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        let before = std::mem::replace(place, candidate);
+        let none = BTreeMap::new();
+        let was = before.as_ref().map_or(&none, |it| &it.tasks_by_group);
+        let is = place.as_ref().map_or(&none, |it| &it.tasks_by_group);
+        for group in was.keys().filter(|group| !is.contains_key(*group)) {
+            if let Some(holders) = self.groups.get_mut(group) {
+                holders.remove(&slot);
+                if holders.is_empty() {
+                    self.groups.remove(group);
+                }
+            }
+        }
+        for (group, count) in is.iter().filter(|(group, n)| was.get(*group) != Some(n)) {
+            hold(&mut self.groups, group, slot, *count);
         }
     }
 
@@ -111,21 +156,31 @@ impl InstanceIndex {
     /// takes is taken of the instances here: a caller who does not carry it out puts them back as
     /// they are.
     pub fn place(&mut self, request: &Request<'_>) -> Plan {
-        let key = order_key(request);
-        self.keep_order(&key);
+        self.place_while(request, |_| true)
+    }
+
+    /// [`InstanceIndex::place`], until `goes_on` says of the instance for the next task that the plan
+    /// shall end before it. The tasks that are left then are neither placed nor unplaced.
+    pub fn place_while(
+        &mut self,
+        request: &Request<'_>,
+        mut goes_on: impl FnMut(&ContainerInstanceId) -> bool,
+    ) -> Plan {
+        let mut keys = OrderKeys::of(request);
         let mut plan = Plan::default();
         for n in 0..request.count {
             let seed = mix(request.seed.wrapping_add(u64::from(n)));
-            let Some(slot) = self.best(&key, request, seed) else {
+            let Some(slot) = self.best(&mut keys, request, seed) else {
                 // Equal tasks: what does not fit now will not fit for the rest of them either.
                 plan.unplaced = request.count - n;
                 break;
             };
-            let taken = self.slots.get_mut(slot as usize).and_then(Option::take);
-            let Some(mut candidate) = taken else { break };
-            candidate.take(request.demand);
-            plan.placements.push(candidate.id);
-            self.set(slot, Some(candidate));
+            let candidate = self.slots.get(slot as usize).and_then(Option::as_ref);
+            let Some(id) = candidate.map(|it| it.id).filter(|id| goes_on(id)) else {
+                break;
+            };
+            self.take_at(slot, request.demand);
+            plan.placements.push(id);
         }
         if plan.unplaced > 0 {
             plan.rejections = self.rejections(request);
@@ -145,11 +200,21 @@ impl InstanceIndex {
 
     /// Gives a task its share of an instance that somebody else chose.
     pub fn take(&mut self, id: &ContainerInstanceId, demand: &Demand) {
-        if let Some(candidate) = self.get(id) {
-            let mut candidate = candidate.clone();
-            candidate.take(demand);
-            self.put(candidate);
+        if let Some(slot) = self.by_id.get(id).copied() {
+            self.take_at(slot, demand);
         }
+    }
+
+    fn take_at(&mut self, slot: Slot, demand: &Demand) {
+        let Some(Some(candidate)) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        candidate.take(demand);
+        for order in self.orders.values_mut() {
+            order.change(slot, Some(candidate));
+        }
+        let count = candidate.tasks_of(&demand.group);
+        hold(&mut self.groups, &demand.group, slot, count);
     }
 
     fn rejections(&self, request: &Request<'_>) -> Vec<Rejection> {
@@ -163,17 +228,36 @@ impl InstanceIndex {
             .collect()
     }
 
-    fn best(&self, key: &OrderKey, request: &Request<'_>, seed: u64) -> Option<Slot> {
+    fn best(&mut self, keys: &mut OrderKeys, request: &Request<'_>, seed: u64) -> Option<Slot> {
+        let few = self.few;
+        let group = self.groups.get(&request.demand.group);
+        // A group that has an order of its own keeps it, and one that is on many gets one.
+        let is_own = keys.own.as_ref().is_some_and(|own| {
+            group.is_some_and(|group| group.len() > few) || self.orders.contains_key(own)
+        });
+        let key = match (&keys.own, is_own) {
+            (Some(own), true) => own,
+            _ => &keys.shared,
+        };
+        if keys.kept != Some(is_own) {
+            keys.kept = Some(is_own);
+            self.keep_order(key);
+        }
         let candidate = |slot: Slot| self.slots.get(slot as usize)?.as_ref();
         let fits = |slot: Slot| {
             candidate(slot).is_some_and(|it| fits(it, request.demand, request.constraints))
         };
         let busy = |slot: Slot| candidate(slot).is_some_and(|it| it.busy);
-        self.orders.get(key)?.first(&Search {
+        let search = Search {
             fits: &fits,
             busy: &busy,
             seed,
-        })
+        };
+        let order = self.orders.get(key)?;
+        match self.groups.get(&request.demand.group) {
+            Some(holders) if keys.own.is_some() && !is_own => order.first_beside(holders, &search),
+            _ => order.first(&search),
+        }
     }
 
     fn keep_order(&mut self, key: &OrderKey) {
@@ -189,8 +273,7 @@ impl InstanceIndex {
                 self.orders.remove(&oldest);
             }
         }
-        let group = key.group.clone().unwrap_or_default();
-        let mut order = Order::new(key.chain.clone(), group, key.needs, self.salt);
+        let mut order = Order::new(key.chain.clone(), key.group.clone(), key.needs, self.salt);
         for (slot, candidate) in self.slots.iter().enumerate() {
             order.change(slot as Slot, candidate.as_ref());
         }
@@ -199,7 +282,54 @@ impl InstanceIndex {
     }
 }
 
-fn order_key(request: &Request<'_>) -> OrderKey {
+/// The instance holds so many tasks of the group.
+fn hold(groups: &mut BTreeMap<String, Holders>, group: &str, slot: Slot, count: u32) {
+    match groups.get_mut(group) {
+        Some(holders) => holders.insert(slot, count),
+        None => groups
+            .entry(group.to_owned())
+            .or_default()
+            .insert(slot, count),
+    };
+}
+
+/// The orders in which the places of a request may be looked up.
+struct OrderKeys {
+    shared: OrderKey,
+    /// Where the chain counts tasks: the one of the group alone.
+    own: Option<OrderKey>,
+    /// Which of them was seen to be kept: the group's own, or the shared one.
+    kept: Option<bool>,
+}
+
+impl OrderKeys {
+    fn of(request: &Request<'_>) -> Self {
+        let chain = chain_of(request);
+        let counts = |strategy: &Strategy| {
+            matches!(
+                strategy,
+                Strategy::SpreadByInstance | Strategy::SpreadByAttribute(_)
+            )
+        };
+        let own = chain.iter().any(counts).then(|| OrderKey {
+            chain: chain.clone(),
+            group: Some(request.demand.group.clone()),
+            needs: request.demand.needs,
+        });
+        Self {
+            shared: OrderKey {
+                chain,
+                group: None,
+                needs: request.demand.needs,
+            },
+            own,
+            kept: None,
+        }
+    }
+}
+
+/// The strategies that decide, after what the constraints decide first.
+fn chain_of(request: &Request<'_>) -> Vec<Strategy> {
     let mut chain = match request.strategies {
         [] => default_chain(),
         given => given.to_vec(),
@@ -214,19 +344,5 @@ fn order_key(request: &Request<'_>) -> OrderKey {
         chain.insert(0, Strategy::SpreadByInstance);
     }
     chain.truncate(LEVELS_MAX);
-    let counts = |strategy: &Strategy| {
-        matches!(
-            strategy,
-            Strategy::SpreadByInstance | Strategy::SpreadByAttribute(_)
-        )
-    };
-    let group = chain
-        .iter()
-        .any(counts)
-        .then(|| request.demand.group.clone());
-    OrderKey {
-        chain,
-        group,
-        needs: request.demand.needs,
-    }
+    chain
 }

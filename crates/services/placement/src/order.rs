@@ -5,6 +5,10 @@
 //! over an attribute is keyed by the value, and the values are ordered by their counts when somebody
 //! asks, because a task on one instance moves all those that share its value.
 //!
+//! An order may also be of no group. It then counts no tasks and serves every group that has few: the
+//! instances that hold some of them are looked at one by one, and of all others the order knows the
+//! best ([`Order::first_beside`]). So thousands of small services share one order.
+//!
 //! What always holds: only instances stand here that take tasks and have room for one of this size,
 //! so nobody who looks for one passes by those that are full.
 
@@ -18,7 +22,11 @@ use crate::strategy::{Resource, Strategy, mix};
 /// An instance's number in its index.
 pub(crate) type Slot = u32;
 
+/// The instances that hold tasks of a group, and how many.
+pub(crate) type Holders = BTreeMap<Slot, u32>;
+
 /// What is looked for, besides room.
+#[derive(Clone, Copy)]
 pub(crate) struct Search<'a> {
     pub fits: &'a dyn Fn(Slot) -> bool,
     pub busy: &'a dyn Fn(Slot) -> bool,
@@ -33,7 +41,8 @@ const DRAWS_MAX: u64 = 32;
 #[derive(Debug)]
 pub(crate) struct Order {
     chain: Vec<Strategy>,
-    group: String,
+    /// Whose tasks are counted.
+    group: Option<String>,
     needs: Capacity,
     salt: u64,
     root: Level,
@@ -82,7 +91,12 @@ enum Level {
 }
 
 impl Order {
-    pub(crate) fn new(chain: Vec<Strategy>, group: String, needs: Capacity, salt: u64) -> Self {
+    pub(crate) fn new(
+        chain: Vec<Strategy>,
+        group: Option<String>,
+        needs: Capacity,
+        salt: u64,
+    ) -> Self {
         let values = chain.iter().map(|_| Values::default()).collect();
         let root = Level::of(&chain);
         Self {
@@ -121,9 +135,7 @@ impl Order {
         if !moved {
             return;
         }
-        // Neighbours in memory stand next to each other, which is where the next placement looks;
-        // and where the row of them begins is another place in each index.
-        let chance = slot.wrapping_add(self.salt as u32);
+        let chance = self.chance(slot);
         let levels = self.chain.len().min(LEVELS_MAX);
         if before.ordered {
             let leaf = Leaf {
@@ -143,14 +155,98 @@ impl Order {
 
     /// The best instance that fits.
     pub(crate) fn first(&self, search: &Search<'_>) -> Option<Slot> {
-        self.first_in(&self.root, 0, search).map(|found| found.slot)
+        let counts: Vec<&BTreeMap<i64, i64>> = self.values.iter().map(|it| &it.counts).collect();
+        let found = self.first_in(&self.root, 0, search, &counts);
+        found.map(|found| found.slot)
+    }
+
+    /// The best instance that fits, in an order of no group, for one whose tasks are on `holders`.
+    pub(crate) fn first_beside(&self, holders: &Holders, search: &Search<'_>) -> Option<Slot> {
+        let counts: Vec<BTreeMap<i64, i64>> = (0..self.chain.len())
+            .map(|depth| self.counts_of(holders, depth))
+            .collect();
+        let counts: Vec<&BTreeMap<i64, i64>> = counts.iter().collect();
+        // Only where tasks on the instance itself count is a holder another than it stands here for.
+        if !self.chain.contains(&Strategy::SpreadByInstance) {
+            let found = self.first_in(&self.root, 0, search, &counts);
+            return found.map(|found| found.slot);
+        }
+        let fits = |slot: Slot| !holders.contains_key(&slot) && (search.fits)(slot);
+        let others = Search {
+            fits: &fits,
+            ..*search
+        };
+        let other = self.first_in(&self.root, 0, &others, &counts);
+        let holders = holders
+            .iter()
+            .filter_map(|(slot, tasks)| self.ranked(*slot, *tasks, search, &counts));
+        holders.chain(other).min().map(|found| found.slot)
+    }
+
+    /// How many tasks the holders have by the value of the attribute that this level spreads over.
+    fn counts_of(&self, holders: &Holders, depth: usize) -> BTreeMap<i64, i64> {
+        let mut counts = BTreeMap::new();
+        if !matches!(self.chain.get(depth), Some(Strategy::SpreadByAttribute(_))) {
+            return counts;
+        }
+        for (slot, tasks) in holders {
+            let standing = self.standing.get(*slot as usize);
+            if let Some(number) = standing.and_then(|it| it.path.get(depth)) {
+                *counts.entry(*number).or_default() += i64::from(*tasks);
+            }
+        }
+        counts
+    }
+
+    /// An instance that holds tasks of the group, if it fits, as it compares with others.
+    fn ranked(
+        &self,
+        slot: Slot,
+        tasks: u32,
+        search: &Search<'_>,
+        counts: &[&BTreeMap<i64, i64>],
+    ) -> Option<Found> {
+        let standing = self.standing.get(slot as usize)?;
+        if !standing.ordered || !(search.fits)(slot) {
+            return None;
+        }
+        let mut rank = standing.path;
+        let levels = self.chain.iter().zip(counts).zip(&mut rank);
+        for ((strategy, counts), key) in levels {
+            match strategy {
+                Strategy::SpreadByAttribute(_) => *key = counts.get(key).copied().unwrap_or(0),
+                Strategy::SpreadByInstance => *key = i64::from(tasks),
+                Strategy::Binpack(_) | Strategy::Random => {}
+            }
+        }
+        let is_random = self.chain.last() == Some(&Strategy::Random);
+        Some(match is_random {
+            true => Found {
+                rank,
+                ..Found::drawn(slot, search.seed)
+            },
+            false => Found {
+                rank,
+                busy: (search.busy)(slot),
+                room: Reverse(standing.room),
+                chance: u64::from(self.chance(slot)),
+                slot,
+            },
+        })
+    }
+
+    /// Neighbours in memory stand next to each other, which is where the next placement looks; and
+    /// where the row of them begins is another place in each index.
+    fn chance(&self, slot: Slot) -> u32 {
+        slot.wrapping_add(self.salt as u32)
     }
 
     fn stand(&mut self, before: &Standing, is: Option<&Candidate>) -> Standing {
         let Some(is) = is else {
             return Standing::default();
         };
-        let tasks = i64::from(is.tasks_of(&self.group));
+        let tasks = self.group.as_ref().map_or(0, |group| is.tasks_of(group));
+        let tasks = i64::from(tasks);
         let room = room(&is.free, &self.needs);
         let same_attributes = before
             .attributes
@@ -178,11 +274,25 @@ impl Order {
         }
     }
 
-    fn first_in(&self, level: &Level, depth: usize, search: &Search<'_>) -> Option<Found> {
-        let below = |level: &Level| self.first_in(level, depth + 1, search);
+    /// `counts` are the tasks of the group by value, for each level.
+    fn first_in(
+        &self,
+        level: &Level,
+        depth: usize,
+        search: &Search<'_>,
+        counts: &[&BTreeMap<i64, i64>],
+    ) -> Option<Found> {
+        // Levels are left from the last to the first.
+        let below = |level: &Level, key: i64| {
+            let mut found = self.first_in(level, depth + 1, search, counts)?;
+            if let Some(place) = found.rank.get_mut(depth) {
+                *place = key;
+            }
+            Some(found)
+        };
         match level {
             Level::Values(levels) => {
-                let counts = self.values.get(depth).map(|values| &values.counts);
+                let counts = counts.get(depth);
                 let count = |number: &i64| counts.and_then(|c| c.get(number)).copied().unwrap_or(0);
                 let mut ordered: Vec<(i64, &Level)> = levels
                     .iter()
@@ -193,19 +303,13 @@ impl Order {
                 // the best of each.
                 let mut equally_good = ordered.chunk_by(|a, b| a.0 == b.0);
                 equally_good.find_map(|equal| {
-                    let best = equal.iter().filter_map(|(_, level)| below(level));
+                    let best = equal
+                        .iter()
+                        .filter_map(|(count, level)| below(level, *count));
                     best.min()
                 })
             }
-            Level::Keys(levels) => levels.iter().find_map(|(key, level)| {
-                below(level).map(|mut found| {
-                    // Levels are left from the last to the first.
-                    if let Some(place) = found.rank.get_mut(depth) {
-                        *place = *key;
-                    }
-                    found
-                })
-            }),
+            Level::Keys(levels) => levels.iter().find_map(|(key, level)| below(level, *key)),
             Level::Random(slots) => drawn(slots, search),
             Level::Equal(equal) => first_of(equal, search),
         }
@@ -213,7 +317,6 @@ impl Order {
 }
 
 /// An instance that fits, and how good it is: less is better, and the earliest level counts first.
-/// A level whose key is not in the rank was the same for all that are compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     rank: [i64; LEVELS_MAX],
@@ -221,6 +324,20 @@ struct Found {
     room: Reverse<i64>,
     chance: u64,
     slot: Slot,
+}
+
+impl Found {
+    /// One of those among which chance decides. An instance that is busy is as good as another
+    /// there: to avoid it would not be random.
+    fn drawn(slot: Slot, seed: u64) -> Self {
+        Self {
+            rank: [0; LEVELS_MAX],
+            busy: false,
+            room: Reverse(0),
+            chance: mix(seed ^ u64::from(slot)),
+            slot,
+        }
+    }
 }
 
 /// How many tasks of a size have room.
@@ -370,21 +487,14 @@ fn first_of(equal: &BTreeSet<(Reverse<i64>, u32, Slot)>, search: &Search<'_>) ->
     only_busy
 }
 
-/// One that fits, each with the same chance. An instance that is busy is as good as another here:
-/// to avoid it would not be random.
+/// One that fits, each with the same chance.
 fn drawn(slots: &[Slot], search: &Search<'_>) -> Option<Found> {
     let pick = |seed: u64, of: usize| {
         // The high half of the product: as even as the seed, without a division.
         let at = (u128::from(seed) * of as u128) >> 64;
         usize::try_from(at).unwrap_or_default()
     };
-    let found = |slot: Slot| Found {
-        rank: [0; LEVELS_MAX],
-        busy: false,
-        room: Reverse(0),
-        chance: mix(search.seed ^ u64::from(slot)),
-        slot,
-    };
+    let found = |slot: Slot| Found::drawn(slot, search.seed);
     for n in 0..DRAWS_MAX.min(slots.len() as u64 * 2) {
         let slot = slots.get(pick(mix(search.seed.wrapping_add(n)), slots.len()))?;
         if (search.fits)(*slot) {

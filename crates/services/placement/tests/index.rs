@@ -142,8 +142,12 @@ fn take(candidate: &mut Candidate, demand: &Demand) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn every_placement_takes_a_best_one_of_those_that_fit(steps in proptest::collection::vec(any_step(), 1..40)) {
-        let mut index = InstanceIndex::new(3);
+    fn every_placement_takes_a_best_one_of_those_that_fit(
+        steps in proptest::collection::vec(any_step(), 1..40),
+        // On how many instances a group is looked up beside a shared order: on none, on some, on all.
+        few in prop_oneof![Just(0), Just(2), Just(48)],
+    ) {
+        let mut index = InstanceIndex::with_few(3, few);
         let mut all = Reference::default();
         for step in steps {
             match step {
@@ -286,5 +290,40 @@ fn random_is_even_among_those_that_fit() {
     assert_eq!(counts.len(), 5);
     for (placed, count) in counts {
         assert!((900..1100).contains(&count), "{placed}: {count} of 5000");
+    }
+}
+
+#[test]
+fn a_group_that_grows_from_few_instances_to_many_stays_spread() {
+    let mut index = InstanceIndex::with_few(1, 4);
+    for n in 0..30 {
+        let mut candidate = Candidate::new(id(n));
+        // The roomiest come first among equals, so those that hold a task must be passed by.
+        let room = 1000 + 100 * i64::from(n);
+        candidate.free = Capacity {
+            cpu: room,
+            memory: room,
+        };
+        let zone = (ZONE.to_owned(), Some((n % 3).to_string()));
+        candidate.attributes = Arc::new([zone].into_iter().collect());
+        index.put(candidate);
+    }
+    for group in ["service:a", "service:b"] {
+        let demand = Demand {
+            needs: Capacity { cpu: 1, memory: 1 },
+            group: group.to_owned(),
+            ..Demand::default()
+        };
+        let request = |seed| Request {
+            demand: &demand,
+            count: 1,
+            constraints: &[],
+            strategies: &[],
+            seed,
+        };
+        for seed in 0..60 {
+            index.place(&request(seed));
+        }
+        assert!(index.iter().all(|it| it.tasks_of(group) == 2), "{group}");
     }
 }

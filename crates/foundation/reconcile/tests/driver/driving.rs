@@ -38,6 +38,34 @@ fn what_is_wanted_comes_to_be_and_then_nothing_is_planned() {
 }
 
 #[test]
+fn a_key_that_rests_is_looked_at_once_for_all_that_changed_meanwhile() {
+    let mut one = one_replica();
+    one.work();
+    want(&*one.store, "big", 1000);
+    one.work();
+    let looks = one.driver.counters().reconciled;
+    for count in 1001..1010 {
+        want(&*one.store, "big", count);
+        one.work();
+    }
+    // Another key does not rest with it.
+    want(&*one.store, "small", 1);
+    one.work();
+    assert_eq!(present(&*one.store, "small"), Some(1));
+    let of_small = one.driver.counters().reconciled - looks;
+    let rested = one.world.now() + Duration::from_secs(5);
+    assert_eq!(one.idle_until(), rested);
+    one.advance(5);
+    one.work();
+    assert_eq!(one.driver.counters().reconciled, looks + of_small + 1);
+    // Then it is at rest, and the next change finds it.
+    one.advance(5);
+    want(&*one.store, "big", 1);
+    one.work();
+    assert_eq!(present(&*one.store, "big"), Some(1));
+}
+
+#[test]
 fn a_start_finds_what_a_dead_process_left() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let world = VirtualEnv::seeded(1);

@@ -80,6 +80,13 @@ impl Controller for Counting {
         if wanted.count == 77 {
             return Plan::wait_until(now + Duration::from_secs(10));
         }
+        if wanted.count >= 1000 {
+            // Much to look at.
+            return Plan {
+                rests_until: Some(now + Duration::from_secs(5)),
+                ..Plan::nothing()
+            };
+        }
         let present = snapshot.read::<Present>(&account, &region, key);
         let mut plan = Plan::nothing();
         match &present {

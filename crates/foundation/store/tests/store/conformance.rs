@@ -45,6 +45,7 @@ on_every_backend!(
     a_slow_watcher_is_told_lost_and_reloads_at_one_revision,
     a_watch_from_a_future_revision_is_lost,
     typed_rows_are_read_listed_and_expected,
+    rows_by_many_names_are_those_by_each_name,
     an_older_schema_is_upgraded_and_a_newer_one_refused,
     concurrent_increments_lose_nothing,
     any_text_is_a_name_and_any_bytes_are_a_value,
@@ -374,6 +375,41 @@ impl Table for Counter {
         let count = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         Ok(Self { count })
     }
+}
+
+fn rows_by_many_names_are_those_by_each_name(store: AStore) {
+    let (account, region) = (AccountId::default(), Region::default());
+    let name = |n: u64| format!("c/{n:03}");
+    // With gaps that are walked over and gaps that are not.
+    let there: Vec<u64> = (0..90).filter(|n| n % 7 != 3 || n / 30 == 1).collect();
+    for some in there.chunks(40) {
+        let mut transaction = Transaction::new();
+        for n in some {
+            transaction.create::<Counter>(&account, &region, &name(*n), &Counter { count: *n });
+        }
+        commit(&store, transaction);
+    }
+    // A neighbour in another table.
+    commit(&store, put("c/000", "1"));
+    let snapshot = store.snapshot();
+    for asked in [
+        (0..100).collect::<Vec<u64>>(),
+        vec![3, 4, 40, 41, 60, 89, 95],
+        vec![99],
+        vec![],
+    ] {
+        let names: Vec<String> = asked.iter().map(|n| name(*n)).collect();
+        let rows = snapshot.read_in_order::<Counter>(&account, &region, &names);
+        let counts: Vec<Option<u64>> = rows.iter().map(|row| Some(row.as_ref()?.count)).collect();
+        let known = |n: &u64| there.contains(n).then_some(*n);
+        assert_eq!(counts, asked.iter().map(known).collect::<Vec<_>>());
+    }
+    let each: Vec<(String, u64)> = snapshot
+        .each::<Counter>(&account, &region, "c/00")
+        .map(|(name, row)| (name.to_owned(), row.count))
+        .collect();
+    let expected = there.iter().filter(|n| **n < 10);
+    assert_eq!(each, expected.map(|n| (name(*n), *n)).collect::<Vec<_>>());
 }
 
 fn typed_rows_are_read_listed_and_expected(store: AStore) {

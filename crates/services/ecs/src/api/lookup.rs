@@ -1,5 +1,6 @@
 //! Reading rows of ECS from a snapshot, with the errors that a caller gets for what is not there.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use gantry_api::ecs::EcsError;
@@ -11,10 +12,11 @@ use crate::model::reference::Scope;
 use crate::model::resources::Taken;
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    AcsSessionRow, AllocationRow, ClusterRow, ClusterStatus, ContainerInstanceRow, ServiceRow,
-    ServiceStateRow, TaskDefinitionRow, TaskDesiredRow, TaskHealthRow, TaskProtectionRow,
-    TaskReportRow, TaskRow, cluster_prefix, container_instance_name, service_group,
-    service_row_name, task_definition_name, task_id_prefix, task_name,
+    AcsSessionRow, AllocationRow, ClusterRow, ClusterStatus, ContainerInstanceRow,
+    ContainerInstanceStatus, ServiceRow, ServiceStateRow, TaskDefinitionRow, TaskDesiredRow,
+    TaskHealthRow, TaskProtectionRow, TaskReportRow, TaskRow, cluster_prefix,
+    container_instance_name, service_group, service_row_name, task_definition_name, task_id_prefix,
+    task_name,
 };
 
 /// A snapshot, seen from one account and region.
@@ -77,6 +79,24 @@ impl<'a> Rows<'a> {
         self.list::<ContainerInstanceRow>(&cluster_prefix(cluster))
     }
 
+    /// The status of each of these instances, which are in ascending order; none of one that is gone.
+    pub fn container_instance_statuses(
+        &self,
+        cluster: &ClusterName,
+        instances: &[ContainerInstanceId],
+    ) -> Vec<Option<ContainerInstanceStatus>> {
+        let (account, region) = (&self.scope.account, &self.scope.region);
+        let names = instances
+            .iter()
+            .map(|id| container_instance_name(cluster, id));
+        let rows = self
+            .snapshot
+            .read_in_order::<ContainerInstanceRow>(account, region, names);
+        rows.into_iter()
+            .map(|row| row.map(|row| row.status))
+            .collect()
+    }
+
     pub fn service(
         &self,
         cluster: &ClusterName,
@@ -92,18 +112,35 @@ impl<'a> Rows<'a> {
             .filter(|state| state.incarnation == service.incarnation)
     }
 
-    /// The tasks of a service that are still known, also those that have stopped.
+    /// The tasks of a service that are still known, also those that have stopped, in the order of
+    /// their ids.
     pub fn service_tasks(&self, service: &ServiceRow) -> Vec<TaskState> {
-        let prefix = task_id_prefix(&service.incarnation);
+        let prefix = format!(
+            "{}/{}",
+            service.cluster,
+            task_id_prefix(&service.incarnation)
+        );
         let group = service_group(&service.name);
-        self.list::<TaskRow>(&format!("{}/{prefix}", service.cluster))
-            .into_iter()
-            .filter(|spec| spec.group == group)
-            .map(|spec| {
-                let name = spec.name().to_owned();
-                self.task_of(spec.row, &name)
+        let mut desired = Beside::of(self.each::<TaskDesiredRow>(&prefix));
+        let mut reports = Beside::of(self.each::<TaskReportRow>(&prefix));
+        let mut health = Beside::of(self.each::<TaskHealthRow>(&prefix));
+        self.each::<TaskRow>(&prefix)
+            .filter(|(_, spec)| spec.group == group)
+            .map(|(name, spec)| TaskState {
+                spec,
+                desired: desired.named(name),
+                report: reports.named(name),
+                health: health.named(name),
             })
             .collect()
+    }
+
+    fn each<T: Table>(
+        &self,
+        name_prefix: &str,
+    ) -> impl Iterator<Item = (&'a str, Arc<T::Row>)> + use<'a, T> {
+        self.snapshot
+            .each::<T>(&self.scope.account, &self.scope.region, name_prefix)
     }
 
     /// Until when which tasks of a service are protected.
@@ -178,6 +215,21 @@ impl<'a> Rows<'a> {
             }
         }
         allocation
+    }
+}
+
+/// Rows of one table, walked through beside those of another that are named alike.
+struct Beside<'a, R, I: Iterator<Item = (&'a str, Arc<R>)>>(Peekable<I>);
+
+impl<'a, R, I: Iterator<Item = (&'a str, Arc<R>)>> Beside<'a, R, I> {
+    fn of(rows: I) -> Self {
+        Self(rows.peekable())
+    }
+
+    /// The row of this name. Names are asked for in ascending order.
+    fn named(&mut self, name: &str) -> Option<Arc<R>> {
+        while self.0.next_if(|(at, _)| *at < name).is_some() {}
+        self.0.next_if(|(at, _)| *at == name).map(|(_, row)| row)
     }
 }
 

@@ -9,18 +9,17 @@ use std::sync::Arc;
 use gantry_api::ApiError;
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
-    Attribute, EcsError, Failure, LaunchType, RunTaskRequest, SettingName, Task, TaskOverride,
+    EcsError, Failure, LaunchType, RunTaskRequest, SettingName, Task, TaskOverride,
 };
 use gantry_arn::{ClusterName, ContainerInstanceId, TaskId};
 use gantry_placement::{Demand, Plan};
 use gantry_store::{CommitError, Transaction, Versioned};
 
 use super::account_settings::effective_for_caller;
-use super::container_instances::ZONE_ATTRIBUTE;
 use super::describe_tasks::describe;
 use super::identity::uuid;
 use super::lookup::Rows;
-use super::placing::{Choice, Committing, Planned, Reservation, Touched, Wanted};
+use super::placing::{Choice, Committing, Extent, Planned, Reservation, Wanted};
 use super::task_definitions::find;
 use crate::model::absent::items;
 use crate::model::reference::{Scope, TaskDefinitionReference};
@@ -29,15 +28,12 @@ use crate::model::task_view::TaskState;
 use crate::model::{overrides, run_request};
 use crate::service::EcsService;
 use crate::tables::{
-    AllocationRow, ClusterRow, LogDriverMode, Reserved, TaskContainer, TaskDefinitionRow, TaskRow,
-    container_instance_name, task_name,
+    ClusterRow, LogDriverMode, Reserved, TaskContainer, TaskDefinitionRow, TaskRow,
 };
 
 /// How often a request decides anew before it gives up. Those that wait for each other in this
 /// process do not count, so only other replicas and reports make conflicts.
 const ATTEMPTS_MAX: u32 = 32;
-
-pub(super) const ARCHITECTURE_ATTRIBUTE: &str = "ecs.cpu-architecture";
 
 /// A request for new tasks.
 pub(super) struct NewTasks<'a> {
@@ -150,6 +146,7 @@ impl NewTasks<'_> {
             demand: &demand,
             reserved: &spec.reserved,
             choice: choose(ground)?,
+            extent: Extent::Whole,
         };
         let planned = self.service.placing.plan(self.scope, self.cluster, &wanted);
         let mut reservation = match planned {
@@ -233,50 +230,24 @@ impl NewTasks<'_> {
         reservation: &Reservation,
         transaction: &mut Transaction,
     ) -> Vec<Task> {
-        let (account, region) = (&self.scope.account, &self.scope.region);
         let definitions = items(&ground.definition.definition.container_definitions);
         let mut described = Vec::with_capacity(reservation.tasks.len());
-        for (id, placed_on) in &reservation.tasks {
-            let Some(instance) = reservation.instances.get(placed_on) else {
-                continue;
-            };
+        reservation.write(&spec.reserved, transaction, |id, instance| {
             let container = |definition: &gantry_api::ecs::ContainerDefinition| TaskContainer {
                 name: definition.name.clone().unwrap_or_default(),
                 id: uuid(&self.service.env),
             };
-            let task = TaskRow {
-                id: *id,
-                container_instance: *placed_on,
-                availability_zone: attribute(instance, ZONE_ATTRIBUTE).and_then(|it| it.value),
-                attributes: attribute(instance, ARCHITECTURE_ATTRIBUTE)
-                    .into_iter()
-                    .collect(),
-                containers: definitions.iter().map(container).collect(),
-                ..spec.clone()
-            };
-            transaction.create::<TaskRow>(account, region, &task_name(self.cluster, id), &task);
+            let containers = definitions.iter().map(container).collect();
+            let task = Arc::new(instance.task(spec, id, containers));
             let state = TaskState {
-                spec: Arc::new(task),
+                spec: task.clone(),
                 desired: None,
                 report: None,
                 health: None,
             };
             described.push(describe(&ground.rows, &state, true));
-        }
-        for (id, instance) in &reservation.instances {
-            let mut allocation: AllocationRow = instance.swept();
-            let mine = reservation.tasks.iter().filter(|(_, on)| on == id);
-            allocation
-                .tasks
-                .extend(mine.map(|(task, _)| (*task, spec.reserved.clone())));
-            // A deregistration or a drain at the same moment comes first, and is seen.
-            transaction.expect_read(&instance.row);
-            let name = container_instance_name(self.cluster, id);
-            match &instance.allocation {
-                Some(read) => transaction.update::<AllocationRow>(read, &allocation),
-                None => transaction.create::<AllocationRow>(account, region, &name, &allocation),
-            };
-        }
+            task
+        });
         described
     }
 }
@@ -311,14 +282,4 @@ pub(super) fn demand(
             _ => gantry_placement::LaunchType::Ec2,
         },
     }
-}
-
-/// An attribute of the instance, as tasks carry it.
-fn attribute(instance: &Touched, name: &str) -> Option<Attribute> {
-    let own = instance.row.attributes.iter().find(|a| a.name == name)?;
-    Some(Attribute {
-        name: own.name.clone(),
-        value: own.value.clone(),
-        ..Attribute::default()
-    })
 }

@@ -1,4 +1,5 @@
-//! The container instances of clusters as placements see them, derived from the rows and kept.
+//! The container instances of clusters as placements see them, derived from the rows and kept: for
+//! RunTask, for StartTask and for services alike.
 //!
 //! What always holds: nothing here is stored, and nothing rests on it: a plan is committed with the
 //! rows that it was made from as its condition, so at worst it is made again. Before each plan all
@@ -7,11 +8,12 @@
 //! only go where another is being committed waits until that one is done.
 
 mod known;
+mod reservation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
+use futures_util::lock::Mutex as AsyncMutex;
 use gantry_arn::{ClusterName, ContainerInstanceId, TaskId};
 use gantry_placement::{
     Candidate, Constraint, Demand, InstanceIndex, LaunchType, Plan, Rejection, Request, Strategy,
@@ -20,6 +22,9 @@ use gantry_placement::{
 use gantry_store::{Change, Changes, Revision, Row, RowChange, Snapshot, Store, Table, Versioned};
 
 use self::known::Known;
+pub(crate) use self::reservation::Reservation;
+pub(super) use self::reservation::Touched;
+use self::reservation::{INSTANCE_OPERATIONS, TASK_OPERATIONS};
 use super::lookup::Rows;
 use crate::model::last_status::LastStatus;
 use crate::model::reference::Scope;
@@ -38,7 +43,7 @@ pub(crate) struct Placing {
 }
 
 /// Locked while a plan is being committed: who gets the lock knows that this is over.
-pub(super) type Committing = Arc<AsyncMutex<()>>;
+pub(crate) type Committing = Arc<AsyncMutex<()>>;
 
 struct Inner {
     changes: Changes,
@@ -57,7 +62,7 @@ struct Cluster {
 }
 
 /// How an instance is chosen.
-pub(super) enum Choice<'a> {
+pub(crate) enum Choice<'a> {
     Best {
         constraints: Vec<Constraint>,
         strategies: &'a [Strategy],
@@ -67,55 +72,30 @@ pub(super) enum Choice<'a> {
     These(&'a [ContainerInstanceId]),
 }
 
+/// How much of what is wanted has to be planned at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All that finds a place: who asked is answered once.
+    Whole,
+    /// As much as a commit has this many operations left for, and as need not wait for another plan.
+    AsFar { operations: usize },
+}
+
 /// What is to be placed: a task for each id.
-pub(super) struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     pub tasks: &'a [TaskId],
     pub demand: &'a Demand,
     pub reserved: &'a Reserved,
     pub choice: Choice<'a>,
+    pub extent: Extent,
 }
 
-pub(super) enum Planned {
+pub(crate) enum Planned {
     /// No instance of the launch type is registered.
     NoInstances,
     /// To be planned again once this is over.
     Wait(Committing),
     Reserved(Reservation),
-}
-
-/// A plan whose shares are taken here until it is dropped: by then it is committed, or it is not.
-pub(super) struct Reservation {
-    pub plan: Plan,
-    /// The tasks that found a place.
-    pub tasks: Vec<(TaskId, ContainerInstanceId)>,
-    /// The instances of those tasks, as they are before this plan.
-    pub instances: BTreeMap<ContainerInstanceId, Touched>,
-    place: Place,
-    placing: Arc<Placing>,
-    /// Let go last, when the shares are no longer taken here.
-    _committing: Option<OwnedMutexGuard<()>>,
-}
-
-pub(super) struct Touched {
-    pub row: Versioned<ContainerInstanceRow>,
-    pub allocation: Option<Versioned<AllocationRow>>,
-    over: BTreeSet<TaskId>,
-}
-
-impl Touched {
-    /// The allocation without the entries that no longer count.
-    pub fn swept(&self) -> AllocationRow {
-        let row = self.allocation.as_ref().map(|row| (*row.row).clone());
-        let mut swept = row.unwrap_or_default();
-        swept.tasks.retain(|task, _| !self.over.contains(task));
-        swept
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.placing.end(&self.place, &self.tasks);
-    }
 }
 
 impl Placing {
@@ -144,7 +124,7 @@ impl Placing {
     }
 
     /// Finds a place for each task and takes its share there, as the rows are now.
-    pub(super) fn plan(
+    pub(crate) fn plan(
         self: &Arc<Self>,
         scope: &Scope,
         cluster: &ClusterName,
@@ -157,35 +137,25 @@ impl Placing {
         if !known.serves(wanted.demand.launch_type) {
             return Planned::NoInstances;
         }
-        let plan = match &wanted.choice {
-            Choice::Best {
-                constraints,
-                strategies,
-                seed,
-            } => known.index.place(&Request {
-                demand: wanted.demand,
-                count: u32::try_from(wanted.tasks.len()).unwrap_or(u32::MAX),
-                constraints,
-                strategies,
-                seed: *seed,
-            }),
-            Choice::These(instances) => known.place_on(instances, wanted.demand),
-        };
-        let touched: BTreeSet<ContainerInstanceId> = plan.placements.iter().copied().collect();
-        if let Some(committing) = touched.iter().find_map(|id| known.committing(id)) {
+        let Draft {
+            plan,
+            touched,
+            waits_for,
+        } = known.draft(wanted);
+        let waits_for = waits_for.filter(|_| match wanted.extent {
+            Extent::Whole => true,
+            Extent::AsFar { .. } => plan.placements.is_empty(),
+        });
+        if let Some(committing) = waits_for {
             for id in &touched {
                 known.refresh(id);
             }
             return Planned::Wait(committing);
         }
         let committing = Committing::default();
+        let tasks = wanted.tasks.iter().copied();
         let mut reservation = Reservation {
-            tasks: wanted
-                .tasks
-                .iter()
-                .copied()
-                .zip(plan.placements.iter().copied())
-                .collect(),
+            tasks: tasks.zip(plan.placements.iter().copied()).collect(),
             instances: BTreeMap::new(),
             plan,
             place,
@@ -224,6 +194,15 @@ impl Placing {
             }
         }
     }
+}
+
+/// A plan of which nothing is set aside yet.
+struct Draft {
+    plan: Plan,
+    /// The instances that the index no longer shows as they are.
+    touched: BTreeSet<ContainerInstanceId>,
+    /// The plan ended early, because the next task would go where another plan is being committed.
+    waits_for: Option<Committing>,
 }
 
 impl Inner {
@@ -424,8 +403,50 @@ impl Cluster {
         self.index.iter().any(|it| it.launch_type == launch_type)
     }
 
-    fn committing(&self, id: &ContainerInstanceId) -> Option<Committing> {
-        self.instances.get(id)?.committing.clone()
+    fn draft(&mut self, wanted: &Wanted<'_>) -> Draft {
+        let operations_max = match wanted.extent {
+            Extent::Whole => usize::MAX,
+            Extent::AsFar { operations } => operations,
+        };
+        let (mut touched, mut waits_for, mut operations) = (BTreeSet::new(), None, 0);
+        let instances = &self.instances;
+        let mut goes_on = |id: &ContainerInstanceId| {
+            waits_for = instances.get(id).and_then(|known| known.committing.clone());
+            if waits_for.is_some() {
+                return false;
+            }
+            let is_new = !touched.contains(id);
+            operations += TASK_OPERATIONS + if is_new { INSTANCE_OPERATIONS } else { 0 };
+            let goes_on = operations <= operations_max;
+            if goes_on {
+                touched.insert(*id);
+            }
+            goes_on
+        };
+        let plan = match &wanted.choice {
+            Choice::Best {
+                constraints,
+                strategies,
+                seed,
+            } => self.index.place_while(
+                &Request {
+                    demand: wanted.demand,
+                    count: u32::try_from(wanted.tasks.len()).unwrap_or(u32::MAX),
+                    constraints,
+                    strategies,
+                    seed: *seed,
+                },
+                goes_on,
+            ),
+            Choice::These(ids) => {
+                place_on(&mut self.index, instances, ids, wanted.demand, &mut goes_on)
+            }
+        };
+        Draft {
+            plan,
+            touched,
+            waits_for,
+        }
     }
 
     fn take(
@@ -452,33 +473,42 @@ impl Cluster {
             },
         ))
     }
+}
 
-    /// A task on each of these instances, if it fits. Those that are not there, or full, are
-    /// rejected; the others are taken nevertheless.
-    fn place_on(&mut self, instances: &[ContainerInstanceId], demand: &Demand) -> Plan {
-        let mut plan = Plan::default();
-        for id in instances {
-            match self.index.against(id, demand, &[]) {
-                Some(reasons) if reasons.is_empty() => {
-                    self.index.take(id, demand);
-                    plan.placements.push(*id);
+/// A task on each of these instances, if it fits. Those that are not there, or full, are rejected;
+/// the others are taken nevertheless.
+fn place_on(
+    index: &mut InstanceIndex,
+    known: &BTreeMap<ContainerInstanceId, Known>,
+    instances: &[ContainerInstanceId],
+    demand: &Demand,
+    goes_on: &mut dyn FnMut(&ContainerInstanceId) -> bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    for id in instances {
+        match index.against(id, demand, &[]) {
+            Some(reasons) if reasons.is_empty() => {
+                if !goes_on(id) {
+                    break;
                 }
-                reasons => {
-                    plan.unplaced += 1;
-                    let gone = self.instances.contains_key(id);
-                    let reasons = reasons.unwrap_or_else(|| match gone {
-                        true => vec![Unfit::Inactive],
-                        false => Vec::new(),
-                    });
-                    plan.rejections.push(Rejection {
-                        instance: *id,
-                        reasons,
-                    });
-                }
+                index.take(id, demand);
+                plan.placements.push(*id);
+            }
+            reasons => {
+                plan.unplaced += 1;
+                let gone = known.contains_key(id);
+                let reasons = reasons.unwrap_or_else(|| match gone {
+                    true => vec![Unfit::Inactive],
+                    false => Vec::new(),
+                });
+                plan.rejections.push(Rejection {
+                    instance: *id,
+                    reasons,
+                });
             }
         }
-        plan
     }
+    plan
 }
 
 /// An instance as an expression sees it, as the rows are.

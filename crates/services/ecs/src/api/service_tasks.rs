@@ -1,28 +1,23 @@
-//! The tasks that the service controller makes: their spec, and where they go. Pure: a plan on a
-//! snapshot, whose commit expects every row that it was made from.
-//!
-//! Unlike RunTask's ([`super::placing`]), this plan is made from the rows alone, because a reconciler
-//! sees nothing else. That looks at every instance of the cluster, so it is done only when a service
-//! lacks tasks.
+//! The tasks that the service controller makes: their spec, and where they go. As with RunTask, places are
+//! found on the index of the cluster ([`super::placing`]), and the commit expects every row that they were
+//! found on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use gantry_api::ecs::{Attribute, PropagateTags, Tag, TaskOverride};
+use gantry_api::ecs::{PropagateTags, Tag, TaskOverride};
 use gantry_arn::{ContainerInstanceId, TaskId};
 use gantry_env::Timestamp;
-use gantry_placement::{Constraint, Plan, Request, Strategy, place};
 use gantry_store::{Transaction, Versioned};
 
-use super::container_instances::ZONE_ATTRIBUTE;
 use super::lookup::Rows;
-use super::new_tasks::{ARCHITECTURE_ATTRIBUTE, demand};
-use super::placing::candidate;
+use super::new_tasks::demand;
+use super::placing::{Choice, Extent, Placing, Planned, Reservation, Wanted};
 use crate::model::absent::items;
 use crate::model::{overrides, tags};
 use crate::tables::{
-    AllocationRow, ContainerInstanceRow, ContainerInstanceStatus, DeploymentState, ReplicaSpec,
-    ServiceRow, TaskContainer, TaskDefinitionRow, TaskRow, container_instance_name, service_group,
-    task_name,
+    DeploymentState, ReplicaSpec, ServiceRow, TaskContainer, TaskDefinitionRow, TaskRow,
+    service_group,
 };
 
 /// Tasks that are equal but for their id, slot and place.
@@ -34,87 +29,60 @@ pub(crate) struct Replicas<'a> {
     pub now: Timestamp,
 }
 
-/// A task that shall be made.
+/// What a task has to itself.
 pub(crate) struct NewReplica {
-    pub id: TaskId,
     pub slot: u32,
     /// One for each container, in the order of the definition.
     pub container_ids: Vec<String>,
 }
 
 impl Replicas<'_> {
+    /// Finds a place for each of these tasks, as far as a commit has so many operations left.
     pub fn plan(
         &self,
-        count: usize,
-        constraints: &[Constraint],
-        strategies: &[Strategy],
-        seed: u64,
-    ) -> Plan {
+        placing: &Arc<Placing>,
+        ids: &[TaskId],
+        choice: Choice<'_>,
+        operations: usize,
+    ) -> Planned {
         let spec = self.spec();
         let demand = demand(self.definition, &spec.reserved, &spec.launch_type);
-        let instances = self.rows.container_instances(&self.service.cluster);
-        let candidates = instances
-            .into_iter()
-            .filter(|instance| instance.status != ContainerInstanceStatus::Inactive)
-            .map(|instance| candidate(self.rows, &self.service.cluster, instance))
-            .collect();
-        place(
-            candidates,
-            &Request {
-                demand: &demand,
-                count: u32::try_from(count).unwrap_or(u32::MAX),
-                constraints,
-                strategies,
-                seed,
-            },
-        )
+        // One operation is the definition's, which must not be deregistered at the same moment.
+        let operations = operations.saturating_sub(1);
+        let wanted = Wanted {
+            tasks: ids,
+            demand: &demand,
+            reserved: &spec.reserved,
+            choice,
+            extent: Extent::AsFar { operations },
+        };
+        placing.plan(self.rows.scope, &self.service.cluster, &wanted)
     }
 
-    /// Writes each task on the instance next to it, and the allocations that they take.
+    /// Writes the tasks that found a place, and the allocations that they take.
     pub fn write(
         &self,
-        placed: Vec<(NewReplica, ContainerInstanceId)>,
+        reservation: &Reservation,
+        mut replicas: BTreeMap<TaskId, NewReplica>,
         transaction: &mut Transaction,
     ) {
         let spec = self.spec();
-        let cluster = &self.service.cluster;
-        let (account, region) = (&self.rows.scope.account, &self.rows.scope.region);
         transaction.expect_read(self.definition);
-        let mut by_instance: BTreeMap<ContainerInstanceId, Vec<NewReplica>> = BTreeMap::new();
-        for (replica, instance) in placed {
-            by_instance.entry(instance).or_default().push(replica);
-        }
-        for (id, replicas) in by_instance {
-            let Some(instance) = self.rows.container_instance(cluster, &id) else {
-                continue;
-            };
-            let before = self.rows.allocation(cluster, &id);
-            let mut allocation = before
-                .row
-                .as_ref()
-                .map(|row| (*row.row).clone())
-                .unwrap_or_default();
-            allocation
-                .tasks
-                .retain(|task, _| !before.over.contains(task));
-            for replica in replicas {
-                allocation.tasks.insert(replica.id, spec.reserved.clone());
-                let name = task_name(cluster, &replica.id);
-                let task = task_of(&spec, replica, &instance);
-                transaction.create::<TaskRow>(account, region, &name, &task);
+        reservation.write(&spec.reserved, transaction, |id, instance| {
+            let replica = replicas.remove(&id);
+            let (slot, ids) =
+                replica.map_or_else(Default::default, |it| (it.slot, it.container_ids));
+            let containers = spec.containers.iter().zip(ids);
+            let containers = containers.map(|(container, id)| TaskContainer {
+                name: container.name.clone(),
+                id,
+            });
+            let mut task = instance.task(&spec, id, containers.collect());
+            if let Some(own) = &mut task.replica {
+                own.slot = slot;
             }
-            // A deregistration or a drain at the same moment comes first, and is seen.
-            transaction.expect_read(&instance);
-            match &before.row {
-                Some(read) => transaction.update::<AllocationRow>(read, &allocation),
-                None => transaction.create::<AllocationRow>(
-                    account,
-                    region,
-                    &container_instance_name(cluster, &id),
-                    &allocation,
-                ),
-            };
-        }
+            Arc::new(task)
+        });
     }
 
     fn spec(&self) -> TaskRow {
@@ -156,35 +124,6 @@ impl Replicas<'_> {
             }),
         }
     }
-}
-
-fn task_of(
-    spec: &TaskRow,
-    replica: NewReplica,
-    instance: &Versioned<ContainerInstanceRow>,
-) -> TaskRow {
-    let attribute = |name: &str| {
-        let own = instance.attributes.iter().find(|it| it.name == name)?;
-        Some(Attribute {
-            name: own.name.clone(),
-            value: own.value.clone(),
-            ..Attribute::default()
-        })
-    };
-    let mut task = TaskRow {
-        id: replica.id,
-        container_instance: instance.id,
-        availability_zone: attribute(ZONE_ATTRIBUTE).and_then(|zone| zone.value),
-        attributes: attribute(ARCHITECTURE_ATTRIBUTE).into_iter().collect(),
-        ..spec.clone()
-    };
-    for (container, id) in task.containers.iter_mut().zip(replica.container_ids) {
-        container.id = id;
-    }
-    if let Some(spec) = &mut task.replica {
-        spec.slot = replica.slot;
-    }
-    task
 }
 
 /// What is propagated, and AWS's own where asked for.

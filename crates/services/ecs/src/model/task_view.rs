@@ -54,9 +54,14 @@ impl TaskState {
 
     /// `RUNNING` or `STOPPED`. A task that ends by itself is not wanted to run any more.
     pub fn desired_phase(&self) -> DesiredPhase {
-        match self.stop() {
-            Some(_) => DesiredPhase::Stopped,
-            None => DesiredPhase::Running,
+        let is_decided = self
+            .desired
+            .as_ref()
+            .is_some_and(|desired| desired.phase == DesiredPhase::Stopped);
+        let ends = self.report.as_ref().is_some_and(|it| it.ending.is_some());
+        match is_decided || ends {
+            true => DesiredPhase::Stopped,
+            false => DesiredPhase::Running,
         }
     }
 

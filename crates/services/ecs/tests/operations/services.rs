@@ -23,7 +23,7 @@ impl Plane {
     fn new() -> (Self, String) {
         let (harness, instance) = Harness::with_instance();
         harness.register_web();
-        let controller = Services::default();
+        let controller = Services::of(&harness.service);
         (
             Self {
                 harness,
@@ -80,6 +80,7 @@ impl Plane {
                 if !plan.is_nothing() {
                     planned = true;
                     done(self.harness.store.commit(plan.transaction)).unwrap();
+                    self.controller.settled(&key);
                 }
             }
             if !planned {

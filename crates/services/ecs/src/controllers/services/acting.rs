@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_arn::TaskId;
 use gantry_env::Timestamp;
+use gantry_placement::Plan;
 use std::time::Duration;
 
 use super::derived::Derived;
 use super::pass::Pass;
+use crate::api::placing::{Choice, Planned};
 use crate::api::service_tasks::{NewReplica, Replicas};
 use crate::model::absent::items;
 use crate::model::run_request::definition_constraints;
@@ -124,36 +126,16 @@ impl Pass<'_> {
         let (Ok(constraints), Ok(strategies)) = (constraints, strategies) else {
             return slots.len();
         };
-        // Two operations a task; three an instance.
-        let tried = slots.len().min(OPERATIONS_MAX / 2);
-        let seed = self.state.next_number;
-        let plan = replicas.plan(tried, &constraints, &strategies, seed);
-        let mut derived = Derived {
-            incarnation: &spec.incarnation,
-            next: &mut self.state.next_number,
+        let choice = Choice::Best {
+            constraints,
+            strategies: &strategies,
+            seed: self.state.next_number,
         };
-        let (mut placed, mut operations) = (Vec::new(), 1);
-        let mut instances = BTreeSet::new();
-        for (slot, instance) in slots.iter().zip(&plan.placements) {
-            operations += 2 + if instances.insert(*instance) { 3 } else { 0 };
-            if operations > OPERATIONS_MAX {
-                break;
-            }
-            let containers = items(&definition.definition.container_definitions);
-            let replica = NewReplica {
-                id: derived.task(),
-                slot: *slot,
-                container_ids: containers.iter().map(|_| derived.uuid()).collect(),
-            };
-            placed.push((replica, *instance));
-        }
-        let started: Vec<TaskId> = placed.iter().map(|(replica, _)| replica.id).collect();
+        let Some((plan, started)) = self.place(&replicas, slots, choice) else {
+            return 0;
+        };
         let left = slots.len() - started.len();
         let unplaced = usize::try_from(plan.unplaced).unwrap_or(usize::MAX);
-        if !started.is_empty() {
-            replicas.write(placed, &mut self.transaction);
-            self.say(events::started(&spec.name, &started));
-        }
         if unplaced == 0 {
             self.state.unplaced = None;
             if left > 0 {
@@ -174,6 +156,63 @@ impl Pass<'_> {
         self.look_again(again_at);
         self.say(events::unplaced(&spec.name, &plan.rejections));
         left
+    }
+
+    /// Finds places for as many as this commit has room for, and writes the tasks that got one. None
+    /// where another plan is being committed and this one has to wait for it.
+    fn place(
+        &mut self,
+        replicas: &Replicas<'_>,
+        slots: &[u32],
+        choice: Choice<'_>,
+    ) -> Option<(Plan, Vec<TaskId>)> {
+        let incarnation = self.spec.incarnation.clone();
+        let mut next = self.state.next_number;
+        let mut derived = Derived {
+            incarnation: &incarnation,
+            next: &mut next,
+        };
+        let tried = slots.iter().take(OPERATIONS_MAX);
+        let ids: Vec<TaskId> = tried.map(|_| derived.task()).collect();
+        let operations = OPERATIONS_MAX.saturating_sub(self.transaction.len());
+        let mut reservation = match replicas.plan(self.placing, &ids, choice, operations) {
+            Planned::Reserved(reservation) => reservation,
+            Planned::Wait(_) => {
+                self.waits = true;
+                return None;
+            }
+            Planned::NoInstances => {
+                let plan = Plan {
+                    unplaced: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+                    ..Plan::default()
+                };
+                return Some((plan, Vec::new()));
+            }
+        };
+        let started: Vec<TaskId> = reservation.tasks.iter().map(|(id, _)| *id).collect();
+        let plan = std::mem::take(&mut reservation.plan);
+        if started.is_empty() {
+            return Some((plan, started));
+        }
+        // The numbers of tasks that found no place are not used up.
+        self.state.next_number += u64::try_from(started.len()).unwrap_or(0);
+        let mut derived = Derived {
+            incarnation: &incarnation,
+            next: &mut self.state.next_number,
+        };
+        let containers = items(&replicas.definition.definition.container_definitions);
+        let new = started.iter().zip(slots).map(|(id, slot)| {
+            let replica = NewReplica {
+                slot: *slot,
+                container_ids: containers.iter().map(|_| derived.uuid()).collect(),
+            };
+            (*id, replica)
+        });
+        replicas.write(&reservation, new.collect(), &mut self.transaction);
+        self.say(events::started(&self.spec.name.clone(), &started));
+        // Its shares are taken until the commit is over.
+        self.reservation = Some(reservation);
+        Some((plan, started))
     }
 
     fn stop(&mut self, bounds: &rolling::Bounds, replicas: &[Replica], put_off: usize) {
@@ -204,7 +243,7 @@ impl Pass<'_> {
             self.look_again(self.now);
         }
         let running = |id: &TaskId| {
-            let replica = replicas.iter().find(|replica| replica.id == *id);
+            let replica = found(replicas, id);
             replica.is_some_and(|replica| replica.condition > Condition::Pending)
         };
         let named: Vec<TaskId> = stopped
@@ -218,7 +257,7 @@ impl Pass<'_> {
         let unhealthy = stopped.iter().filter(|stop| stop.why == Why::Unhealthy);
         let unhealthy: Vec<TaskId> = unhealthy
             .map(|stop| stop.task)
-            .filter(|id| replicas.iter().any(|it| it.id == *id && it.is_primary))
+            .filter(|id| found(replicas, id).is_some_and(|it| it.is_primary))
             .collect();
         if let Some(primary) = self.state.deployments.first_mut()
             && !unhealthy.is_empty()
@@ -237,7 +276,7 @@ impl Pass<'_> {
             .rows
             .protected(&self.spec)
             .into_iter()
-            .filter(|(id, until)| self.now < *until && replicas.iter().any(|it| it.id == *id))
+            .filter(|(id, until)| self.now < *until && found(replicas, id).is_some())
             .collect();
         if let Some(first) = live.iter().map(|(_, until)| *until).min() {
             self.look_again(first);
@@ -291,4 +330,12 @@ impl Pass<'_> {
         self.transaction
             .create::<TaskDesiredRow>(account, region, &name, &desired);
     }
+}
+
+/// One of the replicas, which are in the order of their ids.
+fn found<'a>(replicas: &'a [Replica], id: &TaskId) -> Option<&'a Replica> {
+    let at = replicas
+        .binary_search_by_key(id, |replica| replica.id)
+        .ok()?;
+    replicas.get(at)
 }

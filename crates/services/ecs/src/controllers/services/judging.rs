@@ -76,8 +76,6 @@ impl Pass<'_> {
         if let Some(primary) = self.state.deployments.first_mut() {
             let mine =
                 |task: &&TaskState| task.spec.started_by.as_deref() == Some(primary.id.as_str());
-            let known: std::collections::BTreeSet<_> =
-                tasks.iter().filter(mine).map(|task| task.spec.id).collect();
             let failed: Vec<_> = tasks
                 .iter()
                 .filter(mine)
@@ -85,7 +83,11 @@ impl Pass<'_> {
                 .map(|task| task.spec.id)
                 .filter(|id| !primary.counted.contains(id))
                 .collect();
-            primary.counted.retain(|id| known.contains(id));
+            if !primary.counted.is_empty() {
+                let known: std::collections::BTreeSet<_> =
+                    tasks.iter().filter(mine).map(|task| task.spec.id).collect();
+                primary.counted.retain(|id| known.contains(id));
+            }
             // What came up since the last failure shows that tasks can be started.
             let came_up = tasks.iter().filter(mine).filter_map(Self::started_at).max();
             if primary.throttled > 0
@@ -128,24 +130,25 @@ impl Pass<'_> {
 
     /// A task that becomes healthy takes back what the circuit breaker has counted.
     fn note_healthy_ones(&mut self) {
-        let healthy: Vec<_> = self
-            .replicas()
-            .into_iter()
-            .filter(|replica| replica.is_primary && replica.condition == Condition::Healthy)
-            .map(|replica| replica.id)
-            .collect();
-        let latest: Option<Timestamp> = self
-            .tasks
+        let is_under_way = |it: &DeploymentState| it.rollout == Rollout::InProgress;
+        if !self.primary().is_some_and(is_under_way) {
+            return;
+        }
+        let replicas = self.replicas();
+        // Both are in the order of their ids, and every replica is one of the tasks.
+        let mut tasks = self.tasks.iter();
+        let latest: Option<Timestamp> = replicas
             .iter()
-            .filter(|task| healthy.contains(&task.spec.id))
-            .filter_map(Self::started_at)
+            .filter_map(|replica| Some((replica, tasks.find(|it| it.spec.id == replica.id)?)))
+            .filter(|(replica, _)| replica.is_primary && replica.condition == Condition::Healthy)
+            .filter_map(|(_, task)| Self::started_at(task))
             .max();
         let breaker = self.spec.configuration.deployment_circuit_breaker.as_ref();
         let resets = breaker.and_then(|it| it.reset_on_healthy_task) != Some(false);
         let Some(primary) = self.state.deployments.first_mut() else {
             return;
         };
-        if primary.rollout == Rollout::InProgress && latest > primary.healthy_start {
+        if latest > primary.healthy_start {
             primary.healthy_start = latest;
             if resets {
                 primary.breaker_failures = 0;

@@ -1,6 +1,8 @@
 //! One look at one service: the steps of a pass, and what they have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_arn::ContainerInstanceId;
@@ -10,6 +12,7 @@ use gantry_store::{Key, Snapshot, Table, Transaction, Versioned};
 
 use super::derived::Derived;
 use crate::api::lookup::Rows;
+use crate::api::placing::{Placing, Reservation};
 use crate::model::last_status::LastStatus;
 use crate::model::reference::Scope;
 use crate::model::service::events;
@@ -19,7 +22,7 @@ use crate::model::service::rolling::Bounds;
 use crate::model::task_view::TaskState;
 use crate::tables::{
     ContainerInstanceStatus, DeploymentState, DesiredPhase, ServiceDeploymentStateRow,
-    ServiceEventsRow, ServiceRow, ServiceStateRow, TaskDefinitionRow, service_row_name,
+    ServiceEventsRow, ServiceRow, ServiceStateRow, TaskDefinitionRow, TaskRow, service_row_name,
 };
 
 pub(super) struct Pass<'a> {
@@ -36,6 +39,32 @@ pub(super) struct Pass<'a> {
     pub tasks: Vec<TaskState>,
     pub transaction: Transaction,
     pub again_at: Option<Timestamp>,
+    pub placing: &'a Arc<Placing>,
+    /// The shares of what this pass starts.
+    pub reservation: Option<Reservation>,
+    /// Something is not started before another plan is committed.
+    pub waits: bool,
+    /// The replicas as they were seen first, and under which PRIMARY deployment.
+    seen: Option<(Option<String>, Rc<Vec<Replica>>)>,
+}
+
+/// What a pass came to.
+pub(super) struct Passed {
+    pub plan: Plan,
+    /// To be kept until the plan is committed, or is not.
+    pub reservation: Option<Reservation>,
+    /// The service has to be looked at again soon: it waits for another one's commit.
+    pub waits: bool,
+}
+
+impl Passed {
+    fn nothing() -> Self {
+        Self {
+            plan: Plan::nothing(),
+            reservation: None,
+            waits: false,
+        }
+    }
 }
 
 /// A service deployment's state, as it is stored and as it shall be.
@@ -44,16 +73,21 @@ pub(super) struct Progress {
     pub after: ServiceDeploymentStateRow,
 }
 
-pub(super) fn reconcile(snapshot: &Snapshot, now: Timestamp, key: &Key) -> Plan {
+pub(super) fn reconcile(
+    placing: &Arc<Placing>,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    key: &Key,
+) -> Passed {
     let Some(spec) = snapshot.read_key::<ServiceRow>(key) else {
-        return Plan::nothing();
+        return Passed::nothing();
     };
     let scope = Scope {
         account: key.account(),
         region: key.region(),
     };
     let rows = Rows::new(snapshot, &scope);
-    let mut pass = Pass::new(&rows, now, spec);
+    let mut pass = Pass::new(placing, &rows, now, spec);
     match pass.spec.deleted_at {
         Some(_) => pass.drain(),
         None => {
@@ -69,7 +103,12 @@ pub(super) fn reconcile(snapshot: &Snapshot, now: Timestamp, key: &Key) -> Plan 
 }
 
 impl<'a> Pass<'a> {
-    fn new(rows: &'a Rows<'a>, now: Timestamp, spec: Versioned<ServiceRow>) -> Self {
+    fn new(
+        placing: &'a Arc<Placing>,
+        rows: &'a Rows<'a>,
+        now: Timestamp,
+        spec: Versioned<ServiceRow>,
+    ) -> Self {
         let name = service_row_name(&spec.cluster, &spec.name);
         let incarnation = spec.incarnation.clone();
         let state_before = rows.read::<ServiceStateRow>(&name);
@@ -100,6 +139,10 @@ impl<'a> Pass<'a> {
             progress: BTreeMap::new(),
             transaction: Transaction::new(),
             again_at: None,
+            placing,
+            reservation: None,
+            waits: false,
+            seen: None,
         }
     }
 
@@ -136,41 +179,55 @@ impl<'a> Pass<'a> {
             .task_definition(&revision.family, revision.task_definition)
     }
 
-    /// The tasks that are meant to run, as deployments see them.
-    pub(super) fn replicas(&mut self) -> Vec<Replica> {
+    /// The tasks that are meant to run, as deployments see them, in the order of their ids. Looked at
+    /// once for each PRIMARY deployment: the tasks do not change in a pass.
+    pub(super) fn replicas(&mut self) -> Rc<Vec<Replica>> {
         let primary = self.primary().map(|it| it.id.clone());
+        if let Some((of, replicas)) = &self.seen
+            && *of == primary
+        {
+            return replicas.clone();
+        }
+        let replicas = Rc::new(self.look_at_replicas(primary.as_deref()));
+        self.seen = Some((primary, replicas.clone()));
+        replicas
+    }
+
+    fn look_at_replicas(&mut self, primary: Option<&str>) -> Vec<Replica> {
         let grace = self.spec.health_check_grace_period_seconds.unwrap_or(0);
         let grace = Duration::from_secs(u64::from(grace));
-        let mut definitions: BTreeMap<_, Option<Versioned<TaskDefinitionRow>>> = BTreeMap::new();
-        let mut draining: BTreeMap<ContainerInstanceId, bool> = BTreeMap::new();
-        let (mut replicas, mut wake) = (Vec::new(), None::<Timestamp>);
-        for task in &self.tasks {
-            if task.desired_phase() != DesiredPhase::Running || task.last_status().is_stopped() {
-                continue;
-            }
-            let spec = &task.spec;
-            let definition = definitions
-                .entry((spec.family.clone(), spec.revision))
-                .or_insert_with(|| self.rows.task_definition(&spec.family, spec.revision));
-            let Some(definition) = definition else {
+        let is_meant_to_run = |task: &&TaskState| {
+            task.desired_phase() == DesiredPhase::Running && !task.last_status().is_stopped()
+        };
+        let tasks: Vec<&TaskState> = self.tasks.iter().filter(is_meant_to_run).collect();
+        let draining = self.draining(&tasks);
+        // Of few revisions, however many tasks there are.
+        let mut definitions: Vec<(&TaskRow, Option<Versioned<TaskDefinitionRow>>)> = Vec::new();
+        let (mut replicas, mut wake) = (Vec::with_capacity(tasks.len()), None::<Timestamp>);
+        for task in tasks {
+            let spec = &*task.spec;
+            let is_same = |of: &TaskRow| of.revision == spec.revision && of.family == spec.family;
+            let at = match definitions.iter().position(|(of, _)| is_same(of)) {
+                Some(at) => at,
+                None => {
+                    let row = self.rows.task_definition(&spec.family, spec.revision);
+                    definitions.push((spec, row));
+                    definitions.len() - 1
+                }
+            };
+            let Some((_, Some(definition))) = definitions.get(at) else {
                 continue;
             };
             let (condition, changes_at) = condition(task, &definition.definition, grace, self.now);
             if let Some(at) = changes_at {
                 wake = Some(wake.map_or(at, |before| before.min(at)));
             }
-            let is_draining = *draining.entry(spec.container_instance).or_insert_with(|| {
-                let instance = self
-                    .rows
-                    .container_instance(&spec.cluster, &spec.container_instance);
-                instance.is_none_or(|it| it.status != ContainerInstanceStatus::Active)
-            });
             replicas.push(Replica {
                 id: spec.id,
                 slot: spec.replica.as_ref().map_or(0, |replica| replica.slot),
-                is_primary: spec.started_by == primary,
+                is_primary: spec.started_by.as_deref() == primary,
                 condition,
-                is_draining,
+                is_draining: draining.contains(&spec.container_instance),
                 instance: spec.container_instance,
                 zone: spec.availability_zone.clone(),
                 left_free: 0,
@@ -180,6 +237,25 @@ impl<'a> Pass<'a> {
             self.look_again(at);
         }
         replicas
+    }
+
+    /// Those of the tasks' container instances that are not ACTIVE, or gone.
+    fn draining(&self, tasks: &[&TaskState]) -> BTreeSet<ContainerInstanceId> {
+        let mut all: Vec<ContainerInstanceId> = tasks
+            .iter()
+            .map(|task| task.spec.container_instance)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        let statuses = self
+            .rows
+            .container_instance_statuses(&self.spec.cluster, &all);
+        let is_draining = |status: &Option<_>| *status != Some(ContainerInstanceStatus::Active);
+        all.into_iter()
+            .zip(statuses)
+            .filter(|(_, status)| is_draining(status))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// When the task was first RUNNING.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gantry_reconcile::Plan;
 use gantry_store::{Key, Table};
 
-use super::pass::{Pass, beside};
+use super::pass::{Pass, Passed, beside};
 use crate::tables::{
     ServiceDeploymentRow, ServiceDeploymentStateRow, ServiceEventsRow, ServiceRevisionRow,
     ServiceRow, ServiceStateRow, service_part_name, service_row_name,
@@ -13,6 +13,11 @@ use crate::tables::{
 
 /// How long an INACTIVE service is described.
 pub const INACTIVE_SERVICE_RETENTION: Duration = Duration::from_secs(60 * 60);
+
+/// A service is looked at for the changes of its tasks' rows again after so long for each of its tasks,
+/// so that it costs a small part of one processor however many of them report at once: a hundred tasks
+/// are looked at a hundred times a second, five thousand twice.
+const REST_A_TASK: Duration = Duration::from_micros(100);
 
 /// How many rows one commit removes.
 const REMOVED_AT_ONCE: usize = 40;
@@ -65,7 +70,7 @@ impl Pass<'_> {
             .delete(beside::<ServiceRow>(rows, &name));
     }
 
-    pub(super) fn finish(mut self) -> Plan {
+    pub(super) fn finish(mut self) -> Passed {
         let (account, region) = (&self.rows.scope.account, &self.rows.scope.region);
         let name = service_row_name(&self.spec.cluster, &self.spec.name);
         match &self.state_before {
@@ -114,9 +119,15 @@ impl Pass<'_> {
             // Whatever was decided was decided for this wish of the user's.
             self.transaction.expect_read(&self.spec);
         }
-        Plan {
-            again_at: self.again_at,
-            ..Plan::from(self.transaction)
+        let tasks = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
+        Passed {
+            plan: Plan {
+                again_at: self.again_at,
+                rests_until: Some(self.now + REST_A_TASK.saturating_mul(tasks)),
+                ..Plan::from(self.transaction)
+            },
+            reservation: self.reservation,
+            waits: self.waits,
         }
     }
 }

@@ -60,8 +60,11 @@ pub struct Stop {
 
 /// The slots in which the PRIMARY deployment lacks a replica.
 pub fn lacking(bounds: &Bounds, replicas: &[Replica]) -> Vec<u32> {
-    let taken: BTreeSet<u32> = staying(replicas).map(|replica| replica.slot).collect();
     let count = bounds.desired.saturating_sub(staying(replicas).count());
+    if count == 0 {
+        return Vec::new();
+    }
+    let taken: BTreeSet<u32> = staying(replicas).map(|replica| replica.slot).collect();
     (0..)
         .filter(|slot| !taken.contains(slot))
         .take(count)
