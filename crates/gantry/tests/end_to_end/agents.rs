@@ -14,13 +14,13 @@ use crate::installation::{GANTRY, Installation, eventually, guard, send_signal};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The agents of one test and their folder, cleaned up even when the test is killed.
-struct Agents {
+pub struct Agents {
     folder: tempfile::TempDir,
     guard: Child,
 }
 
 impl Agents {
-    fn new() -> Agents {
+    pub fn new() -> Agents {
         let folder = tempfile::Builder::new()
             .prefix("gantry-agents-")
             .tempdir()
@@ -29,12 +29,13 @@ impl Agents {
         Agents { folder, guard }
     }
 
-    fn agent(&self, gantry: &Installation, name: &str) -> Agent {
+    pub fn agent(&self, gantry: &Installation, name: &str) -> Agent {
         Agent {
             data_dir: self.folder.path().join(name),
             log: self.folder.path().join(format!("{name}.log")),
             endpoint: gantry.endpoint(),
             name: name.to_owned(),
+            attributes: String::new(),
             process: None,
         }
     }
@@ -47,8 +48,10 @@ impl Drop for Agents {
     }
 }
 
-struct Agent {
-    name: String,
+pub struct Agent {
+    pub name: String,
+    /// Attributes besides those that every agent here has.
+    pub attributes: String,
     data_dir: PathBuf,
     log: PathBuf,
     endpoint: String,
@@ -61,7 +64,7 @@ impl Agent {
         command
             .args(["agent", "--endpoint", &self.endpoint, "--cpu", "1024"])
             .args(["--memory", "512", "--attributes"])
-            .arg(format!("rack={},kind=test", self.name))
+            .arg(format!("rack={},kind=test{}", self.name, self.attributes))
             .arg("--data-dir")
             .arg(&self.data_dir)
             .stdin(Stdio::null());
@@ -71,7 +74,7 @@ impl Agent {
         command
     }
 
-    fn start(&mut self, token: Option<&str>) {
+    pub fn start(&mut self, token: Option<&str>) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -95,13 +98,13 @@ impl Agent {
         self.process = Some(child);
     }
 
-    fn signal_and_wait(&mut self, signal: &str) {
+    pub fn signal_and_wait(&mut self, signal: &str) {
         let mut child = self.process.take().expect("it runs");
         send_signal(child.id(), signal);
         child.wait().expect("its end");
     }
 
-    fn down(&self) -> String {
+    pub fn down(&self) -> String {
         let output = Command::new(GANTRY)
             .arg("down")
             .arg("--data-dir")
@@ -120,7 +123,7 @@ impl Agent {
     }
 
     /// The container instance that this agent is.
-    fn container_instance(&self) -> String {
+    pub fn container_instance(&self) -> String {
         let file = self.data_dir.join("node/agent/container-instance.json");
         eventually(PATIENCE, "a registration", || {
             let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
@@ -146,7 +149,7 @@ impl Drop for Agent {
     }
 }
 
-fn token(gantry: &Installation, words: &[&str]) -> String {
+pub fn token(gantry: &Installation, words: &[&str]) -> String {
     let mut all = vec!["token"];
     all.extend(words);
     let output = gantry.gantry(&all);

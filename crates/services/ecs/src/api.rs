@@ -25,6 +25,7 @@ mod task_protection;
 
 pub(crate) mod lookup;
 pub(crate) mod placing;
+pub(crate) mod service_instances;
 pub(crate) mod service_tasks;
 
 use async_trait::async_trait;

@@ -22,6 +22,7 @@ use crate::model::last_status::LastStatus;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
 use crate::model::refusal::invalid;
+pub(super) use crate::model::service::scheduling::ZONE_ATTRIBUTE;
 use crate::model::{resources, tags};
 use crate::service::EcsService;
 use crate::tables::{
@@ -29,7 +30,6 @@ use crate::tables::{
     container_instance_name,
 };
 
-pub(super) const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
 const DESCRIBED_MAX: usize = 100;
 const PAGE_MAX: usize = 100;
 

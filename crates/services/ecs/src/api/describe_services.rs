@@ -8,6 +8,7 @@ use gantry_api::ecs::{
 };
 
 use super::lookup::Rows;
+use super::service_instances::desired_count;
 use crate::model::absent::items;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
@@ -69,6 +70,7 @@ pub(super) fn describe(rows: &Rows<'_>, row: &ServiceRow, with_tags: bool) -> Se
         state: rows.service_state(row).map(|state| state.row),
         tasks: rows.service_tasks(row),
         events: events.as_ref().map_or(&[], |events| &events.events),
+        desired_count: desired_count(rows, row),
     };
     let mut service = view.describe();
     if with_tags {

@@ -519,3 +519,25 @@ pub(super) fn candidate(
 ) -> Candidate {
     Known::load(rows, cluster, row).candidate()
 }
+
+/// The same, as if the tasks of a group were not there.
+pub(super) fn candidate_without(
+    rows: &Rows<'_>,
+    cluster: &ClusterName,
+    row: Versioned<ContainerInstanceRow>,
+    group: &str,
+) -> Candidate {
+    let mut known = Known::load(rows, cluster, row);
+    let tasks = known.allocation.iter().flat_map(|row| &row.row.tasks);
+    let of_group: Vec<TaskId> = tasks
+        .filter(|(_, reserved)| reserved.group == group)
+        .map(|(task, _)| *task)
+        .collect();
+    known.over.extend(of_group);
+    known.candidate()
+}
+
+/// An instance as its own row has it: empty, and whether its agent is connected is not known.
+pub(super) fn template(row: &ContainerInstanceRow) -> Candidate {
+    Known::template(row)
+}

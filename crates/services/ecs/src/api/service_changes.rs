@@ -18,7 +18,7 @@ use super::services::{Drawn, active_service, ask_for_deployment, current_revisio
 use super::task_definitions::find;
 use crate::model::reference::{Scope, TaskDefinitionReference};
 use crate::model::refusal::{client, invalid};
-use crate::model::service::request;
+use crate::model::service::{request, scheduling};
 use crate::service::EcsService;
 use crate::tables::{RevisionReference, ServiceRow};
 
@@ -84,11 +84,15 @@ fn same(current: &RevisionReference) -> TaskDefinitionReference {
 
 /// What a request says, and nothing else, is changed.
 fn change(row: &mut ServiceRow, input: &UpdateServiceRequest) -> Result<(), EcsError> {
+    if row.scheduling_strategy == SchedulingStrategy::Daemon {
+        scheduling::validate_daemon(input.desired_count, input.placement_strategy.as_deref())?;
+    }
     if let Some(count) = input.desired_count {
         row.desired_count = u32::try_from(count).unwrap_or(0);
     }
     let given = input.deployment_configuration.as_ref();
-    row.configuration = request::configuration(Some(&row.configuration), given)?;
+    let before = Some(&row.configuration);
+    row.configuration = request::configuration(&row.scheduling_strategy, before, given)?;
     if let Some(seconds) = input.health_check_grace_period_seconds {
         row.health_check_grace_period_seconds = u32::try_from(seconds).ok();
     }
@@ -104,6 +108,10 @@ fn change(row: &mut ServiceRow, input: &UpdateServiceRequest) -> Result<(), EcsE
     if let Some(managed) = input.enable_ecs_managed_tags {
         row.enable_ecs_managed_tags = managed;
     }
+    // What was there stays, unless something else that is changed rules it out.
+    let asked = input.availability_zone_rebalancing.as_ref();
+    let asked = asked.unwrap_or(&row.availability_zone_rebalancing);
+    row.availability_zone_rebalancing = scheduling::rebalancing(row, Some(asked))?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use gantry_arn::{ClusterName, EcsResource, ServiceName};
 use gantry_store::{Transaction, Versioned};
 
 use super::lookup::Rows;
+use super::service_instances::desired_count;
 use crate::model::absent::items;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
@@ -121,7 +122,10 @@ impl<'a> Joined<'a> {
 
     fn breaker(&self) -> ServiceDeploymentCircuitBreaker {
         let given = self.row.configuration.deployment_circuit_breaker.as_ref();
-        let desired = self.spec.as_ref().map_or(0, |spec| spec.desired_count);
+        let desired = self
+            .spec
+            .as_ref()
+            .map_or(0, |spec| desired_count(self.rows, spec));
         let state = self.state.as_ref();
         let status = match (given.is_some_and(|it| it.enable), state) {
             (false, _) => Monitor::Disabled,

@@ -5,8 +5,8 @@
 
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
-    CreateServiceRequest, CreateServiceResponse, EcsError, LaunchType, PropagateTags,
-    SchedulingStrategy, Service, SettingName,
+    AvailabilityZoneRebalancing, CreateServiceRequest, CreateServiceResponse, EcsError, LaunchType,
+    PropagateTags, SchedulingStrategy, Service, SettingName,
 };
 use gantry_arn::{ClusterName, ServiceName};
 use gantry_env::Env;
@@ -19,8 +19,8 @@ use super::lookup::Rows;
 use super::task_definitions::find;
 use crate::model::reference::{Scope, TaskDefinitionReference};
 use crate::model::refusal::{client, invalid};
-use crate::model::service::request;
 use crate::model::service::view::{ServiceStatus, deployments};
+use crate::model::service::{request, scheduling as rules};
 use crate::service::EcsService;
 use crate::tables::{
     ClientTokenRow, LogDriverMode, RevisionReference, ServiceDeploymentRow, ServiceRevisionRow,
@@ -42,7 +42,12 @@ pub(super) async fn create_service(
     };
     request::validate_create(&input)?;
     let reference = scope.task_definition(input.task_definition.as_deref().unwrap_or_default())?;
-    let configuration = request::configuration(None, input.deployment_configuration.as_ref())?;
+    let scheduling = input
+        .scheduling_strategy
+        .clone()
+        .unwrap_or(SchedulingStrategy::Replica);
+    let given = input.deployment_configuration.as_ref();
+    let configuration = request::configuration(&scheduling, None, given)?;
     let token = input.client_token.clone().filter(|it| !it.is_empty());
     let fingerprint = {
         let request = CreateServiceRequest {
@@ -67,7 +72,7 @@ pub(super) async fn create_service(
             let launch_type = input.launch_type.clone().unwrap_or(LaunchType::Ec2);
             let definition = runnable(&rows, &reference, &launch_type, &input)?;
             let mode = effective_for_caller(&rows, ctx, &SettingName::DefaultLogDriverMode)?;
-            let row = ServiceRow {
+            let mut row = ServiceRow {
                 name: name.clone(),
                 cluster: cluster.clone(),
                 incarnation: drawn.incarnation.clone(),
@@ -78,7 +83,7 @@ pub(super) async fn create_service(
                     .desired_count
                     .and_then(|count| u32::try_from(count).ok())
                     .unwrap_or(0),
-                scheduling_strategy: SchedulingStrategy::Replica,
+                scheduling_strategy: scheduling.clone(),
                 launch_type,
                 configuration: configuration.clone(),
                 health_check_grace_period_seconds: input
@@ -86,6 +91,7 @@ pub(super) async fn create_service(
                     .and_then(|seconds| u32::try_from(seconds).ok()),
                 placement_constraints: input.placement_constraints.clone().unwrap_or_default(),
                 placement_strategy: input.placement_strategy.clone().unwrap_or_default(),
+                availability_zone_rebalancing: AvailabilityZoneRebalancing::Disabled,
                 propagate_tags: input.propagate_tags.clone().unwrap_or(PropagateTags::None),
                 enable_ecs_managed_tags: input.enable_ecs_managed_tags == Some(true),
                 tags: input.tags.clone().unwrap_or_default(),
@@ -96,6 +102,8 @@ pub(super) async fn create_service(
                 target: drawn.target(&reference, &definition, ctx),
                 deleted_at: None,
             };
+            let asked = input.availability_zone_rebalancing.as_ref();
+            row.availability_zone_rebalancing = rules::rebalancing(&row, asked)?;
             let mut transaction = Transaction::new();
             // Neither the cluster may be deleted nor the definition deregistered meanwhile.
             transaction.expect_read(&active).expect_read(&definition);

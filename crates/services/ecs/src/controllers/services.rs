@@ -7,19 +7,26 @@
 //!   never drawn.
 //! - One pass is one commit of bounded size: what does not fit is left to the next pass, which is due
 //!   at once. What is decided stands in the rows. All that is remembered here is which rows belong
-//!   to which service ([`index`]), which only wakes; and what a plan takes until its commit is over
+//!   to which service ([`index`]), which only wakes; in which zones there are container instances
+//!   ([`known_clusters`]), which only spares work; and what a plan takes until its commit is over
 //!   ([`open`]), which only keeps other plans away.
 //! - Every pass does the same steps in the same order ([`pass`]): take up the deployment that was
 //!   asked for last, count what failed, judge the deployment, let go of deployments without tasks,
 //!   start and stop, say what has come to be.
 //!
+//! A service of daemons differs in what it starts and stops ([`daemon`]); a steady service of replicas
+//! is kept in balance over availability zones ([`balancing`]).
+//!
 //! What a deployment may do is decided in [`crate::model::service`]; making and placing tasks is
 //! [`crate::api::service_tasks`].
 
 mod acting;
+mod balancing;
+mod daemon;
 mod derived;
 mod index;
 mod judging;
+mod known_clusters;
 mod open;
 mod pass;
 mod writing;
@@ -96,14 +103,16 @@ impl Controller for Services {
 
     fn all_keys(&self, snapshot: &Snapshot) -> Vec<Key> {
         let all = snapshot.list_everywhere::<ServiceRow>();
-        self.index().begin_anew(&all);
+        let instances = snapshot.list_everywhere::<ContainerInstanceRow>();
+        self.index().begin_anew(&all, &instances);
         all.into_iter().map(|row| row.key).collect()
     }
 
     fn reconcile(&self, snapshot: &Snapshot, now: Timestamp, key: &Key) -> Plan {
         // Of a plan that was never heard of again.
         self.settled(key);
-        let passed = pass::reconcile(&self.placing, snapshot, now, key);
+        let zones = self.index().zones(key);
+        let passed = pass::reconcile(&self.placing, snapshot, now, key, zones);
         let mut plan = passed.plan;
         let waits = self.open().note(key, passed.reservation, passed.waits);
         if let Some(wait) = waits {

@@ -81,6 +81,9 @@ pub struct ServiceRow {
     pub placement_constraints: Vec<ecs::PlacementConstraint>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placement_strategy: Vec<ecs::PlacementStrategy>,
+    /// A service that was made before there was any is not rebalanced.
+    #[serde(default = "disabled")]
+    pub availability_zone_rebalancing: ecs::AvailabilityZoneRebalancing,
     pub propagate_tags: ecs::PropagateTags,
     pub enable_ecs_managed_tags: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -95,11 +98,15 @@ pub struct ServiceRow {
     pub deleted_at: Option<Timestamp>,
 }
 
+fn disabled() -> ecs::AvailabilityZoneRebalancing {
+    ecs::AvailabilityZoneRebalancing::Disabled
+}
+
 /// A task's place in its service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaSpec {
     /// A replacement takes the slot of the one that it replaces, so a replica's history stays
-    /// together.
+    /// together. A daemon's place is its container instance: its slot is always 0.
     pub slot: u32,
     /// The digests that the deployment's first tasks found their images to have, by container.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -199,6 +206,9 @@ pub struct ServiceStateRow {
     /// Tasks find no place: how often that was tried in a row, and when it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unplaced: Option<Unplaced>,
+    /// How its tasks are being moved towards a balance over availability zones.
+    #[serde(default, skip_serializing_if = "Balance::is_idle")]
+    pub balance: Balance,
     /// All tasks of the deleted service have stopped: it is INACTIVE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained_at: Option<Timestamp>,
@@ -209,6 +219,36 @@ pub struct Unplaced {
     pub tries: u32,
     pub tried_at: Timestamp,
     pub again_at: Timestamp,
+}
+
+/// A service's way to a balance over availability zones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// It was said that the service is not balanced, and not yet that it is.
+    #[serde(default)]
+    pub announced: bool,
+    /// The task that is being moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<BalanceStep>,
+    /// How many moves in a row came to nothing, and until when none is tried therefore.
+    #[serde(default)]
+    pub failures: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at: Option<Timestamp>,
+}
+
+impl Balance {
+    fn is_idle(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A task in the richer zone goes when its successor in the poorer one is healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalanceStep {
+    pub newcomer: TaskId,
+    pub leaver: TaskId,
+    pub from: String,
 }
 
 /// One of the `deployments` of a service.

@@ -7,10 +7,12 @@ use futures_util::FutureExt;
 use gantry_api::ecs::{self, Ecs as _, EcsError};
 use gantry_api::{ApiError, Principal, RequestContext};
 use gantry_arn::{AccountId, Arn, Region};
+use gantry_ecs::controllers::DeregisteredInstances;
 use gantry_ecs::model::reference::Scope;
 use gantry_ecs::tables::{AcsSessionRow, container_instance_name};
 use gantry_ecs::{EcsOptions, EcsService};
 use gantry_env::VirtualEnv;
+use gantry_reconcile::Controller;
 use gantry_store::{MemoryStore, Store, Transaction};
 
 pub struct Harness {
@@ -92,14 +94,28 @@ impl Harness {
     }
 
     pub fn register_unconnected(&self, cpu: i32, memory: i32) -> String {
+        self.register_with(cpu, memory, Vec::new())
+    }
+
+    /// A connected instance that says where it is.
+    pub fn register_in_zone(&self, zone: &str, cpu: i32, memory: i32) -> String {
+        let there = attribute("ecs.availability-zone", Some(zone));
+        let arn = self.register_with(cpu, memory, vec![there]);
+        self.connect(&arn, true);
+        arn
+    }
+
+    pub fn register_with(&self, cpu: i32, memory: i32, own: Vec<ecs::Attribute>) -> String {
+        let mut attributes = vec![
+            attribute("ecs.cpu-architecture", Some("x86_64")),
+            attribute("com.amazonaws.ecs.capability.logging-driver.awslogs", None),
+            attribute("com.amazonaws.ecs.capability.docker-remote-api.1.18", None),
+            attribute("com.amazonaws.ecs.capability.docker-remote-api.1.21", None),
+        ];
+        attributes.extend(own);
         let input = ecs::RegisterContainerInstanceRequest {
             total_resources: Some(resources(cpu, memory)),
-            attributes: Some(vec![
-                attribute("ecs.cpu-architecture", Some("x86_64")),
-                attribute("com.amazonaws.ecs.capability.logging-driver.awslogs", None),
-                attribute("com.amazonaws.ecs.capability.docker-remote-api.1.18", None),
-                attribute("com.amazonaws.ecs.capability.docker-remote-api.1.21", None),
-            ]),
+            attributes: Some(attributes),
             ..Default::default()
         };
         let response = done(self.service.register_container_instance(&self.ctx(), input)).unwrap();
@@ -188,6 +204,39 @@ impl Harness {
         )
         .unwrap();
         response.container_instances.unwrap().remove(0)
+    }
+
+    /// What UpdateContainerInstancesState makes of an instance.
+    pub fn set_state(&self, arn: &str, status: ecs::ContainerInstanceStatus) {
+        let input = ecs::UpdateContainerInstancesStateRequest {
+            container_instances: vec![arn.to_owned()],
+            status,
+            ..Default::default()
+        };
+        done(
+            self.service
+                .update_container_instances_state(&self.ctx(), input),
+        )
+        .unwrap();
+    }
+
+    /// Deregisters it by force, and gives its tasks up.
+    pub fn deregister(&self, arn: &str) {
+        let input = ecs::DeregisterContainerInstanceRequest {
+            container_instance: arn.to_owned(),
+            force: Some(true),
+            ..Default::default()
+        };
+        done(
+            self.service
+                .deregister_container_instance(&self.ctx(), input),
+        )
+        .unwrap();
+        let controller = DeregisteredInstances;
+        for key in controller.all_keys(&self.store.snapshot()) {
+            let plan = controller.reconcile(&self.store.snapshot(), self.env.now(), &key);
+            done(self.store.commit(plan.transaction)).unwrap();
+        }
     }
 
     /// What is left of a resource on an instance.

@@ -1,9 +1,11 @@
 //! ECS from outside in, on a memory store: what is asked and what is answered.
 
+mod balancing;
 mod clusters;
 mod container_instances;
 mod controllers;
 mod crowds;
+mod daemons;
 mod explanations;
 mod harness;
 mod interleavings;

@@ -11,16 +11,16 @@ use gantry_reconcile::Controller;
 
 use crate::harness::{Harness, done, refusal, tag, web};
 
-const HEALTHY_AFTER: Duration = Duration::from_secs(40);
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(40);
 
-struct Plane {
-    harness: Harness,
+pub struct Plane {
+    pub harness: Harness,
     controller: Services,
 }
 
 impl Plane {
     /// With one instance that has room for sixteen tasks of `web`.
-    fn new() -> (Self, String) {
+    pub fn new() -> (Self, String) {
         let (harness, instance) = Harness::with_instance();
         harness.register_web();
         let controller = Services::of(&harness.service);
@@ -33,7 +33,7 @@ impl Plane {
         )
     }
 
-    fn create(&self, input: ecs::CreateServiceRequest) -> ecs::Service {
+    pub fn create(&self, input: ecs::CreateServiceRequest) -> ecs::Service {
         let answer = done(
             self.harness
                 .service
@@ -44,7 +44,7 @@ impl Plane {
         service
     }
 
-    fn update(&self, input: ecs::UpdateServiceRequest) -> ecs::Service {
+    pub fn update(&self, input: ecs::UpdateServiceRequest) -> ecs::Service {
         let answer = done(
             self.harness
                 .service
@@ -55,7 +55,7 @@ impl Plane {
         service
     }
 
-    fn delete(&self, force: bool) -> Result<ecs::DeleteServiceResponse, ecs::EcsError> {
+    pub fn delete(&self, force: bool) -> Result<ecs::DeleteServiceResponse, ecs::EcsError> {
         let input = ecs::DeleteServiceRequest {
             service: "web".to_owned(),
             force: Some(force),
@@ -69,7 +69,7 @@ impl Plane {
     }
 
     /// Reconciles until nothing is planned.
-    fn settle(&self) {
+    pub fn settle(&self) {
         for _ in 0..200 {
             let mut planned = false;
             for key in self.controller.all_keys(&self.harness.store.snapshot()) {
@@ -91,13 +91,13 @@ impl Plane {
         panic!("the controller does not settle: {:?}", self.described());
     }
 
-    fn advance(&self, by: Duration) {
+    pub fn advance(&self, by: Duration) {
         self.harness.env.advance(by);
         self.settle();
     }
 
     /// What must hold after every commit.
-    fn check(&self) {
+    pub fn check(&self) {
         let Some(service) = self.described() else {
             return;
         };
@@ -120,7 +120,7 @@ impl Plane {
         assert!(service.events.unwrap().len() <= 100);
     }
 
-    fn described(&self) -> Option<ecs::Service> {
+    pub fn described(&self) -> Option<ecs::Service> {
         let input = ecs::DescribeServicesRequest {
             services: vec!["web".to_owned()],
             include: Some(vec![ecs::ServiceField::Tags]),
@@ -134,12 +134,12 @@ impl Plane {
         answer.unwrap().services.unwrap().pop()
     }
 
-    fn service(&self) -> ecs::Service {
+    pub fn service(&self) -> ecs::Service {
         self.described().expect("the service is there")
     }
 
     /// The tasks that are meant to run.
-    fn tasks(&self) -> Vec<ecs::Task> {
+    pub fn tasks(&self) -> Vec<ecs::Task> {
         let input = ecs::ListTasksRequest {
             service_name: Some("web".to_owned()),
             ..Default::default()
@@ -149,14 +149,14 @@ impl Plane {
         arns.iter().map(|arn| self.harness.task(arn)).collect()
     }
 
-    fn tasks_of(&self, revision: i32) -> Vec<ecs::Task> {
+    pub fn tasks_of(&self, revision: i32) -> Vec<ecs::Task> {
         let end = format!(":{revision}");
         let is_it = |task: &ecs::Task| task.task_definition_arn.as_ref().unwrap().ends_with(&end);
         self.tasks().into_iter().filter(is_it).collect()
     }
 
     /// Every task that waits is RUNNING, and every one that is to stop has.
-    fn nodes_work(&self) {
+    pub fn nodes_work(&self) {
         for task in self.all_tasks() {
             let arn = task.task_arn.as_deref().unwrap();
             match (task.desired_status.as_deref(), task.last_status.as_deref()) {
@@ -170,7 +170,7 @@ impl Plane {
         self.settle();
     }
 
-    fn all_tasks(&self) -> Vec<ecs::Task> {
+    pub fn all_tasks(&self) -> Vec<ecs::Task> {
         let of = |status: ecs::DesiredStatus| {
             let input = ecs::ListTasksRequest {
                 desired_status: Some(status),
@@ -187,14 +187,14 @@ impl Plane {
     }
 
     /// Until everything that was asked for runs, and is healthy.
-    fn converge(&self) {
+    pub fn converge(&self) {
         for _ in 0..40 {
             self.nodes_work();
             self.advance(HEALTHY_AFTER);
         }
     }
 
-    fn messages(&self) -> Vec<String> {
+    pub fn messages(&self) -> Vec<String> {
         let events = self.service().events.unwrap();
         events
             .into_iter()
@@ -202,7 +202,7 @@ impl Plane {
             .collect()
     }
 
-    fn rollout(&self) -> (String, String) {
+    pub fn rollout(&self) -> (String, String) {
         let primary = self.service().deployments.unwrap().remove(0);
         (
             primary.rollout_state.unwrap().to_string(),
@@ -211,7 +211,7 @@ impl Plane {
     }
 }
 
-fn three() -> ecs::CreateServiceRequest {
+pub fn three() -> ecs::CreateServiceRequest {
     ecs::CreateServiceRequest {
         service_name: "web".to_owned(),
         task_definition: Some("web".to_owned()),
@@ -220,14 +220,14 @@ fn three() -> ecs::CreateServiceRequest {
     }
 }
 
-fn change() -> ecs::UpdateServiceRequest {
+pub fn change() -> ecs::UpdateServiceRequest {
     ecs::UpdateServiceRequest {
         service: "web".to_owned(),
         ..Default::default()
     }
 }
 
-fn with_breaker(rollback: bool) -> Option<ecs::DeploymentConfiguration> {
+pub fn with_breaker(rollback: bool) -> Option<ecs::DeploymentConfiguration> {
     Some(ecs::DeploymentConfiguration {
         deployment_circuit_breaker: Some(ecs::DeploymentCircuitBreaker {
             enable: true,
@@ -238,7 +238,7 @@ fn with_breaker(rollback: bool) -> Option<ecs::DeploymentConfiguration> {
     })
 }
 
-fn within(minimum: i32, maximum: i32) -> Option<ecs::DeploymentConfiguration> {
+pub fn within(minimum: i32, maximum: i32) -> Option<ecs::DeploymentConfiguration> {
     Some(ecs::DeploymentConfiguration {
         minimum_healthy_percent: Some(minimum),
         maximum_percent: Some(maximum),
@@ -814,12 +814,6 @@ fn what_is_not_built_is_refused_by_name() {
         external,
         "Deployment controller EXTERNAL is not built in Gantry yet."
     );
-    let daemon = ask(ecs::CreateServiceRequest {
-        scheduling_strategy: Some(ecs::SchedulingStrategy::Daemon),
-        desired_count: None,
-        ..three()
-    });
-    assert!(daemon.contains("DAEMON"), "{daemon}");
     let blocked = ask(configured(within(100, 100).unwrap()));
     assert_eq!(
         blocked,

@@ -1,24 +1,29 @@
 //! What a pass starts and stops.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use gantry_arn::TaskId;
-use gantry_env::Timestamp;
-use gantry_placement::Plan;
+use std::rc::Rc;
 use std::time::Duration;
 
+use gantry_arn::{ContainerInstanceId, TaskId};
+use gantry_env::Timestamp;
+use gantry_placement::{Plan, Rejection, Resource};
+
+use super::balancing::Moving;
 use super::derived::Derived;
 use super::pass::Pass;
 use crate::api::placing::{Choice, Planned};
 use crate::api::service_tasks::{NewReplica, Replicas};
 use crate::model::absent::items;
+use crate::model::resources::number;
 use crate::model::run_request::definition_constraints;
 use crate::model::service::failures::RESTART_PACE;
 use crate::model::service::replica::{Condition, Replica};
-use crate::model::service::rolling::{self, Why};
+use crate::model::service::rolling::{self, Bounds, Stop, Why};
+use crate::model::service::scale_in::{Order, packed};
 use crate::model::service::{events, request};
 use crate::tables::{
-    DesiredPhase, Rollout, StopCode, TaskDesiredRow, TaskReportRow, TaskRow, Unplaced, task_name,
+    DeploymentState, DesiredPhase, Rollout, StopCode, TaskDesiredRow, TaskReportRow, TaskRow,
+    Unplaced, task_name,
 };
 
 /// Of a transaction's hundred operations, how many starts and stops may take: the rest is for the
@@ -33,8 +38,20 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 impl Pass<'_> {
     pub(super) fn act(&mut self) {
-        let bounds = self.bounds();
-        let replicas = self.replicas();
+        if self.is_daemon() {
+            return self.act_as_daemon();
+        }
+        let mut bounds = self.bounds();
+        let all = self.replicas();
+        let moving = self.go_on_moving(&bounds, &all);
+        let mut replicas = all.clone();
+        match &moving {
+            Moving::Nothing => {}
+            Moving::Waits => bounds.desired += 1,
+            Moving::Leaves(stop) => {
+                Rc::make_mut(&mut replicas).retain(|replica| replica.id != stop.task);
+            }
+        }
         let lacking = rolling::lacking(&bounds, &replicas);
         let due = self.due(lacking);
         let room = rolling::room(&bounds, &replicas).min(due.len());
@@ -46,42 +63,93 @@ impl Pass<'_> {
             }
         };
         let put_off = due.len() - room + unplaced;
-        self.stop(&bounds, &replicas, put_off);
+        let order = self.order(&bounds, &mut replicas);
+        let protected = self.protected(&replicas);
+        let mut stops = rolling::stops(&bounds, &replicas, put_off, &protected, order);
+        if let Moving::Leaves(stop) = moving {
+            stops.push(stop);
+        }
+        self.carry_out(stops, &all);
+    }
+
+    /// Who goes first, and for that, where a scale-in is due under a binpack, what each instance has
+    /// left.
+    fn order(&self, bounds: &Bounds, replicas: &mut Rc<Vec<Replica>>) -> Order {
+        let strategies = request::strategies(&self.spec.placement_strategy).unwrap_or_default();
+        if let Some(resource) = packed(&strategies)
+            && rolling::excess(bounds, replicas) > 0
+        {
+            let mut known: BTreeMap<ContainerInstanceId, i64> = BTreeMap::new();
+            for replica in Rc::make_mut(replicas) {
+                let left = known.entry(replica.instance);
+                let left = left.or_insert_with(|| self.left_free(&replica.instance, resource));
+                replica.left_free = *left;
+            }
+        }
+        Order::of(&strategies)
+    }
+
+    fn left_free(&self, id: &ContainerInstanceId, resource: Resource) -> i64 {
+        let cluster = &self.spec.cluster;
+        let Some(instance) = self.rows.container_instance(cluster, id) else {
+            return 0;
+        };
+        let taken = self.rows.allocation(cluster, id).taken;
+        let registered = |name| number(&instance.registered_resources, name).unwrap_or(0);
+        match resource {
+            Resource::Cpu => registered("CPU") - taken.cpu,
+            Resource::Memory => registered("MEMORY") - taken.memory,
+        }
     }
 
     /// Those of the slots in which a task may be started now.
     fn due(&mut self, lacking: Vec<u32>) -> Vec<u32> {
-        let Some(primary) = self.primary().cloned() else {
+        if lacking.is_empty() || !self.may_start() {
             return Vec::new();
+        }
+        self.unpaced(lacking, |task| {
+            task.replica.as_ref().map_or(0, |replica| replica.slot)
+        })
+    }
+
+    /// Whether the PRIMARY deployment starts tasks at all: it has not failed, and is not throttled.
+    pub(super) fn may_start(&mut self) -> bool {
+        let Some(primary) = self.primary() else {
+            return false;
         };
-        if lacking.is_empty() || primary.rollout == Rollout::Failed {
-            return Vec::new();
-        }
-        if let Some(until) = primary.throttled_until
-            && self.now < until
-        {
+        let (rollout, throttled) = (primary.rollout, primary.throttled_until);
+        let throttled = throttled.filter(|until| self.now < *until);
+        if let Some(until) = throttled.filter(|_| rollout != Rollout::Failed) {
             self.look_again(until);
-            return Vec::new();
         }
-        // Who ended by himself, in which slot, and when.
-        let mut paced: BTreeMap<u32, Timestamp> = BTreeMap::new();
+        rollout != Rollout::Failed && throttled.is_none()
+    }
+
+    /// Without the places whose last task ended by itself too soon to be followed at once.
+    pub(super) fn unpaced<K: Ord + Copy>(
+        &mut self,
+        lacking: Vec<K>,
+        place: impl Fn(&TaskRow) -> K,
+    ) -> Vec<K> {
+        let primary = self.primary().map(|primary| primary.id.clone());
+        // Who ended by himself, in which place, and when.
+        let mut paced: BTreeMap<K, Timestamp> = BTreeMap::new();
         for task in &self.tasks {
             let ended = task
                 .stop()
                 .is_some_and(|stop| stop.code == StopCode::EssentialContainerExited);
-            if ended && task.spec.started_by.as_ref() == Some(&primary.id) {
-                let slot = task.spec.replica.as_ref().map_or(0, |replica| replica.slot);
+            if ended && task.spec.started_by == primary {
                 let until = task.spec.created_at + RESTART_PACE;
-                let known = paced.entry(slot).or_insert(until);
+                let known = paced.entry(place(&task.spec)).or_insert(until);
                 *known = (*known).max(until);
             }
         }
-        let waits = |slot: &u32| paced.get(slot).copied().filter(|until| self.now < *until);
+        let waits = |place: &K| paced.get(place).copied().filter(|until| self.now < *until);
         let next = lacking.iter().filter_map(waits).min();
         let due = lacking
             .iter()
             .copied()
-            .filter(|slot| waits(slot).is_none())
+            .filter(|place| waits(place).is_none())
             .collect();
         if let Some(at) = next {
             self.look_again(at);
@@ -91,7 +159,7 @@ impl Pass<'_> {
 
     /// Starts tasks in these slots. Answers how many found no place.
     fn start(&mut self, slots: &[u32]) -> usize {
-        let (now, rows) = (self.now, self.rows);
+        let now = self.now;
         if let Some(unplaced) = self.state.unplaced {
             let freed = self
                 .tasks
@@ -110,13 +178,6 @@ impl Pass<'_> {
             return slots.len();
         };
         let spec = self.spec.clone();
-        let replicas = Replicas {
-            rows,
-            service: &spec,
-            deployment: &primary,
-            definition: &definition,
-            now,
-        };
         // Both were checked when they were stored; what cannot be read places nothing.
         let constraints = definition_constraints(&definition.definition).and_then(|mut all| {
             all.extend(request::constraints(&spec.placement_constraints)?);
@@ -131,9 +192,12 @@ impl Pass<'_> {
             strategies: &strategies,
             seed: self.state.next_number,
         };
-        let Some((plan, started)) = self.place(&replicas, slots, choice) else {
+        let Some((plan, started)) = self.place(&primary, slots, choice) else {
             return 0;
         };
+        if !started.is_empty() {
+            self.say(events::started(&spec.name, &started));
+        }
         let left = slots.len() - started.len();
         let unplaced = usize::try_from(plan.unplaced).unwrap_or(usize::MAX);
         if unplaced == 0 {
@@ -143,8 +207,15 @@ impl Pass<'_> {
             }
             return 0;
         }
+        self.note_unplaced(&plan.rejections, !started.is_empty());
+        left
+    }
+
+    /// Says that tasks found no place, and sees to it that they are tried again.
+    pub(super) fn note_unplaced(&mut self, rejections: &[Rejection], has_started: bool) {
+        let now = self.now;
         let tries = match self.state.unplaced {
-            Some(before) if started.is_empty() => before.tries.saturating_add(1),
+            Some(before) if !has_started => before.tries.saturating_add(1),
             _ => 0,
         };
         let again_at = now + RETRY.0.saturating_mul(1 << tries.min(8)).min(RETRY.1);
@@ -154,19 +225,27 @@ impl Pass<'_> {
             again_at,
         });
         self.look_again(again_at);
-        self.say(events::unplaced(&spec.name, &plan.rejections));
-        left
+        self.say(events::unplaced(&self.spec.name.clone(), rejections));
     }
 
     /// Finds places for as many as this commit has room for, and writes the tasks that got one. None
     /// where another plan is being committed and this one has to wait for it.
-    fn place(
+    pub(super) fn place(
         &mut self,
-        replicas: &Replicas<'_>,
+        deployment: &DeploymentState,
         slots: &[u32],
         choice: Choice<'_>,
     ) -> Option<(Plan, Vec<TaskId>)> {
-        let incarnation = self.spec.incarnation.clone();
+        let definition = self.definition(deployment)?;
+        let spec = self.spec.clone();
+        let replicas = Replicas {
+            rows: self.rows,
+            service: &spec,
+            deployment,
+            definition: &definition,
+            now: self.now,
+        };
+        let incarnation = spec.incarnation.clone();
         let mut next = self.state.next_number;
         let mut derived = Derived {
             incarnation: &incarnation,
@@ -209,20 +288,13 @@ impl Pass<'_> {
             (*id, replica)
         });
         replicas.write(&reservation, new.collect(), &mut self.transaction);
-        self.say(events::started(&self.spec.name.clone(), &started));
         // Its shares are taken until the commit is over.
         self.reservation = Some(reservation);
         Some((plan, started))
     }
 
-    fn stop(&mut self, bounds: &rolling::Bounds, replicas: &[Replica], put_off: usize) {
-        let protected = self.protected(replicas);
-        let spreads = !self
-            .spec
-            .placement_strategy
-            .iter()
-            .any(|it| it.r#type == Some(gantry_api::ecs::PlacementStrategyType::Binpack));
-        let stops = rolling::stops(bounds, replicas, put_off, &protected, spreads);
+    /// Stops these of the replicas, says so, and counts those that were ill.
+    pub(super) fn carry_out(&mut self, stops: Vec<Stop>, replicas: &[Replica]) {
         let primary = self.primary().map(|it| it.id.clone()).unwrap_or_default();
         let all = stops.len();
         let mut stopped = Vec::new();
@@ -252,7 +324,13 @@ impl Pass<'_> {
             .filter(|id| running(id))
             .collect();
         if !named.is_empty() {
-            self.say(events::stopped(&self.spec.name.clone(), &named));
+            let name = self.spec.name.clone();
+            self.say(match &self.state.balance.step {
+                Some(step) if named == [step.leaver] => {
+                    events::stopped_to_balance(&name, &step.from, &named)
+                }
+                _ => events::stopped(&name, &named),
+            });
         }
         let unhealthy = stopped.iter().filter(|stop| stop.why == Why::Unhealthy);
         let unhealthy: Vec<TaskId> = unhealthy
@@ -271,7 +349,7 @@ impl Pass<'_> {
     }
 
     /// The replicas that are left alone, until the first of them no longer is.
-    fn protected(&mut self, replicas: &[Replica]) -> BTreeSet<TaskId> {
+    pub(super) fn protected(&mut self, replicas: &[Replica]) -> BTreeSet<TaskId> {
         let live: Vec<_> = self
             .rows
             .protected(&self.spec)

@@ -8,7 +8,7 @@ use super::pass::{Pass, Progress};
 use crate::api::services::deployment_id;
 use crate::model::service::failures::{FAILURES_SAID, delay, threshold};
 use crate::model::service::replica::Condition;
-use crate::model::service::{events, rolling};
+use crate::model::service::{daemon, events, rolling};
 use crate::model::task_view::TaskState;
 use crate::tables::{
     DeploymentState, DesiredPhase, RollbackState, Rollout, ServiceDeploymentRow,
@@ -181,7 +181,7 @@ impl Pass<'_> {
             return;
         };
         let failures = primary.breaker_failures;
-        let opens = failures >= threshold(Some(&breaker), self.spec.desired_count);
+        let opens = failures >= threshold(Some(&breaker), self.desired());
         let progress = self.progress(&primary.service_deployment);
         progress.failures = failures;
         if !opens {
@@ -293,7 +293,14 @@ impl Pass<'_> {
     pub(super) fn conclude(&mut self) {
         let bounds = self.bounds();
         let replicas = self.replicas();
-        let steady = rolling::is_steady(&bounds, &replicas) && self.state.deployments.len() == 1;
+        if self.is_only_moving(&replicas) {
+            return;
+        }
+        let as_asked = match self.is_daemon() {
+            true => daemon::is_steady(&self.instances(), &replicas),
+            false => rolling::is_steady(&bounds, &replicas),
+        };
+        let steady = as_asked && self.state.deployments.len() == 1;
         let name = self.spec.name.clone();
         if !steady {
             self.state.steady = false;
@@ -324,6 +331,9 @@ impl Pass<'_> {
         if !self.state.steady && !failed {
             self.state.steady = true;
             self.say(events::steady(&name));
+        }
+        if self.state.steady && !self.is_daemon() {
+            self.rebalance(&replicas);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_api::ecs::SchedulingStrategy;
 use gantry_arn::ContainerInstanceId;
 use gantry_env::Timestamp;
 use gantry_reconcile::Plan;
@@ -15,6 +16,7 @@ use crate::api::lookup::Rows;
 use crate::api::placing::{Placing, Reservation};
 use crate::model::last_status::LastStatus;
 use crate::model::reference::Scope;
+use crate::model::service::daemon::{self, Instances};
 use crate::model::service::events;
 use crate::model::service::replica::{Replica, condition};
 use crate::model::service::request::percents;
@@ -44,6 +46,10 @@ pub(super) struct Pass<'a> {
     pub reservation: Option<Reservation>,
     /// Something is not started before another plan is committed.
     pub waits: bool,
+    /// What a daemon has to do with, as the revision that is named has it.
+    pub instances: Option<(String, Rc<Instances>)>,
+    /// The zones of the cluster in which there are ACTIVE instances. It only spares work.
+    pub known_zones: Option<Arc<BTreeSet<String>>>,
     /// The replicas as they were seen first, and under which PRIMARY deployment.
     seen: Option<(Option<String>, Rc<Vec<Replica>>)>,
 }
@@ -78,6 +84,7 @@ pub(super) fn reconcile(
     snapshot: &Snapshot,
     now: Timestamp,
     key: &Key,
+    known_zones: Option<Arc<BTreeSet<String>>>,
 ) -> Passed {
     let Some(spec) = snapshot.read_key::<ServiceRow>(key) else {
         return Passed::nothing();
@@ -88,6 +95,7 @@ pub(super) fn reconcile(
     };
     let rows = Rows::new(snapshot, &scope);
     let mut pass = Pass::new(placing, &rows, now, spec);
+    pass.known_zones = known_zones;
     match pass.spec.deleted_at {
         Some(_) => pass.drain(),
         None => {
@@ -142,6 +150,8 @@ impl<'a> Pass<'a> {
             placing,
             reservation: None,
             waits: false,
+            instances: None,
+            known_zones: None,
             seen: None,
         }
     }
@@ -168,9 +178,21 @@ impl<'a> Pass<'a> {
         self.state.deployments.first()
     }
 
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(super) fn is_daemon(&self) -> bool {
+        self.spec.scheduling_strategy == SchedulingStrategy::Daemon
+    }
+
+    /// How many tasks there shall be.
+    pub(super) fn desired(&mut self) -> u32 {
+        match self.is_daemon() {
+            true => daemon::desired(&self.instances()),
+            false => self.spec.desired_count,
+        }
+    }
+
+    pub(super) fn bounds(&mut self) -> Bounds {
         let (least, most) = percents(&self.spec.configuration);
-        Bounds::of(self.spec.desired_count, least, most)
+        Bounds::of(self.desired(), least, most)
     }
 
     pub(super) fn definition(&self, of: &DeploymentState) -> Option<Versioned<TaskDefinitionRow>> {

@@ -6,6 +6,7 @@ use gantry_arn::{ContainerInstanceId, ServiceName, TaskId};
 use gantry_env::Timestamp;
 use gantry_placement::{Rejection, Unfit};
 
+use super::zones::Zones;
 use crate::tables::Event;
 
 pub const EVENTS_MAX: usize = 100;
@@ -55,6 +56,58 @@ pub fn stopped(service: &ServiceName, tasks: &[TaskId]) -> String {
         tasks.len(),
         named(tasks)
     )
+}
+
+/// How many tasks are in which zone, before and after they are moved.
+pub fn not_balanced(service: &ServiceName, zones: &Zones) -> String {
+    let each = zones.iter().enumerate().map(|(at, (name, zone))| match at {
+        0 => format!("{} tasks in {name}", zone.tasks),
+        _ => format!("{} in {name}", zone.tasks),
+    });
+    format!(
+        "(service {service}) is not AZ balanced with {}. AZ Rebalancing in progress.",
+        listed(each.collect())
+    )
+}
+
+pub fn balanced(service: &ServiceName, zones: &Zones) -> String {
+    let each = zones
+        .iter()
+        .map(|(name, zone)| format!("{} tasks in {name}", zone.tasks));
+    format!(
+        "(service {service}) is AZ balanced with {}.",
+        listed(each.collect())
+    )
+}
+
+pub fn started_to_balance(service: &ServiceName, zone: &str, tasks: &[TaskId]) -> String {
+    format!(
+        "(service {service}) has started {} tasks in {zone} to AZ Rebalance: {}.",
+        tasks.len(),
+        named(tasks)
+    )
+}
+
+pub fn stopped_to_balance(service: &ServiceName, zone: &str, tasks: &[TaskId]) -> String {
+    format!(
+        "(service {service}) has stopped {} running tasks in {zone} due to AZ rebalancing: {}.",
+        tasks.len(),
+        named(tasks)
+    )
+}
+
+pub fn unplaced_in_zone(service: &ServiceName, zone: &str) -> String {
+    format!(
+        "(service {service}) is unable to place a task in {zone} because no container instance met all of its requirements."
+    )
+}
+
+fn listed(mut parts: Vec<String>) -> String {
+    match parts.pop() {
+        Some(last) if parts.len() > 1 => format!("{}, and {last}", parts.join(", ")),
+        Some(last) if !parts.is_empty() => format!("{} and {last}", parts.join(", ")),
+        last => last.unwrap_or_default(),
+    }
 }
 
 pub fn completed(service: &ServiceName, deployment: &str) -> String {

@@ -4,13 +4,13 @@
 use std::sync::LazyLock;
 
 use gantry_api::ecs::{
-    AvailabilityZoneRebalancing, CreateServiceRequest, DeploymentConfiguration,
-    DeploymentController, DeploymentControllerType, DeploymentStrategy, EcsError, LaunchType,
-    PlacementConstraint, PlacementStrategy, RunTaskRequest, SchedulingStrategy, TaskDefinition,
-    UpdateServiceRequest,
+    CreateServiceRequest, DeploymentConfiguration, DeploymentController, DeploymentControllerType,
+    DeploymentStrategy, EcsError, LaunchType, PlacementConstraint, PlacementStrategy,
+    RunTaskRequest, SchedulingStrategy, TaskDefinition, UpdateServiceRequest,
 };
 use gantry_placement::{Constraint, Strategy};
 
+use super::scheduling::{validate_daemon, validate_percents};
 use crate::model::absent::items;
 use crate::model::refusal::{invalid, not_built};
 use crate::model::{run_request, tags};
@@ -18,9 +18,20 @@ use crate::model::{run_request, tags};
 pub const DESIRED_MAX: i32 = 10_000;
 const MINIMUM_DEFAULT: i32 = 100;
 const MAXIMUM_DEFAULT: i32 = 200;
+/// A daemon's minimum and maximum.
+const DAEMON_DEFAULTS: (i32, i32) = (0, 100);
 const CLIENT_TOKEN_LENGTH_MAX: usize = 36;
 
 /// The configuration of a service that names none.
+fn default_configuration(scheduling: &SchedulingStrategy) -> DeploymentConfiguration {
+    let mut configuration = DEFAULT_CONFIGURATION.clone();
+    if *scheduling == SchedulingStrategy::Daemon {
+        configuration.minimum_healthy_percent = Some(DAEMON_DEFAULTS.0);
+        configuration.maximum_percent = Some(DAEMON_DEFAULTS.1);
+    }
+    configuration
+}
+
 static DEFAULT_CONFIGURATION: LazyLock<DeploymentConfiguration> =
     LazyLock::new(|| DeploymentConfiguration {
         deployment_circuit_breaker: Some(gantry_api::ecs::DeploymentCircuitBreaker {
@@ -72,10 +83,6 @@ macro_rules! refuse_absent_parts {
                     .as_ref()
                     .is_some_and(|it| it.enabled),
             ),
-            (
-                "availabilityZoneRebalancing ENABLED",
-                $input.availability_zone_rebalancing != Some(AvailabilityZoneRebalancing::Enabled),
-            ),
         ];
         for (member, is_absent) in listed {
             if !is_absent {
@@ -108,12 +115,11 @@ pub fn validate_create(input: &CreateServiceRequest) -> Result<(), EcsError> {
         )));
     }
     if input.scheduling_strategy == Some(SchedulingStrategy::Daemon) {
-        if input.desired_count.is_some() {
-            return Err(invalid(
-                "The daemon scheduling strategy does not support a desired count for services. Remove the desired count value and try again.",
-            ));
-        }
-        return Err(not_built("schedulingStrategy DAEMON of a service"));
+        validate_daemon(input.desired_count, input.placement_strategy.as_deref())?;
+    } else if input.desired_count.is_none() {
+        return Err(invalid(
+            "A desired count must be specified with the REPLICA scheduling strategy.",
+        ));
     }
     refuse_absent_parts!(input);
     tags::validate(items(&input.tags))?;
@@ -124,11 +130,6 @@ pub fn validate_create(input: &CreateServiceRequest) -> Result<(), EcsError> {
     if input.role.as_ref().is_some_and(|role| !role.is_empty()) {
         return Err(invalid(
             "A role cannot be specified for a service without load balancers.",
-        ));
-    }
-    if input.desired_count.is_none() {
-        return Err(invalid(
-            "A desired count must be specified with the REPLICA scheduling strategy.",
         ));
     }
     if input
@@ -182,10 +183,14 @@ pub fn strategies(given: &[PlacementStrategy]) -> Result<Vec<Strategy>, EcsError
 
 /// `given` over what the service has, or over AWS's defaults. What is left out stays.
 pub fn configuration(
+    scheduling: &SchedulingStrategy,
     before: Option<&DeploymentConfiguration>,
     given: Option<&DeploymentConfiguration>,
 ) -> Result<DeploymentConfiguration, EcsError> {
-    let mut merged = before.unwrap_or(&DEFAULT_CONFIGURATION).clone();
+    let mut merged = match before {
+        Some(before) => before.clone(),
+        None => default_configuration(scheduling),
+    };
     let Some(given) = given else {
         return Ok(merged);
     };
@@ -219,22 +224,7 @@ pub fn configuration(
     if given.alarms.is_some() {
         merged.alarms.clone_from(&given.alarms);
     }
-    let (least, most) = percents(&merged);
-    if most < 100 {
-        return Err(invalid(
-            "The maximum percent must not be less than 100 for the REPLICA scheduling strategy.",
-        ));
-    }
-    if least > most {
-        return Err(invalid(
-            "The minimum healthy percent must not be greater than the maximum percent.",
-        ));
-    }
-    if (least, most) == (100, 100) {
-        return Err(invalid(
-            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.",
-        ));
-    }
+    validate_percents(scheduling, &merged)?;
     Ok(merged)
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use gantry_arn::TaskId;
 
 use super::replica::{Condition, Replica};
-use super::scale_in::in_order;
+use super::scale_in::{Order, in_order};
 
 /// How many tasks a service shall have, and how far a deployment may go from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,11 @@ pub fn room(bounds: &Bounds, replicas: &[Replica]) -> usize {
     bounds.upper.saturating_sub(replicas.len())
 }
 
+/// How many of those that stay are too many.
+pub fn excess(bounds: &Bounds, replicas: &[Replica]) -> usize {
+    staying(replicas).count().saturating_sub(bounds.desired)
+}
+
 /// What is to be stopped, when `put_off` of the slots that lack a replica cannot be filled because
 /// there is no room for it: neither under the upper bound nor, maybe, in the cluster.
 pub fn stops(
@@ -83,7 +88,7 @@ pub fn stops(
     replicas: &[Replica],
     put_off: usize,
     protected: &BTreeSet<TaskId>,
-    spreads: bool,
+    order: Order,
 ) -> Vec<Stop> {
     let free: Vec<&Replica> = replicas
         .iter()
@@ -102,11 +107,9 @@ pub fn stops(
         });
     };
 
-    let stay = staying(replicas).count();
-    let excess = stay.saturating_sub(bounds.desired);
     let candidates: Vec<&Replica> = free.iter().copied().filter(|r| r.stays()).collect();
     let all: Vec<&Replica> = staying(replicas).collect();
-    let mut going = in_order(&all, &candidates, excess, spreads);
+    let mut going = in_order(&all, &candidates, excess(bounds, replicas), order);
     // A protected task that does not serve yet may be one too many: those that serve stay until it does.
     let serving = replicas.iter().filter(|replica| replica.is_up()).count();
     let mut spare = serving.saturating_sub(bounds.lower);
@@ -149,7 +152,7 @@ pub fn stops(
         .copied()
         .filter(|r| r.leaves() && r.is_up())
         .collect();
-    in_order(&leaving, &leaving, replaced.max(first), spreads)
+    in_order(&leaving, &leaving, replaced.max(first), order)
         .into_iter()
         .for_each(&mut stop);
     stops
@@ -233,11 +236,11 @@ mod tests {
         let none = BTreeSet::new();
         let roomy = Bounds::of(2, 100, 200);
         assert_eq!((lacking(&roomy, &all).len(), room(&roomy, &all)), (1, 2));
-        assert_eq!(stops(&roomy, &all, 0, &none, true), []);
+        assert_eq!(stops(&roomy, &all, 0, &none, Order::Spread), []);
         // Otherwise it is stopped first.
         let narrow = Bounds::of(2, 50, 100);
         assert_eq!(room(&narrow, &all), 0);
-        let stopped = stops(&narrow, &all, 1, &none, true);
+        let stopped = stops(&narrow, &all, 1, &none, Order::Spread);
         assert_eq!(stopped.len(), 1);
         assert_eq!(stopped[0].why, Why::Unhealthy);
     }
@@ -247,7 +250,13 @@ mod tests {
         let all: Vec<_> = (0..6)
             .map(|n| replica(n, true, Condition::Healthy, false))
             .collect();
-        let stopped = stops(&Bounds::of(2, 100, 200), &all, 0, &BTreeSet::new(), true);
+        let stopped = stops(
+            &Bounds::of(2, 100, 200),
+            &all,
+            0,
+            &BTreeSet::new(),
+            Order::Spread,
+        );
         let left: Vec<_> = all
             .iter()
             .filter(|replica| !stopped.iter().any(|stop| stop.task == replica.id))
@@ -263,7 +272,13 @@ mod tests {
             replica(0, true, Condition::Healthy, false),
             replica(1, true, Condition::Running, false),
         ];
-        let stopped = stops(&Bounds::of(1, 100, 100), &all, 0, &BTreeSet::new(), true);
+        let stopped = stops(
+            &Bounds::of(1, 100, 100),
+            &all,
+            0,
+            &BTreeSet::new(),
+            Order::Spread,
+        );
         assert_eq!(stopped.len(), 1);
         assert_eq!(stopped[0].task, all[1].id);
     }
@@ -277,7 +292,7 @@ mod tests {
             let bounds = Bounds::of(desired, minimum, maximum);
             let protected: BTreeSet<TaskId> =
                 protected.into_iter().map(|n| TaskId::from_random([n; 16])).collect();
-            let stopped = stops(&bounds, &all, put_off, &protected, true);
+            let stopped = stops(&bounds, &all, put_off, &protected, Order::Spread);
             prop_assert!(stopped.iter().all(|stop| !protected.contains(&stop.task)));
             let ids: BTreeSet<_> = stopped.iter().map(|stop| stop.task).collect();
             prop_assert_eq!(ids.len(), stopped.len(), "each is stopped once");
@@ -290,7 +305,7 @@ mod tests {
             prop_assert!(stay >= staying(&all).count().min(bounds.desired));
             // Asked again of what is left, it stops nothing more.
             let left: Vec<Replica> = left.into_iter().cloned().collect();
-            prop_assert_eq!(stops(&bounds, &left, 0, &protected, true), vec![]);
+            prop_assert_eq!(stops(&bounds, &left, 0, &protected, Order::Spread), vec![]);
         }
 
         #[test]

@@ -23,6 +23,8 @@ pub struct ServiceView<'a> {
     pub state: Option<Arc<ServiceStateRow>>,
     pub tasks: Vec<TaskState>,
     pub events: &'a [Event],
+    /// Of a daemon, one for each container instance that is meant.
+    pub desired_count: u32,
 }
 
 /// Where a service is in its life.
@@ -160,7 +162,7 @@ impl ServiceView<'_> {
             enable_ecs_managed_tags: Some(spec.enable_ecs_managed_tags),
             propagate_tags: Some(spec.propagate_tags.clone()),
             enable_execute_command: Some(false),
-            availability_zone_rebalancing: Some(ecs::AvailabilityZoneRebalancing::Disabled),
+            availability_zone_rebalancing: Some(spec.availability_zone_rebalancing.clone()),
             resource_management_type: Some(ecs::ResourceManagementType::Customer),
             ..ecs::Service::default()
         }
@@ -169,7 +171,7 @@ impl ServiceView<'_> {
     fn desired(&self) -> i32 {
         match self.spec.deleted_at {
             Some(_) => 0,
-            None => i32::try_from(self.spec.desired_count).unwrap_or(i32::MAX),
+            None => i32::try_from(self.desired_count).unwrap_or(i32::MAX),
         }
     }
 
