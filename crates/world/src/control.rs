@@ -467,6 +467,7 @@ fn drivers(
         driver(store, lease, controllers::DeregisteredInstances),
         driver(store, lease, controllers::TaskDefinitionDeletion),
         driver(store, lease, controllers::Services::of(ecs)),
+        driver(store, lease, controllers::ServiceHistory),
     ]
 }
 

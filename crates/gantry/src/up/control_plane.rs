@@ -235,6 +235,7 @@ fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper, ecs: &EcsService) -> Ve
         driver(store, keeper, controllers::DeregisteredInstances),
         driver(store, keeper, controllers::TaskDefinitionDeletion),
         driver(store, keeper, controllers::Services::of(ecs)),
+        driver(store, keeper, controllers::ServiceHistory),
     ]
 }
 

@@ -40,6 +40,7 @@ mod placement;
 mod refusals;
 mod registry;
 mod services;
+mod services_blue_green;
 mod services_fleet;
 mod task_control_plane;
 mod task_endpoints;

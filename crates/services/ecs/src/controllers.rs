@@ -6,12 +6,14 @@
 
 mod client_tokens;
 mod deregistered_instances;
+mod service_history;
 mod services;
 mod stopped_tasks;
 mod task_definition_deletion;
 
 pub use client_tokens::ClientTokenExpiry;
 pub use deregistered_instances::DeregisteredInstances;
+pub use service_history::{SERVICE_DEPLOYMENT_RETENTION, SERVICE_DEPLOYMENTS_MAX, ServiceHistory};
 pub use services::{INACTIVE_SERVICE_RETENTION, Services};
 pub use stopped_tasks::StoppedTaskRetention;
 pub use task_definition_deletion::TaskDefinitionDeletion;

@@ -13,9 +13,13 @@ use crate::model::absent::items;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
 use crate::model::refusal::invalid;
+use crate::model::service::stages::Course;
 use crate::model::service::view::{ServiceStatus, ServiceView};
 use crate::service::EcsService;
-use crate::tables::{ServiceEventsRow, ServiceRow, cluster_prefix, service_row_name};
+use crate::tables::{
+    Rollout, ServiceDeploymentStateRow, ServiceEventsRow, ServiceRow, ServiceStateRow,
+    cluster_prefix, service_part_name, service_row_name,
+};
 
 const DESCRIBED_MAX: usize = 10;
 const PAGE_MAX: usize = 100;
@@ -64,10 +68,12 @@ pub(super) fn describe(rows: &Rows<'_>, row: &ServiceRow, with_tags: bool) -> Se
     let events = rows
         .read::<ServiceEventsRow>(&name)
         .filter(|events| events.incarnation == row.incarnation);
+    let state = rows.service_state(row).map(|state| state.row);
     let view = ServiceView {
         scope: rows.scope,
         spec: row,
-        state: rows.service_state(row).map(|state| state.row),
+        course: course(rows, row, state.as_deref()),
+        state,
         tasks: rows.service_tasks(row),
         events: events.as_ref().map_or(&[], |events| &events.events),
         desired_count: desired_count(rows, row),
@@ -77,6 +83,22 @@ pub(super) fn describe(rows: &Rows<'_>, row: &ServiceRow, with_tags: bool) -> Se
         service.tags = Some(row.tags.clone());
     }
     service
+}
+
+/// How far the PRIMARY deployment is, if it has stages and is not completed.
+pub(super) fn course(
+    rows: &Rows<'_>,
+    row: &ServiceRow,
+    state: Option<&ServiceStateRow>,
+) -> Option<Course> {
+    let known = state.filter(|state| state.handled == row.target.service_deployment)?;
+    let primary = known.deployments.first()?;
+    if primary.rollout == Rollout::Completed {
+        return None;
+    }
+    let name = service_part_name(&row.cluster, &row.name, &primary.service_deployment);
+    let progress = rows.read::<ServiceDeploymentStateRow>(&name)?;
+    progress.course.clone()
 }
 
 pub(super) async fn list_services(

@@ -1,50 +1,54 @@
-//! Service deployments and service revisions: describe, list, and stop with a rollback.
+//! Service deployments as users see them: one by one, and listed.
 //!
 //! What always holds: the requests write what is asked for; how far a deployment is, the service
-//! controller writes. A deployment that it has not taken up is PENDING.
+//! controller writes. A deployment that it has not taken up is PENDING. One that is under way shows the
+//! tasks that its revisions have, and one that is over those that they had at its end.
+
+use std::collections::BTreeMap;
 
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
-    ContainerImage, DescribeServiceDeploymentsRequest, DescribeServiceDeploymentsResponse,
-    DescribeServiceRevisionsRequest, DescribeServiceRevisionsResponse, EcsError, Failure,
+    DeploymentLifecycleHookDetail, DeploymentLifecycleHookTargetType,
+    DescribeServiceDeploymentsRequest, DescribeServiceDeploymentsResponse, EcsError, Failure,
     ListServiceDeploymentsRequest, ListServiceDeploymentsResponse, Rollback, ServiceDeployment,
     ServiceDeploymentAlarms, ServiceDeploymentBrief, ServiceDeploymentCircuitBreaker,
     ServiceDeploymentRollbackMonitorsStatus as Monitor, ServiceDeploymentStatus as Status,
-    ServiceRevision, ServiceRevisionSummary, StopServiceDeploymentRequest,
-    StopServiceDeploymentResponse, StopServiceDeploymentStopType,
+    ServiceRevisionSummary,
 };
 use gantry_arn::{ClusterName, EcsResource, ServiceName};
-use gantry_store::{Transaction, Versioned};
+use gantry_store::Versioned;
 
+use super::describe_services::course;
 use super::lookup::Rows;
 use super::service_instances::desired_count;
 use crate::model::absent::items;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
-use crate::model::refusal::{invalid, not_built};
+use crate::model::refusal::invalid;
 use crate::model::service::failures::threshold;
-use crate::model::service::view::{Counts, deployments, number};
+use crate::model::service::hooks::Hook;
+use crate::model::service::sides::staying;
+use crate::model::service::view::{count, deployments, revision_counts};
 use crate::service::EcsService;
 use crate::tables::{
-    DeploymentState, ServiceDeploymentRow, ServiceDeploymentStateRow, ServiceRevisionRow,
-    ServiceRow, service_part_name,
+    RevisionCounts, ServiceDeploymentRow, ServiceDeploymentStateRow, ServiceRow, service_part_name,
 };
 
 const DESCRIBED_MAX: usize = 20;
 const PAGE_MAX: usize = 100;
 
 /// One service deployment, with the rows around it.
-struct Joined<'a> {
+pub(super) struct Joined<'a> {
     rows: &'a Rows<'a>,
     cluster: &'a ClusterName,
     service: &'a ServiceName,
-    row: Versioned<ServiceDeploymentRow>,
-    state: Option<Versioned<ServiceDeploymentStateRow>>,
+    pub row: Versioned<ServiceDeploymentRow>,
+    pub state: Option<Versioned<ServiceDeploymentStateRow>>,
     spec: Option<Versioned<ServiceRow>>,
 }
 
 impl<'a> Joined<'a> {
-    fn read(
+    pub fn read(
         rows: &'a Rows<'a>,
         cluster: &'a ClusterName,
         service: &'a ServiceName,
@@ -64,7 +68,7 @@ impl<'a> Joined<'a> {
         })
     }
 
-    fn arn(&self) -> String {
+    pub fn arn(&self) -> String {
         let id = &self.row.target.service_deployment;
         let scope = self.rows.scope;
         scope.service_deployment_arn(self.cluster, self.service, id)
@@ -75,7 +79,7 @@ impl<'a> Joined<'a> {
         scope.service_revision_arn(self.cluster, self.service, id)
     }
 
-    fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         let status = self.state.as_ref().map(|state| state.status.clone());
         match status.unwrap_or(Status::Pending) {
             // The wish is there, and the controller has not come by.
@@ -86,38 +90,51 @@ impl<'a> Joined<'a> {
         }
     }
 
-    /// Those of the service's deployments that belong to this one: itself, and its rollback.
-    fn deployments(&self) -> Vec<DeploymentState> {
+    /// The tasks of each revision, now or when the deployment was over.
+    fn counts(&self) -> BTreeMap<String, RevisionCounts> {
+        let over = self.state.as_ref().filter(|it| it.finished_at.is_some());
+        if let Some(over) = over {
+            return over.ended_with.clone();
+        }
         let Some(spec) = &self.spec else {
-            return Vec::new();
+            return BTreeMap::new();
         };
         let state = self.rows.service_state(spec).map(|state| state.row);
-        deployments(spec, state.as_deref())
+        let deployments = deployments(spec, state.as_deref());
+        let course = course(self.rows, spec, state.as_deref());
+        let staying = deployments
+            .first()
+            .map(|primary| staying(course.as_ref(), &primary.id))
+            .unwrap_or_default();
+        let staying = staying.into_iter().map(str::to_owned).collect();
+        let tasks = self.rows.service_tasks(spec);
+        let desired = desired_count(self.rows, spec);
+        revision_counts(&deployments, &staying, desired, &tasks)
     }
 
-    fn summary(&self, revision: &str) -> ServiceRevisionSummary {
-        let mut counts = Counts::default();
-        if let Some(spec) = &self.spec {
-            let deployments = self.deployments();
-            let of_revision = |by: Option<&str>| {
-                deployments
-                    .iter()
-                    .any(|it| it.revision.id == revision && Some(it.id.as_str()) == by)
-            };
-            let tasks = self.rows.service_tasks(spec);
-            counts = Counts::of(
-                tasks
-                    .iter()
-                    .filter(|task| of_revision(task.spec.started_by.as_deref())),
-            );
-        }
+    fn summary(
+        &self,
+        counts: &BTreeMap<String, RevisionCounts>,
+        revision: &str,
+    ) -> ServiceRevisionSummary {
+        let counts = counts.get(revision).copied().unwrap_or_default();
         ServiceRevisionSummary {
             arn: Some(self.revision_arn(revision)),
-            requested_task_count: Some(number(counts.running + counts.pending)),
-            running_task_count: Some(number(counts.running)),
-            pending_task_count: Some(number(counts.pending)),
+            requested_task_count: Some(count(counts.requested)),
+            running_task_count: Some(count(counts.running)),
+            pending_task_count: Some(count(counts.pending)),
             ..ServiceRevisionSummary::default()
         }
+    }
+
+    /// A hook that was reached, as it is once its answer counts.
+    pub fn hook(&self, hook: &Hook) -> Hook {
+        let mut hook = hook.clone();
+        let answer = self.row.answers.get(&hook.id).copied();
+        if answer.is_some() {
+            hook.settle(answer, hook.expires_at);
+        }
+        hook
     }
 
     fn breaker(&self) -> ServiceDeploymentCircuitBreaker {
@@ -133,7 +150,6 @@ impl<'a> Joined<'a> {
             (true, Some(state)) if state.finished_at.is_some() => Monitor::MonitoringComplete,
             (true, _) => Monitor::Monitoring,
         };
-        let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         ServiceDeploymentCircuitBreaker {
             status: Some(status),
             failure_count: Some(count(state.map_or(0, |state| state.failures))),
@@ -144,6 +160,9 @@ impl<'a> Joined<'a> {
     fn describe(&self) -> ServiceDeployment {
         let (row, state) = (&self.row, self.state.as_ref());
         let scope = self.rows.scope;
+        let counts = self.counts();
+        let course = state.and_then(|state| state.course.as_ref());
+        let sources = row.sources.iter();
         ServiceDeployment {
             service_deployment_arn: Some(self.arn()),
             service_arn: Some(scope.service_arn(self.cluster, self.service)),
@@ -153,8 +172,13 @@ impl<'a> Joined<'a> {
             finished_at: state.and_then(|state| state.finished_at),
             stopped_at: state.and_then(|state| state.stopped_at),
             updated_at: Some(state.map_or(row.target.at, |state| state.updated_at)),
-            source_service_revisions: Some(row.sources.iter().map(|it| self.summary(it)).collect()),
-            target_service_revision: Some(self.summary(&row.target.revision.id)),
+            source_service_revisions: Some(sources.map(|it| self.summary(&counts, it)).collect()),
+            target_service_revision: Some(self.summary(&counts, &row.target.revision.id)),
+            lifecycle_stage: course.map(|course| course.stage.as_str().into()),
+            lifecycle_hook_details: course.map(|course| {
+                let hooks = course.hooks.iter();
+                hooks.map(|hook| detail(&self.hook(hook))).collect()
+            }),
             status: Some(self.status()),
             status_reason: state.and_then(|state| state.reason.clone()),
             deployment_configuration: Some(row.configuration.clone()),
@@ -170,7 +194,6 @@ impl<'a> Joined<'a> {
                 status: Some(Monitor::Disabled),
                 ..ServiceDeploymentAlarms::default()
             }),
-            ..ServiceDeployment::default()
         }
     }
 
@@ -187,6 +210,17 @@ impl<'a> Joined<'a> {
             status: whole.status,
             status_reason: whole.status_reason,
         }
+    }
+}
+
+fn detail(hook: &Hook) -> DeploymentLifecycleHookDetail {
+    DeploymentLifecycleHookDetail {
+        hook_id: Some(hook.id.clone()),
+        target_type: Some(DeploymentLifecycleHookTargetType::Pause),
+        target_arn: None,
+        status: Some(hook.status.as_str().into()),
+        expires_at: Some(hook.expires_at),
+        timeout_action: Some(hook.timeout_action.as_str().into()),
     }
 }
 
@@ -225,9 +259,9 @@ pub(super) async fn list_service_deployments(
     let snapshot = service.snapshot();
     let rows = Rows::new(&snapshot, &scope);
     rows.active_cluster(&cluster)?;
-    if rows.service(&cluster, &name).is_none() {
+    let Some(spec) = rows.service(&cluster, &name) else {
         return Err(EcsError::service_not_found_exception("Service not found."));
-    }
+    };
     let all = rows.list::<ServiceDeploymentRow>(&service_part_name(&cluster, &name, ""));
     let (after, before) = input
         .created_at
@@ -235,8 +269,9 @@ pub(super) async fn list_service_deployments(
     let statuses = items(&input.status);
     let mut briefs: Vec<(String, ServiceDeploymentBrief)> = all
         .iter()
-        .filter(|row| after.is_none_or(|after| row.target.at >= after))
-        .filter(|row| before.is_none_or(|before| row.target.at <= before))
+        .filter(|row| row.incarnation == spec.incarnation)
+        .filter(|row| after.is_none_or(|after| row.target.at > after))
+        .filter(|row| before.is_none_or(|before| row.target.at < before))
         .filter_map(|row| {
             let id = &row.target.service_deployment;
             let joined = Joined::read(&rows, &cluster, &name, id)?;
@@ -266,131 +301,7 @@ pub(super) async fn list_service_deployments(
     })
 }
 
-pub(super) async fn stop_service_deployment(
-    service: &EcsService,
-    ctx: &RequestContext,
-    input: StopServiceDeploymentRequest,
-) -> Result<StopServiceDeploymentResponse, EcsError> {
-    let scope = Scope::of(ctx);
-    if input.stop_type == Some(StopServiceDeploymentStopType::Abort) {
-        return Err(not_built("stopType ABORT of StopServiceDeployment"));
-    }
-    let (cluster, name, id) = deployment_of(&scope, &input.service_deployment_arn)?;
-    let arn = service
-        .transact(|snapshot| {
-            let rows = Rows::new(snapshot, &scope);
-            let Some(joined) = Joined::read(&rows, &cluster, &name, &id) else {
-                return Err(EcsError::service_deployment_not_found_exception(
-                    "The service deployment was not found.",
-                ));
-            };
-            let mut transaction = Transaction::new();
-            match joined.status() {
-                Status::Pending | Status::InProgress => {
-                    let mut row = (*joined.row.row).clone();
-                    row.rollback_requested_at = Some(ctx.now);
-                    transaction.update::<ServiceDeploymentRow>(&joined.row, &row);
-                }
-                Status::RollbackRequested | Status::RollbackInProgress => {}
-                over => {
-                    return Err(EcsError::ConflictException(
-                        gantry_api::ecs::ConflictException {
-                            message: Some(format!(
-                                "The service deployment cannot be stopped because its status is {over}."
-                            )),
-                            resource_ids: Some(vec![joined.arn()]),
-                        },
-                    ));
-                }
-            }
-            Ok((transaction, joined.arn()))
-        })
-        .await?;
-    Ok(StopServiceDeploymentResponse {
-        service_deployment_arn: Some(arn),
-    })
-}
-
-pub(super) async fn describe_service_revisions(
-    service: &EcsService,
-    ctx: &RequestContext,
-    input: DescribeServiceRevisionsRequest,
-) -> Result<DescribeServiceRevisionsResponse, EcsError> {
-    let scope = Scope::of(ctx);
-    some_of_them(input.service_revision_arns.len(), "serviceRevisionArns")?;
-    let snapshot = service.snapshot();
-    let rows = Rows::new(&snapshot, &scope);
-    let (mut found, mut failures) = (Vec::new(), Vec::new());
-    for arn in &input.service_revision_arns {
-        let Some(EcsResource::ServiceRevision(cluster, name, id)) = scope.own_arn(arn)? else {
-            return Err(invalid("Invalid service revision ARN."));
-        };
-        match rows.read::<ServiceRevisionRow>(&service_part_name(&cluster, &name, &id)) {
-            Some(row) => found.push(revision(&rows, arn, &cluster, &name, &row)),
-            None => failures.push(missing(arn)),
-        }
-    }
-    Ok(DescribeServiceRevisionsResponse {
-        service_revisions: Some(found),
-        failures: Some(failures),
-    })
-}
-
-fn revision(
-    rows: &Rows<'_>,
-    arn: &str,
-    cluster: &ClusterName,
-    name: &ServiceName,
-    row: &ServiceRevisionRow,
-) -> ServiceRevision {
-    let scope = rows.scope;
-    let (family, number) = (&row.reference.family, row.reference.task_definition);
-    let definition = rows.task_definition(family, number);
-    let containers = definition.iter().flat_map(|definition| {
-        items(&definition.row.definition.container_definitions)
-            .iter()
-            .map(|container| ContainerImage {
-                container_name: container.name.clone(),
-                image: container.image.clone(),
-                image_digest: None,
-            })
-            .collect::<Vec<_>>()
-    });
-    ServiceRevision {
-        service_revision_arn: Some(arn.to_owned()),
-        service_arn: Some(scope.service_arn(cluster, name)),
-        cluster_arn: Some(scope.cluster_arn(cluster)),
-        task_definition: Some(scope.task_definition_arn(family, number)),
-        launch_type: Some(row.launch_type.clone()),
-        container_images: Some(with_digests(rows, cluster, name, row, containers.collect())),
-        guard_duty_enabled: Some(false),
-        created_at: Some(row.created_at),
-        ..ServiceRevision::default()
-    }
-}
-
-/// The digests that the revision is pinned to, while one of the service's deployments runs it.
-fn with_digests(
-    rows: &Rows<'_>,
-    cluster: &ClusterName,
-    name: &ServiceName,
-    row: &ServiceRevisionRow,
-    mut images: Vec<ContainerImage>,
-) -> Vec<ContainerImage> {
-    let spec = rows.service(cluster, name);
-    let state = spec.and_then(|spec| rows.service_state(&spec));
-    let deployment = state.as_ref().and_then(|state| {
-        let mut all = state.deployments.iter();
-        all.find(|it| it.revision.id == row.reference.id)
-    });
-    for image in &mut images {
-        let name = image.container_name.as_deref().unwrap_or_default();
-        image.image_digest = deployment.and_then(|it| it.digests.get(name).cloned());
-    }
-    images
-}
-
-fn some_of_them(count: usize, member: &str) -> Result<(), EcsError> {
+pub(super) fn some_of_them(count: usize, member: &str) -> Result<(), EcsError> {
     if (1..=DESCRIBED_MAX).contains(&count) {
         return Ok(());
     }
@@ -399,14 +310,17 @@ fn some_of_them(count: usize, member: &str) -> Result<(), EcsError> {
     )))
 }
 
-fn deployment_of(scope: &Scope, arn: &str) -> Result<(ClusterName, ServiceName, String), EcsError> {
+pub(super) fn deployment_of(
+    scope: &Scope,
+    arn: &str,
+) -> Result<(ClusterName, ServiceName, String), EcsError> {
     match scope.own_arn(arn)? {
         Some(EcsResource::ServiceDeployment(cluster, name, id)) => Ok((cluster, name, id)),
         _ => Err(invalid("Invalid service deployment ARN.")),
     }
 }
 
-fn missing(arn: &str) -> Failure {
+pub(super) fn missing(arn: &str) -> Failure {
     Failure {
         arn: Some(arn.to_owned()),
         reason: Some("MISSING".to_owned()),

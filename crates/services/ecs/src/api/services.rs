@@ -234,6 +234,7 @@ pub(super) fn ask_for_deployment(rows: &Rows<'_>, row: &ServiceRow, transaction:
     let target = &row.target;
     let revision = ServiceRevisionRow {
         reference: target.revision.clone(),
+        service_deployment: target.service_deployment.clone(),
         launch_type: row.launch_type.clone(),
         created_at: target.at,
     };
@@ -253,6 +254,7 @@ pub(super) fn ask_for_deployment(rows: &Rows<'_>, row: &ServiceRow, transaction:
         sources: running,
         configuration: row.configuration.clone(),
         rollback_requested_at: None,
+        answers: Default::default(),
     };
     transaction.create::<ServiceDeploymentRow>(
         account,

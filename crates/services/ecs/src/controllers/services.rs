@@ -11,7 +11,7 @@
 //!   ([`known_clusters`]), which only spares work; and what a plan takes until its commit is over
 //!   ([`open`]), which only keeps other plans away.
 //! - Every pass does the same steps in the same order ([`pass`]): take up the deployment that was
-//!   asked for last, count what failed, judge the deployment, let go of deployments without tasks,
+//!   asked for last, count what failed, judge the deployment, take it a stage on, let go of deployments without tasks,
 //!   start and stop, say what has come to be.
 //!
 //! A service of daemons differs in what it starts and stops ([`daemon`]); a steady service of replicas
@@ -22,6 +22,7 @@
 
 mod acting;
 mod balancing;
+mod courses;
 mod daemon;
 mod derived;
 mod index;

@@ -4,11 +4,12 @@
 //! - **One writer each.** [`ServiceRow`] is the user's wish: CreateService, UpdateService,
 //!   DeleteService and the tagging operations write it. [`ServiceRevisionRow`] and
 //!   [`ServiceDeploymentRow`] are written with it, when a deployment is asked for; the first never
-//!   again, the second once more if the deployment is asked to stop. [`ServiceStateRow`],
+//!   again, the second when the deployment is asked to stop or one of its hooks is answered. [`ServiceStateRow`],
 //!   [`ServiceEventsRow`] and [`ServiceDeploymentStateRow`] are the service controller's.
 //!   [`TaskProtectionRow`] is written by UpdateTaskProtection, and goes with its task.
 //! - **Nothing is counted twice.** How many tasks run or wait is nowhere stored: whoever shows a
-//!   count counts the tasks ([`crate::model::service::view`]), as ListTasks does.
+//!   count counts the tasks ([`crate::model::service::view`]), as ListTasks does. Only what was once,
+//!   when a service deployment was over, is written down.
 //! - **A service finds its tasks without an index.** The first twelve digits of their ids are those of
 //!   its incarnation ([`task_id_prefix`]), so they stand together in the store, and their number is all
 //!   that a look at them costs. Their group is `service:NAME`, which no caller can give a task.
@@ -24,6 +25,8 @@ use gantry_store::Table;
 use serde::{Deserialize, Serialize};
 
 use super::{LogDriverMode, SERVICE};
+use crate::model::service::hooks::Action;
+use crate::model::service::stages::Course;
 
 // Named by `service_row_name`, all three.
 table!(ServiceRow, "service", 1);
@@ -137,6 +140,9 @@ pub struct RevisionReference {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceRevisionRow {
     pub reference: RevisionReference,
+    /// The service deployment that brought it.
+    #[serde(default)]
+    pub service_deployment: String,
     pub launch_type: ecs::LaunchType,
     pub created_at: Timestamp,
 }
@@ -153,6 +159,9 @@ pub struct ServiceDeploymentRow {
     /// When StopServiceDeployment asked for a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_requested_at: Option<Timestamp>,
+    /// What ContinueServiceDeployment was told about its hooks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, Action>,
 }
 
 /// How far a service deployment is. Without one it waits to be taken up: PENDING.
@@ -174,6 +183,23 @@ pub struct ServiceDeploymentStateRow {
     pub failures: u32,
     #[serde(default)]
     pub triggered: bool,
+    /// Where a blue/green deployment is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub course: Option<Course>,
+    /// The digest of each container's image, as the deployment's first tasks found it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: BTreeMap<String, String>,
+    /// The tasks that each revision had when the deployment was over. Until then they are counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ended_with: BTreeMap<String, RevisionCounts>,
+}
+
+/// The tasks of a service revision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionCounts {
+    pub requested: u32,
+    pub running: u32,
+    pub pending: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! ECS from outside in, on a memory store: what is asked and what is answered.
 
 mod balancing;
+mod blue_green;
 mod clusters;
 mod container_instances;
 mod controllers;

@@ -828,7 +828,7 @@ fn what_is_not_built_is_refused_by_name() {
     );
 }
 
-fn list_deployments(plane: &Plane) -> Vec<ecs::ServiceDeploymentBrief> {
+pub fn list_deployments(plane: &Plane) -> Vec<ecs::ServiceDeploymentBrief> {
     let input = ecs::ListServiceDeploymentsRequest {
         service: "web".to_owned(),
         ..Default::default()
@@ -842,7 +842,7 @@ fn list_deployments(plane: &Plane) -> Vec<ecs::ServiceDeploymentBrief> {
     answer.unwrap().service_deployments.unwrap()
 }
 
-fn describe_deployment(plane: &Plane, arn: &str) -> ecs::ServiceDeployment {
+pub fn describe_deployment(plane: &Plane, arn: &str) -> ecs::ServiceDeployment {
     let input = ecs::DescribeServiceDeploymentsRequest {
         service_deployment_arns: vec![arn.to_owned()],
     };

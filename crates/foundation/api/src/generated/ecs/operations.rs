@@ -3,7 +3,8 @@
 use super::errors::EcsError;
 use super::schemas;
 use super::types::{
-    CreateClusterRequest, CreateClusterResponse, CreateServiceRequest, CreateServiceResponse,
+    ContinueServiceDeploymentRequest, ContinueServiceDeploymentResponse, CreateClusterRequest,
+    CreateClusterResponse, CreateServiceRequest, CreateServiceResponse,
     DeleteAccountSettingRequest, DeleteAccountSettingResponse, DeleteAttributesRequest,
     DeleteAttributesResponse, DeleteClusterRequest, DeleteClusterResponse, DeleteServiceRequest,
     DeleteServiceResponse, DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse,
@@ -56,6 +57,7 @@ pub static MODEL: ServiceModel = ServiceModel {
     query_compatible: false,
     validation: ValidationStyle::Own,
     operations: &[
+        &CONTINUE_SERVICE_DEPLOYMENT,
         &CREATE_CLUSTER,
         &CREATE_SERVICE,
         &DELETE_ACCOUNT_SETTING,
@@ -108,7 +110,6 @@ pub static MODEL: ServiceModel = ServiceModel {
     ],
     not_built: &[
         "AssociateGatewayWithCluster",
-        "ContinueServiceDeployment",
         "CreateCapacityProvider",
         "CreateDaemon",
         "CreateExpressGatewayService",
@@ -148,6 +149,33 @@ pub static MODEL: ServiceModel = ServiceModel {
         "UpdateTaskSet",
     ],
 };
+
+static CONTINUE_SERVICE_DEPLOYMENT: OperationModel = OperationModel {
+    name: "ContinueServiceDeployment",
+    input: &schemas::CONTINUE_SERVICE_DEPLOYMENT_REQUEST,
+    output: &schemas::CONTINUE_SERVICE_DEPLOYMENT_RESPONSE,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(ContinueServiceDeploymentRequest::default()),
+    new_output: || Box::new(ContinueServiceDeploymentResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ContinueServiceDeployment;
+
+impl Operation for ContinueServiceDeployment {
+    type Input = ContinueServiceDeploymentRequest;
+    type Output = ContinueServiceDeploymentResponse;
+    type Error = EcsError;
+    const NAME: &'static str = "ContinueServiceDeployment";
+    fn model() -> &'static OperationModel {
+        &CONTINUE_SERVICE_DEPLOYMENT
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
 
 static CREATE_CLUSTER: OperationModel = OperationModel {
     name: "CreateCluster",

@@ -507,6 +507,23 @@ pub static CONTAINER_STATE_CHANGES: Schema = Schema::list(
 
 pub static CONTAINERS: Schema = Schema::list("Containers", Member::new("member", &CONTAINER));
 
+static CONTINUE_SERVICE_DEPLOYMENT_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("action", &DEPLOYMENT_LIFECYCLE_HOOK_ACTION),
+    Member::new("hookId", &STRING).required(),
+    Member::new("serviceDeploymentArn", &STRING).required(),
+];
+pub static CONTINUE_SERVICE_DEPLOYMENT_REQUEST: Schema = Schema::structure(
+    "ContinueServiceDeploymentRequest",
+    &CONTINUE_SERVICE_DEPLOYMENT_REQUEST_MEMBERS,
+);
+
+static CONTINUE_SERVICE_DEPLOYMENT_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("serviceDeploymentArn", &STRING)];
+pub static CONTINUE_SERVICE_DEPLOYMENT_RESPONSE: Schema = Schema::structure(
+    "ContinueServiceDeploymentResponse",
+    &CONTINUE_SERVICE_DEPLOYMENT_RESPONSE_MEMBERS,
+);
+
 static CREATE_CLUSTER_REQUEST_MEMBERS: [Member; 7] = [
     Member::new("capacityProviders", &STRING_LIST),
     Member::new("clusterName", &STRING),

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use super::errors::EcsError;
 use super::operations::MODEL;
 use super::types::{
-    CreateClusterRequest, CreateClusterResponse, CreateServiceRequest, CreateServiceResponse,
+    ContinueServiceDeploymentRequest, ContinueServiceDeploymentResponse, CreateClusterRequest,
+    CreateClusterResponse, CreateServiceRequest, CreateServiceResponse,
     DeleteAccountSettingRequest, DeleteAccountSettingResponse, DeleteAttributesRequest,
     DeleteAttributesResponse, DeleteClusterRequest, DeleteClusterResponse, DeleteServiceRequest,
     DeleteServiceResponse, DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse,
@@ -50,6 +51,12 @@ use crate::shape::Structure;
 /// The built operations of this service.
 #[async_trait]
 pub trait Ecs: Send + Sync {
+    async fn continue_service_deployment(
+        &self,
+        ctx: &RequestContext,
+        input: ContinueServiceDeploymentRequest,
+    ) -> Result<ContinueServiceDeploymentResponse, EcsError>;
+
     async fn create_cluster(
         &self,
         ctx: &RequestContext,
@@ -360,193 +367,200 @@ impl Dispatch for Table {
         input: Box<dyn Structure>,
     ) -> DispatchFuture<'a> {
         match operation {
-            0 => {
+            0 => Box::pin(async move {
+                answer(
+                    self.0
+                        .continue_service_deployment(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            1 => {
                 Box::pin(async move { answer(self.0.create_cluster(ctx, downcast(input)?).await) })
             }
-            1 => {
+            2 => {
                 Box::pin(async move { answer(self.0.create_service(ctx, downcast(input)?).await) })
             }
-            2 => Box::pin(async move {
+            3 => Box::pin(async move {
                 answer(self.0.delete_account_setting(ctx, downcast(input)?).await)
             }),
-            3 => Box::pin(
+            4 => Box::pin(
                 async move { answer(self.0.delete_attributes(ctx, downcast(input)?).await) },
             ),
-            4 => {
+            5 => {
                 Box::pin(async move { answer(self.0.delete_cluster(ctx, downcast(input)?).await) })
             }
-            5 => {
+            6 => {
                 Box::pin(async move { answer(self.0.delete_service(ctx, downcast(input)?).await) })
             }
-            6 => Box::pin(async move {
+            7 => Box::pin(async move {
                 answer(self.0.delete_task_definitions(ctx, downcast(input)?).await)
             }),
-            7 => Box::pin(async move {
+            8 => Box::pin(async move {
                 answer(
                     self.0
                         .deregister_container_instance(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            8 => Box::pin(async move {
+            9 => Box::pin(async move {
                 answer(
                     self.0
                         .deregister_task_definition(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            9 => Box::pin(
+            10 => Box::pin(
                 async move { answer(self.0.describe_clusters(ctx, downcast(input)?).await) },
             ),
-            10 => Box::pin(async move {
+            11 => Box::pin(async move {
                 answer(
                     self.0
                         .describe_container_instances(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            11 => Box::pin(async move {
+            12 => Box::pin(async move {
                 answer(
                     self.0
                         .describe_service_deployments(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            12 => Box::pin(async move {
+            13 => Box::pin(async move {
                 answer(
                     self.0
                         .describe_service_revisions(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            13 => Box::pin(
+            14 => Box::pin(
                 async move { answer(self.0.describe_services(ctx, downcast(input)?).await) },
             ),
-            14 => Box::pin(async move {
+            15 => Box::pin(async move {
                 answer(self.0.describe_task_definition(ctx, downcast(input)?).await)
             }),
-            15 => {
+            16 => {
                 Box::pin(async move { answer(self.0.describe_tasks(ctx, downcast(input)?).await) })
             }
-            16 => Box::pin(async move {
+            17 => Box::pin(async move {
                 answer(self.0.discover_poll_endpoint(ctx, downcast(input)?).await)
             }),
-            17 => {
+            18 => {
                 Box::pin(
                     async move { answer(self.0.get_task_protection(ctx, downcast(input)?).await) },
                 )
             }
-            18 => Box::pin(async move {
+            19 => Box::pin(async move {
                 answer(self.0.list_account_settings(ctx, downcast(input)?).await)
             }),
-            19 => {
+            20 => {
                 Box::pin(async move { answer(self.0.list_attributes(ctx, downcast(input)?).await) })
             }
-            20 => {
+            21 => {
                 Box::pin(async move { answer(self.0.list_clusters(ctx, downcast(input)?).await) })
             }
-            21 => Box::pin(async move {
+            22 => Box::pin(async move {
                 answer(self.0.list_container_instances(ctx, downcast(input)?).await)
             }),
-            22 => Box::pin(async move {
+            23 => Box::pin(async move {
                 answer(self.0.list_service_deployments(ctx, downcast(input)?).await)
             }),
-            23 => {
+            24 => {
                 Box::pin(async move { answer(self.0.list_services(ctx, downcast(input)?).await) })
             }
-            24 => Box::pin(async move {
+            25 => Box::pin(async move {
                 answer(
                     self.0
                         .list_services_by_namespace(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            25 => Box::pin(async move {
+            26 => Box::pin(async move {
                 answer(self.0.list_tags_for_resource(ctx, downcast(input)?).await)
             }),
-            26 => Box::pin(async move {
+            27 => Box::pin(async move {
                 answer(
                     self.0
                         .list_task_definition_families(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            27 => Box::pin(async move {
+            28 => Box::pin(async move {
                 answer(self.0.list_task_definitions(ctx, downcast(input)?).await)
             }),
-            28 => Box::pin(async move { answer(self.0.list_tasks(ctx, downcast(input)?).await) }),
-            29 => {
+            29 => Box::pin(async move { answer(self.0.list_tasks(ctx, downcast(input)?).await) }),
+            30 => {
                 Box::pin(
                     async move { answer(self.0.put_account_setting(ctx, downcast(input)?).await) },
                 )
             }
-            30 => Box::pin(async move {
+            31 => Box::pin(async move {
                 answer(
                     self.0
                         .put_account_setting_default(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            31 => {
+            32 => {
                 Box::pin(async move { answer(self.0.put_attributes(ctx, downcast(input)?).await) })
             }
-            32 => Box::pin(async move {
+            33 => Box::pin(async move {
                 answer(
                     self.0
                         .register_container_instance(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            33 => Box::pin(async move {
+            34 => Box::pin(async move {
                 answer(self.0.register_task_definition(ctx, downcast(input)?).await)
             }),
-            34 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
-            35 => Box::pin(async move { answer(self.0.start_task(ctx, downcast(input)?).await) }),
-            36 => Box::pin(async move {
+            35 => Box::pin(async move { answer(self.0.run_task(ctx, downcast(input)?).await) }),
+            36 => Box::pin(async move { answer(self.0.start_task(ctx, downcast(input)?).await) }),
+            37 => Box::pin(async move {
                 answer(self.0.stop_service_deployment(ctx, downcast(input)?).await)
             }),
-            37 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
-            38 => Box::pin(async move {
+            38 => Box::pin(async move { answer(self.0.stop_task(ctx, downcast(input)?).await) }),
+            39 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_attachment_state_changes(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            39 => Box::pin(async move {
+            40 => Box::pin(async move {
                 answer(
                     self.0
                         .submit_container_state_change(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            40 => Box::pin(async move {
+            41 => Box::pin(async move {
                 answer(self.0.submit_task_state_change(ctx, downcast(input)?).await)
             }),
-            41 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
-            42 => {
+            42 => Box::pin(async move { answer(self.0.tag_resource(ctx, downcast(input)?).await) }),
+            43 => {
                 Box::pin(async move { answer(self.0.untag_resource(ctx, downcast(input)?).await) })
             }
-            43 => {
+            44 => {
                 Box::pin(async move { answer(self.0.update_cluster(ctx, downcast(input)?).await) })
             }
-            44 => Box::pin(async move {
+            45 => Box::pin(async move {
                 answer(self.0.update_cluster_settings(ctx, downcast(input)?).await)
             }),
-            45 => Box::pin(async move {
+            46 => Box::pin(async move {
                 answer(self.0.update_container_agent(ctx, downcast(input)?).await)
             }),
-            46 => Box::pin(async move {
+            47 => Box::pin(async move {
                 answer(
                     self.0
                         .update_container_instances_state(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            47 => {
+            48 => {
                 Box::pin(async move { answer(self.0.update_service(ctx, downcast(input)?).await) })
             }
-            48 => Box::pin(async move {
+            49 => Box::pin(async move {
                 answer(self.0.update_task_protection(ctx, downcast(input)?).await)
             }),
             _ => no_such_index(operation),

@@ -600,6 +600,32 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ContinueServiceDeploymentRequest {
+    pub action: Option<DeploymentLifecycleHookAction>,
+    pub hook_id: String,
+    pub service_deployment_arn: String,
+}
+
+structure_impls!(
+    ContinueServiceDeploymentRequest,
+    schemas::CONTINUE_SERVICE_DEPLOYMENT_REQUEST,
+    0 = action,
+    1 = hook_id,
+    2 = service_deployment_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ContinueServiceDeploymentResponse {
+    pub service_deployment_arn: Option<String>,
+}
+
+structure_impls!(
+    ContinueServiceDeploymentResponse,
+    schemas::CONTINUE_SERVICE_DEPLOYMENT_RESPONSE,
+    0 = service_deployment_arn
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateClusterRequest {
     pub capacity_providers: Option<Vec<String>>,
     pub cluster_name: Option<String>,

@@ -20,6 +20,7 @@ use crate::model::service::failures::RESTART_PACE;
 use crate::model::service::replica::{Condition, Replica};
 use crate::model::service::rolling::{self, Bounds, Stop, Why};
 use crate::model::service::scale_in::{Order, packed};
+use crate::model::service::sides;
 use crate::model::service::{events, request};
 use crate::tables::{
     DeploymentState, DesiredPhase, Rollout, StopCode, TaskDesiredRow, TaskReportRow, TaskRow,
@@ -41,6 +42,21 @@ impl Pass<'_> {
         if self.is_daemon() {
             return self.act_as_daemon();
         }
+        let Some(primary) = self.primary().map(|it| it.id.clone()) else {
+            return;
+        };
+        let staying = self.staying();
+        // All but a blue/green deployment on its way has one side: there is nothing to be dealt out.
+        let has_tried = match staying == [primary.as_str()] {
+            true => self.act_on_one(&primary),
+            false => self.act_on_sides(&staying),
+        };
+        if !has_tried {
+            self.state.unplaced = None;
+        }
+    }
+
+    fn act_on_one(&mut self, primary: &str) -> bool {
         let mut bounds = self.bounds();
         let all = self.replicas();
         let moving = self.go_on_moving(&bounds, &all);
@@ -52,24 +68,56 @@ impl Pass<'_> {
                 Rc::make_mut(&mut replicas).retain(|replica| replica.id != stop.task);
             }
         }
-        let lacking = rolling::lacking(&bounds, &replicas);
-        let due = self.due(lacking);
-        let room = rolling::room(&bounds, &replicas).min(due.len());
-        let unplaced = match due.get(..room) {
-            Some(slots) if !slots.is_empty() => self.start(slots),
-            _ => {
-                self.state.unplaced = None;
-                0
-            }
-        };
-        let put_off = due.len() - room + unplaced;
-        let order = self.order(&bounds, &mut replicas);
-        let protected = self.protected(&replicas);
-        let mut stops = rolling::stops(&bounds, &replicas, put_off, &protected, order);
+        let (has_tried, mut stops) = self.act_on(primary, &bounds, replicas);
         if let Moving::Leaves(stop) = moving {
             stops.push(stop);
         }
         self.carry_out(stops, &all);
+        has_tried
+    }
+
+    fn act_on_sides(&mut self, staying: &[String]) -> bool {
+        if self.state.balance.step.is_some() {
+            self.end_move(false);
+        }
+        let staying: Vec<&str> = staying.iter().map(String::as_str).collect();
+        let all = self.replicas_by_deployment();
+        let mut has_tried = false;
+        for side in sides::deal(&staying, &self.bounds(), &all) {
+            let replicas = Rc::new(side.replicas);
+            let (tried, stops) = self.act_on(&side.deployment, &side.bounds, replicas.clone());
+            has_tried |= tried;
+            self.carry_out(stops, &replicas);
+        }
+        has_tried
+    }
+
+    /// Starts what one side lacks, and answers what it stops. True if there are slots that a task should be
+    /// started in.
+    fn act_on(
+        &mut self,
+        deployment: &str,
+        bounds: &Bounds,
+        mut replicas: Rc<Vec<Replica>>,
+    ) -> (bool, Vec<Stop>) {
+        let lacking = rolling::lacking(bounds, &replicas);
+        let due = self.due(deployment, lacking);
+        let room = rolling::room(bounds, &replicas).min(due.len());
+        let slots = due.get(..room).unwrap_or_default();
+        // One side starts tasks in a pass: another plan would not know of its places.
+        if !slots.is_empty() && self.reservation.is_some() {
+            self.look_again(self.now);
+            return (true, Vec::new());
+        }
+        let unplaced = match slots.is_empty() || self.waits {
+            true => 0,
+            false => self.start(deployment, slots),
+        };
+        let put_off = due.len() - room + unplaced;
+        let order = self.order(bounds, &mut replicas);
+        let protected = self.protected(&replicas);
+        let stops = rolling::stops(bounds, &replicas, put_off, &protected, order);
+        (!slots.is_empty(), stops)
     }
 
     /// Who goes first, and for that, where a scale-in is due under a binpack, what each instance has
@@ -103,21 +151,21 @@ impl Pass<'_> {
     }
 
     /// Those of the slots in which a task may be started now.
-    fn due(&mut self, lacking: Vec<u32>) -> Vec<u32> {
-        if lacking.is_empty() || !self.may_start() {
+    fn due(&mut self, deployment: &str, lacking: Vec<u32>) -> Vec<u32> {
+        if lacking.is_empty() || !self.may_start(deployment) {
             return Vec::new();
         }
-        self.unpaced(lacking, |task| {
+        self.unpaced(deployment, lacking, |task| {
             task.replica.as_ref().map_or(0, |replica| replica.slot)
         })
     }
 
-    /// Whether the PRIMARY deployment starts tasks at all: it has not failed, and is not throttled.
-    pub(super) fn may_start(&mut self) -> bool {
-        let Some(primary) = self.primary() else {
+    /// Whether the deployment starts tasks at all: it has not failed, and is not throttled.
+    pub(super) fn may_start(&mut self, deployment: &str) -> bool {
+        let Some(deployment) = self.deployment(deployment) else {
             return false;
         };
-        let (rollout, throttled) = (primary.rollout, primary.throttled_until);
+        let (rollout, throttled) = (deployment.rollout, deployment.throttled_until);
         let throttled = throttled.filter(|until| self.now < *until);
         if let Some(until) = throttled.filter(|_| rollout != Rollout::Failed) {
             self.look_again(until);
@@ -128,17 +176,17 @@ impl Pass<'_> {
     /// Without the places whose last task ended by itself too soon to be followed at once.
     pub(super) fn unpaced<K: Ord + Copy>(
         &mut self,
+        deployment: &str,
         lacking: Vec<K>,
         place: impl Fn(&TaskRow) -> K,
     ) -> Vec<K> {
-        let primary = self.primary().map(|primary| primary.id.clone());
         // Who ended by himself, in which place, and when.
         let mut paced: BTreeMap<K, Timestamp> = BTreeMap::new();
         for task in &self.tasks {
             let ended = task
                 .stop()
                 .is_some_and(|stop| stop.code == StopCode::EssentialContainerExited);
-            if ended && task.spec.started_by == primary {
+            if ended && task.spec.started_by.as_deref() == Some(deployment) {
                 let until = task.spec.created_at + RESTART_PACE;
                 let known = paced.entry(place(&task.spec)).or_insert(until);
                 *known = (*known).max(until);
@@ -157,8 +205,8 @@ impl Pass<'_> {
         due
     }
 
-    /// Starts tasks in these slots. Answers how many found no place.
-    fn start(&mut self, slots: &[u32]) -> usize {
+    /// Starts tasks of a deployment in these slots. Answers how many found no place.
+    fn start(&mut self, deployment: &str, slots: &[u32]) -> usize {
         let now = self.now;
         if let Some(unplaced) = self.state.unplaced {
             let freed = self
@@ -171,10 +219,10 @@ impl Pass<'_> {
                 return slots.len();
             }
         }
-        let Some(primary) = self.primary().cloned() else {
+        let Some(deployment) = self.deployment(deployment).cloned() else {
             return 0;
         };
-        let Some(definition) = self.definition(&primary) else {
+        let Some(definition) = self.definition(&deployment) else {
             return slots.len();
         };
         let spec = self.spec.clone();
@@ -192,7 +240,7 @@ impl Pass<'_> {
             strategies: &strategies,
             seed: self.state.next_number,
         };
-        let Some((plan, started)) = self.place(&primary, slots, choice) else {
+        let Some((plan, started)) = self.place(&deployment, slots, choice) else {
             return 0;
         };
         if !started.is_empty() {
@@ -337,14 +385,16 @@ impl Pass<'_> {
             .map(|stop| stop.task)
             .filter(|id| found(replicas, id).is_some_and(|it| it.is_primary))
             .collect();
-        if let Some(primary) = self.state.deployments.first_mut()
-            && !unhealthy.is_empty()
-        {
-            let count = u32::try_from(unhealthy.len()).unwrap_or(u32::MAX);
-            primary.failed_tasks = primary.failed_tasks.saturating_add(count);
-            primary.breaker_failures = primary.breaker_failures.saturating_add(count);
-            primary.updated_at = self.now;
-            self.look_again(self.now);
+        for id in unhealthy {
+            let task = self.tasks.iter().find(|task| task.spec.id == id);
+            let of = task.and_then(|task| task.spec.started_by.clone());
+            let mut all = self.state.deployments.iter_mut();
+            if let Some(mine) = all.find(|it| Some(&it.id) == of.as_ref()) {
+                mine.failed_tasks = mine.failed_tasks.saturating_add(1);
+                mine.breaker_failures = mine.breaker_failures.saturating_add(1);
+                mine.updated_at = self.now;
+                self.look_again(self.now);
+            }
         }
     }
 

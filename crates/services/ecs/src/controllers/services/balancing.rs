@@ -74,7 +74,7 @@ impl Pass<'_> {
         })
     }
 
-    fn end_move(&mut self, came_true: bool) {
+    pub(super) fn end_move(&mut self, came_true: bool) {
         let balance = &mut self.state.balance;
         balance.step = None;
         if came_true {

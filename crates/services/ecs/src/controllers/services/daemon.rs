@@ -37,7 +37,10 @@ impl Pass<'_> {
     pub(super) fn act_as_daemon(&mut self) {
         let rows = self.rows;
         let spec = self.spec.clone();
-        let definition = self.primary().and_then(|primary| self.definition(primary));
+        let Some(primary) = self.primary().cloned() else {
+            return;
+        };
+        let definition = self.definition(&primary);
         let asks = definition
             .as_ref()
             .and_then(|it| ServiceInstances::of(rows, &spec, it));
@@ -56,7 +59,7 @@ impl Pass<'_> {
             .map(|task| task.spec.container_instance)
             .collect();
         let lacking = daemon::lacking(&instances, &replicas, &held);
-        let may_start = self.may_start();
+        let may_start = self.may_start(&primary.id);
         match may_start && !lacking.is_empty() {
             true => self.start_daemons(&asks, lacking),
             false => self.state.unplaced = None,
@@ -72,7 +75,7 @@ impl Pass<'_> {
         let Some(primary) = self.primary().cloned() else {
             return;
         };
-        let due = self.unpaced(lacking, |task| task.container_instance);
+        let due = self.unpaced(&primary.id, lacking, |task| task.container_instance);
         let (mut fitting, mut rejections) = (Vec::new(), Vec::new());
         for instance in due {
             let reasons = asks.against(&instance);

@@ -1,5 +1,7 @@
 //! Ids that must be unique and may not be drawn: digests of the service's incarnation and a number.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gantry_arn::TaskId;
 use sha2::{Digest, Sha256};
 
@@ -39,4 +41,10 @@ impl Derived<'_> {
         bytes.copy_from_slice(&self.bytes()[..16]);
         crate::api::identity::uuid_of(bytes)
     }
+}
+
+/// The name of a deployment's hook at a stage: who asks again gets the same one.
+pub(super) fn hook_id(incarnation: &str, deployment: &str, stage: &str, at: usize) -> String {
+    let digest = Sha256::digest(format!("{incarnation}/{deployment}/{stage}/{at}"));
+    format!("ecs-pause-{}", URL_SAFE_NO_PAD.encode(digest))
 }

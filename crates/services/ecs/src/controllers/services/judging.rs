@@ -1,5 +1,7 @@
 //! The life of deployments: taken up, counted, failed or rolled back, let go, completed.
 
+use std::collections::BTreeSet;
+
 use gantry_api::ecs::ServiceDeploymentStatus as Status;
 use gantry_env::Timestamp;
 
@@ -11,8 +13,7 @@ use crate::model::service::replica::Condition;
 use crate::model::service::{daemon, events, rolling};
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    DeploymentState, DesiredPhase, RollbackState, Rollout, ServiceDeploymentRow,
-    ServiceDeploymentStateRow, StopCode, service_part_name,
+    DeploymentState, RollbackState, Rollout, ServiceDeploymentStateRow, StopCode, service_part_name,
 };
 
 /// What a service deployment that was overtaken says.
@@ -39,6 +40,9 @@ impl Pass<'_> {
                     rollback: None,
                     failures: 0,
                     triggered: false,
+                    course: None,
+                    digests: Default::default(),
+                    ended_with: Default::default(),
                 }),
             }
         });
@@ -51,17 +55,17 @@ impl Pass<'_> {
         if self.state.handled == wanted {
             return;
         }
+        let course = self.begin_course(&wanted);
         let now = self.now;
         if let Some(overtaken) = self.primary().map(|it| it.service_deployment.clone()) {
             let progress = self.progress(&overtaken);
             if progress.finished_at.is_none() {
-                progress.status = Status::Stopped;
                 progress.reason = Some(OVERTAKEN.to_owned());
                 progress.stopped_at = Some(now);
-                progress.finished_at = Some(now);
+                self.end(&overtaken, Status::Stopped);
             }
         }
-        self.progress(&wanted);
+        self.progress(&wanted).course = course;
         let begun = DeploymentState::begin(&self.spec);
         self.state.deployments.insert(0, begun);
         self.state.handled = wanted;
@@ -69,62 +73,30 @@ impl Pass<'_> {
         self.state.unplaced = None;
     }
 
-    /// Counts each task of the PRIMARY deployment that failed, once.
+    /// Counts each task that failed of a deployment that starts tasks, once.
     pub(super) fn count_failures(&mut self) {
-        let (now, tasks) = (self.now, std::mem::take(&mut self.tasks));
-        let mut has_failed = false;
-        if let Some(primary) = self.state.deployments.first_mut() {
-            let mine =
-                |task: &&TaskState| task.spec.started_by.as_deref() == Some(primary.id.as_str());
-            let failed: Vec<_> = tasks
-                .iter()
-                .filter(mine)
-                .filter(|task| failed_to_start(task))
-                .map(|task| task.spec.id)
-                .filter(|id| !primary.counted.contains(id))
-                .collect();
-            if !primary.counted.is_empty() {
-                let known: std::collections::BTreeSet<_> =
-                    tasks.iter().filter(mine).map(|task| task.spec.id).collect();
-                primary.counted.retain(|id| known.contains(id));
-            }
-            // What came up since the last failure shows that tasks can be started.
-            let came_up = tasks.iter().filter(mine).filter_map(Self::started_at).max();
-            if primary.throttled > 0
-                && primary.throttled_until.is_none_or(|until| {
-                    came_up.is_some_and(|at| at + delay(primary.throttled) > until)
-                })
-            {
-                primary.throttled = 0;
-                primary.throttled_until = None;
-            }
-            let digests = tasks
-                .iter()
-                .filter(mine)
-                .filter_map(|task| task.report.as_ref());
-            for report in digests.flat_map(|report| &report.containers) {
-                if let Some(digest) = &report.image_digest
-                    && !primary.digests.contains_key(&report.name)
-                {
-                    primary.digests.insert(report.name.clone(), digest.clone());
-                }
-            }
-            if !failed.is_empty() {
-                has_failed = true;
-                let count = u32::try_from(failed.len()).unwrap_or(u32::MAX);
-                primary.failed_tasks = primary.failed_tasks.saturating_add(count);
-                primary.breaker_failures = primary.breaker_failures.saturating_add(count);
-                primary.counted.extend(failed);
-                primary.throttled = primary.throttled.saturating_add(1);
-                primary.throttled_until = Some(now + delay(primary.throttled));
-                primary.updated_at = now;
-            }
+        let (now, tasks, staying) = (self.now, std::mem::take(&mut self.tasks), self.staying());
+        let all = self.state.deployments.iter_mut();
+        let mut said = false;
+        for deployment in all.filter(|it| staying.contains(&it.id)) {
+            let has_failed = count(deployment, &tasks, now);
+            said |= has_failed && deployment.throttled >= FAILURES_SAID;
         }
         self.tasks = tasks;
         self.note_healthy_ones();
-        let throttled = self.primary().map_or(0, |primary| primary.throttled);
-        if has_failed && throttled >= FAILURES_SAID {
+        self.note_digests();
+        if said {
             self.say(events::cannot_start(&self.spec.name.clone()));
+        }
+    }
+
+    /// A revision runs the images that its deployment found, for as long as it is described.
+    fn note_digests(&mut self) {
+        let Some(primary) = self.primary().filter(|it| !it.is_rollback).cloned() else {
+            return;
+        };
+        if !primary.digests.is_empty() && primary.rollout == Rollout::InProgress {
+            self.progress(&primary.service_deployment).digests = primary.digests;
         }
     }
 
@@ -164,12 +136,7 @@ impl Pass<'_> {
         if primary.rollout != Rollout::InProgress {
             return;
         }
-        let name = service_part_name(
-            &self.spec.cluster,
-            &self.spec.name,
-            &primary.service_deployment,
-        );
-        let asked = self.rows.read::<ServiceDeploymentRow>(&name);
+        let asked = self.asked(&primary.service_deployment);
         let is_asked = asked.is_some_and(|row| row.rollback_requested_at.is_some());
         if is_asked && !primary.is_rollback {
             let reason = "Service deployment rolled back because of a user's request.";
@@ -188,7 +155,8 @@ impl Pass<'_> {
             return;
         }
         progress.triggered = true;
-        self.say(events::failed(&self.spec.name.clone(), &primary.id));
+        let why = "tasks failed to start";
+        self.say(events::failed(&self.spec.name.clone(), &primary.id, why));
         let reason = "ECS deployment circuit breaker: tasks failed to start.";
         match breaker.rollback {
             true => self.roll_back(&primary, reason, true),
@@ -196,14 +164,21 @@ impl Pass<'_> {
         }
     }
 
-    /// Returns to what was completed last, or leaves it failed where nothing was.
-    fn roll_back(&mut self, failing: &DeploymentState, reason: &str, by_breaker: bool) {
-        let back = self
-            .state
-            .completed
-            .clone()
-            .filter(|_| !failing.is_rollback);
-        let Some(back) = back else {
+    /// Returns to blue, or to what was completed last, or leaves it failed where neither is.
+    pub(super) fn roll_back(&mut self, failing: &DeploymentState, reason: &str, by_breaker: bool) {
+        let course = self.course();
+        let blue = course.and_then(|course| course.blue);
+        let blue = blue.and_then(|id| self.deployment(&id)).cloned();
+        let back = match blue {
+            Some(blue) => Some((blue.revision, blue.digests)),
+            None => {
+                let completed = self.state.completed.clone();
+                completed.map(|revision| (revision, self.state.completed_digests.clone()))
+            }
+        };
+        let back =
+            back.filter(|(revision, _)| !failing.is_rollback && revision.id != failing.revision.id);
+        let Some((back, digests)) = back else {
             let what = "No rollback candidate was found to run the rollback.";
             self.fail(failing, &format!("{reason} {what}"), Status::RollbackFailed);
             return;
@@ -216,6 +191,7 @@ impl Pass<'_> {
         let all = &mut self.state.deployments;
         let there = all.iter().position(|it| it.revision.id == back.id);
         let there = there.map(|at| all.remove(at));
+        let counted = there.as_ref().map(|deployment| deployment.counted.clone());
         let id = there.map(|deployment| deployment.id).unwrap_or_else(|| {
             let mut derived = Derived {
                 incarnation: &self.spec.incarnation,
@@ -231,7 +207,9 @@ impl Pass<'_> {
             updated_at: now,
             reason: format!("ECS deployment{by}: rolling back to deploymentId {id}."),
             is_rollback: true,
-            digests: self.state.completed_digests.clone(),
+            // What failed before it was asked to return does not speak against it.
+            counted: counted.unwrap_or_default(),
+            digests,
             ..DeploymentState::begin(&self.spec)
         };
         self.state.deployments.insert(0, rollback);
@@ -244,6 +222,9 @@ impl Pass<'_> {
             started_at: now,
             revision: back.id,
         });
+        if let Some(course) = &mut progress.course {
+            course.give_up();
+        }
         self.say(events::rolling_back(
             &self.spec.name.clone(),
             &failing.id,
@@ -256,10 +237,9 @@ impl Pass<'_> {
         let now = self.now;
         self.mark_failed(reason);
         let progress = self.progress(&failing.service_deployment);
-        progress.status = status;
         progress.reason = Some(reason.to_owned());
         progress.stopped_at = Some(now);
-        progress.finished_at = Some(now);
+        self.end(&failing.service_deployment, status);
     }
 
     fn mark_failed(&mut self, reason: &str) {
@@ -270,20 +250,15 @@ impl Pass<'_> {
         }
     }
 
-    /// A deployment before the PRIMARY one is over when none of its tasks is meant to run.
+    /// A deployment before the PRIMARY one is over when none of its tasks is meant to run, and none is to be.
     pub(super) fn let_go(&mut self) {
-        let has_tasks = |deployment: &DeploymentState| {
-            self.tasks.iter().any(|task| {
-                task.desired_phase() == DesiredPhase::Running
-                    && task.spec.started_by.as_deref() == Some(deployment.id.as_str())
-            })
-        };
+        let staying = self.staying();
         let kept: Vec<DeploymentState> = self
             .state
             .deployments
             .iter()
             .enumerate()
-            .filter(|(at, deployment)| *at == 0 || has_tasks(deployment))
+            .filter(|(at, it)| *at == 0 || self.has_tasks(it) || staying.contains(&it.id))
             .map(|(_, deployment)| deployment.clone())
             .collect();
         self.state.deployments = kept;
@@ -300,7 +275,8 @@ impl Pass<'_> {
             true => daemon::is_steady(&self.instances(), &replicas),
             false => rolling::is_steady(&bounds, &replicas),
         };
-        let steady = as_asked && self.state.deployments.len() == 1;
+        let is_at_its_end = self.course().is_none_or(|course| course.is_at_its_end());
+        let steady = as_asked && self.state.deployments.len() == 1 && is_at_its_end;
         let name = self.spec.name.clone();
         if !steady {
             self.state.steady = false;
@@ -317,12 +293,11 @@ impl Pass<'_> {
             let done = primary.clone();
             self.state.completed = Some(done.revision.clone());
             self.state.completed_digests.clone_from(&done.digests);
-            let progress = self.progress(&done.service_deployment);
-            progress.status = match done.is_rollback {
+            let status = match done.is_rollback {
                 true => Status::RollbackSuccessful,
                 false => Status::Successful,
             };
-            progress.finished_at = Some(now);
+            self.end(&done.service_deployment, status);
             self.say(events::completed(&name, &done.id));
         }
         let failed = self
@@ -342,4 +317,52 @@ impl Pass<'_> {
 fn failed_to_start(task: &TaskState) -> bool {
     task.stop()
         .is_some_and(|stop| stop.code == StopCode::TaskFailedToStart)
+}
+
+/// Counts the deployment's failed tasks. True if there were new ones.
+fn count(deployment: &mut DeploymentState, tasks: &[TaskState], now: Timestamp) -> bool {
+    let mine: Vec<&TaskState> = tasks
+        .iter()
+        .filter(|task| task.spec.started_by.as_deref() == Some(deployment.id.as_str()))
+        .collect();
+    let failed: Vec<_> = mine
+        .iter()
+        .filter(|task| failed_to_start(task))
+        .map(|task| task.spec.id)
+        .filter(|id| !deployment.counted.contains(id))
+        .collect();
+    if !deployment.counted.is_empty() {
+        let known: BTreeSet<_> = mine.iter().map(|task| task.spec.id).collect();
+        deployment.counted.retain(|id| known.contains(id));
+    }
+    // What came up since the last failure shows that tasks can be started.
+    let came_up = mine.iter().filter_map(|task| Pass::started_at(task)).max();
+    if deployment.throttled > 0
+        && deployment
+            .throttled_until
+            .is_none_or(|until| came_up.is_some_and(|at| at + delay(deployment.throttled) > until))
+    {
+        deployment.throttled = 0;
+        deployment.throttled_until = None;
+    }
+    let reports = mine.iter().filter_map(|task| task.report.as_ref());
+    for report in reports.flat_map(|report| &report.containers) {
+        if let Some(digest) = &report.image_digest
+            && !deployment.digests.contains_key(&report.name)
+        {
+            let name = report.name.clone();
+            deployment.digests.insert(name, digest.clone());
+        }
+    }
+    if failed.is_empty() {
+        return false;
+    }
+    let count = u32::try_from(failed.len()).unwrap_or(u32::MAX);
+    deployment.failed_tasks = deployment.failed_tasks.saturating_add(count);
+    deployment.breaker_failures = deployment.breaker_failures.saturating_add(count);
+    deployment.counted.extend(failed);
+    deployment.throttled = deployment.throttled.saturating_add(1);
+    deployment.throttled_until = Some(now + delay(deployment.throttled));
+    deployment.updated_at = now;
+    true
 }

@@ -21,6 +21,7 @@ use crate::model::service::events;
 use crate::model::service::replica::{Replica, condition};
 use crate::model::service::request::percents;
 use crate::model::service::rolling::Bounds;
+use crate::model::service::sides::BOTH_SIDES_PERCENT;
 use crate::model::task_view::TaskState;
 use crate::tables::{
     ContainerInstanceStatus, DeploymentState, DesiredPhase, ServiceDeploymentStateRow,
@@ -102,6 +103,7 @@ pub(super) fn reconcile(
             pass.take_up();
             pass.count_failures();
             pass.judge();
+            pass.go_on();
             pass.let_go();
             pass.act();
             pass.conclude();
@@ -178,6 +180,10 @@ impl<'a> Pass<'a> {
         self.state.deployments.first()
     }
 
+    pub(super) fn deployment(&self, id: &str) -> Option<&DeploymentState> {
+        self.state.deployments.iter().find(|it| it.id == id)
+    }
+
     pub(super) fn is_daemon(&self) -> bool {
         self.spec.scheduling_strategy == SchedulingStrategy::Daemon
     }
@@ -192,6 +198,10 @@ impl<'a> Pass<'a> {
 
     pub(super) fn bounds(&mut self) -> Bounds {
         let (least, most) = percents(&self.spec.configuration);
+        let most = match self.course() {
+            Some(_) => most.max(BOTH_SIDES_PERCENT),
+            None => most,
+        };
         Bounds::of(self.desired(), least, most)
     }
 
@@ -201,8 +211,8 @@ impl<'a> Pass<'a> {
             .task_definition(&revision.family, revision.task_definition)
     }
 
-    /// The tasks that are meant to run, as deployments see them, in the order of their ids. Looked at
-    /// once for each PRIMARY deployment: the tasks do not change in a pass.
+    /// The tasks that are meant to run, as the PRIMARY deployment sees them, in the order of their ids.
+    /// Looked at once for each PRIMARY deployment: the tasks do not change in a pass.
     pub(super) fn replicas(&mut self) -> Rc<Vec<Replica>> {
         let primary = self.primary().map(|it| it.id.clone());
         if let Some((of, replicas)) = &self.seen
@@ -213,6 +223,19 @@ impl<'a> Pass<'a> {
         let replicas = Rc::new(self.look_at_replicas(primary.as_deref()));
         self.seen = Some((primary, replicas.clone()));
         replicas
+    }
+
+    /// The same, each with the deployment that it is of.
+    pub(super) fn replicas_by_deployment(&mut self) -> Vec<(String, Replica)> {
+        let replicas = self.replicas();
+        // Both are in the order of their ids, and every replica is one of the tasks.
+        let mut tasks = self.tasks.iter();
+        let of = |replica: &Replica| {
+            let task = tasks.find(|task| task.spec.id == replica.id)?;
+            let deployment = task.spec.started_by.clone().unwrap_or_default();
+            Some((deployment, replica.clone()))
+        };
+        replicas.iter().filter_map(of).collect()
     }
 
     fn look_at_replicas(&mut self, primary: Option<&str>) -> Vec<Replica> {

@@ -114,10 +114,8 @@ pub fn completed(service: &ServiceName, deployment: &str) -> String {
     format!("(service {service}) (deployment {deployment}) deployment completed.")
 }
 
-pub fn failed(service: &ServiceName, deployment: &str) -> String {
-    format!(
-        "(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
-    )
+pub fn failed(service: &ServiceName, deployment: &str, why: &str) -> String {
+    format!("(service {service}) (deployment {deployment}) deployment failed: {why}.")
 }
 
 pub fn rolling_back(service: &ServiceName, deployment: &str, to: &str) -> String {

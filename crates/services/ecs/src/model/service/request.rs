@@ -11,6 +11,7 @@ use gantry_api::ecs::{
 use gantry_placement::{Constraint, Strategy};
 
 use super::scheduling::{validate_daemon, validate_percents};
+use super::strategy;
 use crate::model::absent::items;
 use crate::model::refusal::{invalid, not_built};
 use crate::model::{run_request, tags};
@@ -194,6 +195,7 @@ pub fn configuration(
     let Some(given) = given else {
         return Ok(merged);
     };
+    strategy::merge(&mut merged, scheduling, given)?;
     refuse_unbuilt(given)?;
     for (member, value) in [
         ("maximumPercent", given.maximum_percent),
@@ -238,20 +240,11 @@ pub fn percents(configuration: &DeploymentConfiguration) -> (u32, u32) {
 }
 
 fn refuse_unbuilt(given: &DeploymentConfiguration) -> Result<(), EcsError> {
-    let strategy = given.strategy.as_ref();
-    if let Some(other) = strategy.filter(|strategy| **strategy != DeploymentStrategy::Rolling) {
-        return Err(not_built(&format!("Deployment strategy {other}")));
-    }
     let parts = [
         (
             "alarms",
             given.alarms.as_ref().is_some_and(|alarms| alarms.enable),
         ),
-        (
-            "bakeTimeInMinutes",
-            given.bake_time_in_minutes.unwrap_or(0) != 0,
-        ),
-        ("lifecycleHooks", !items(&given.lifecycle_hooks).is_empty()),
         ("linearConfiguration", given.linear_configuration.is_some()),
         ("canaryConfiguration", given.canary_configuration.is_some()),
         (

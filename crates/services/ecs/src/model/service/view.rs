@@ -4,16 +4,20 @@
 //! (is it meant to run?), so the two cannot disagree. A deployment that was asked for is shown from
 //! that moment on, also before the controller has taken it up.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gantry_api::ecs;
 use gantry_arn::ServiceName;
 
+use super::sides;
+use super::stages::Course;
 use crate::model::last_status::LastStatus;
 use crate::model::reference::Scope;
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    DeploymentState, DesiredPhase, Event, RevisionReference, Rollout, ServiceRow, ServiceStateRow,
+    DeploymentState, DesiredPhase, Event, RevisionCounts, RevisionReference, Rollout, ServiceRow,
+    ServiceStateRow,
 };
 
 /// The rows of one service.
@@ -21,6 +25,8 @@ pub struct ServiceView<'a> {
     pub scope: &'a Scope,
     pub spec: &'a ServiceRow,
     pub state: Option<Arc<ServiceStateRow>>,
+    /// Of the PRIMARY deployment, if it is a blue/green one that is not completed.
+    pub course: Option<Course>,
     pub tasks: Vec<TaskState>,
     pub events: &'a [Event],
     /// Of a daemon, one for each container instance that is meant.
@@ -76,6 +82,31 @@ impl Counts {
     }
 }
 
+/// The tasks of each revision that a service runs. `staying` are the deployments that are to have all.
+pub fn revision_counts(
+    deployments: &[DeploymentState],
+    staying: &BTreeSet<String>,
+    desired: u32,
+    tasks: &[TaskState],
+) -> BTreeMap<String, RevisionCounts> {
+    let mut all: BTreeMap<String, RevisionCounts> = BTreeMap::new();
+    for deployment in deployments {
+        let mine = tasks
+            .iter()
+            .filter(|task| task.spec.started_by.as_deref() == Some(deployment.id.as_str()));
+        let counts = Counts::of(mine);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let known = all.entry(deployment.revision.id.clone()).or_default();
+        known.running += count(counts.running);
+        known.pending += count(counts.pending);
+        known.requested += match staying.contains(&deployment.id) {
+            true => desired,
+            false => count(counts.running + counts.pending),
+        };
+    }
+    all
+}
+
 /// The deployments of a service, the PRIMARY one first.
 pub fn deployments(spec: &ServiceRow, state: Option<&ServiceStateRow>) -> Vec<DeploymentState> {
     let mut known = state
@@ -121,7 +152,16 @@ impl ServiceView<'_> {
         let primary = deployments.first();
         let revision = primary.map_or(&spec.target.revision, |it| &it.revision);
         let counts = Counts::of(&self.tasks);
-        let shown = |(at, deployment)| self.deployment(deployment, at == 0);
+        let staying: BTreeSet<String> = primary
+            .map(|primary| sides::staying(self.course.as_ref(), &primary.id))
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect();
+        let by_revision = revision_counts(&deployments, &staying, self.wanted(), &self.tasks);
+        let shown = |(at, deployment): (usize, &DeploymentState)| {
+            self.deployment(deployment, at == 0, staying.contains(&deployment.id))
+        };
         ecs::Service {
             service_arn: Some(scope.service_arn(&spec.cluster, &spec.name)),
             service_name: Some(spec.name.to_string()),
@@ -129,7 +169,7 @@ impl ServiceView<'_> {
             load_balancers: Some(Vec::new()),
             service_registries: Some(Vec::new()),
             status: Some(status.as_str().to_owned()),
-            desired_count: Some(self.desired()),
+            desired_count: Some(count(self.wanted())),
             running_count: Some(number(counts.running)),
             pending_count: Some(number(counts.pending)),
             launch_type: Some(spec.launch_type.clone()),
@@ -147,7 +187,11 @@ impl ServiceView<'_> {
                 &spec.target.service_deployment,
             )),
             current_service_revisions: Some(
-                deployments.iter().map(|it| self.revision(it)).collect(),
+                deployments
+                    .iter()
+                    .filter_map(|it| by_revision.get_key_value(&it.revision.id))
+                    .map(|(revision, counts)| self.revision(revision, counts))
+                    .collect(),
             ),
             placement_constraints: Some(spec.placement_constraints.clone()),
             placement_strategy: Some(spec.placement_strategy.clone()),
@@ -168,10 +212,10 @@ impl ServiceView<'_> {
         }
     }
 
-    fn desired(&self) -> i32 {
+    fn wanted(&self) -> u32 {
         match self.spec.deleted_at {
             Some(_) => 0,
-            None => i32::try_from(self.desired_count).unwrap_or(i32::MAX),
+            None => self.desired_count,
         }
     }
 
@@ -183,14 +227,19 @@ impl ServiceView<'_> {
         )
     }
 
-    fn deployment(&self, deployment: &DeploymentState, is_primary: bool) -> ecs::Deployment {
+    fn deployment(
+        &self,
+        deployment: &DeploymentState,
+        is_primary: bool,
+        stays: bool,
+    ) -> ecs::Deployment {
         let counts = self.counts(deployment);
         ecs::Deployment {
             id: Some(deployment.id.clone()),
             status: Some(if is_primary { "PRIMARY" } else { "ACTIVE" }.to_owned()),
             task_definition: Some(task_definition(self.scope, &deployment.revision)),
-            desired_count: Some(match is_primary {
-                true => self.desired(),
+            desired_count: Some(match stays {
+                true => count(self.wanted()),
                 false => number(counts.running + counts.pending),
             }),
             pending_count: Some(number(counts.pending)),
@@ -207,14 +256,16 @@ impl ServiceView<'_> {
         }
     }
 
-    fn revision(&self, deployment: &DeploymentState) -> ecs::ServiceCurrentRevisionSummary {
-        let counts = self.counts(deployment);
-        let arn = revision_arn(self.scope, self.spec, &deployment.revision.id);
+    fn revision(
+        &self,
+        revision: &str,
+        counts: &RevisionCounts,
+    ) -> ecs::ServiceCurrentRevisionSummary {
         ecs::ServiceCurrentRevisionSummary {
-            arn: Some(arn),
-            requested_task_count: Some(number(counts.running + counts.pending)),
-            running_task_count: Some(number(counts.running)),
-            pending_task_count: Some(number(counts.pending)),
+            arn: Some(revision_arn(self.scope, self.spec, revision)),
+            requested_task_count: Some(count(counts.requested)),
+            running_task_count: Some(count(counts.running)),
+            pending_task_count: Some(count(counts.pending)),
         }
     }
 }
@@ -222,6 +273,10 @@ impl ServiceView<'_> {
 pub fn revision_arn(scope: &Scope, spec: &ServiceRow, revision: &str) -> String {
     let name: &ServiceName = &spec.name;
     scope.service_revision_arn(&spec.cluster, name, revision)
+}
+
+pub fn count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 pub fn number(count: usize) -> i32 {
