@@ -27,6 +27,7 @@ mod task_protection;
 
 pub(crate) mod lookup;
 pub(crate) mod placing;
+pub(crate) mod registrations;
 pub(crate) mod service_instances;
 pub(crate) mod service_tasks;
 

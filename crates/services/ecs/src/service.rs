@@ -14,6 +14,7 @@ use gantry_store::{CommitError, Snapshot, Store, Transaction, Turns};
 
 use crate::acs::Telemetry;
 use crate::api::placing::Placing;
+use crate::api::registrations::Registrations;
 use crate::model::page::PageKey;
 
 /// How often an operation decides anew before it gives up. Those of this process wait for each other,
@@ -38,7 +39,15 @@ pub struct EcsService {
     pub(crate) page_key: PageKey,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) placing: Arc<Placing>,
-    pub(crate) turns: Turns,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) registrations: Registrations,
+}
+
+/// What deciding and committing takes: a part of the service that outlives a request.
+#[derive(Clone)]
+pub(crate) struct Committer {
+    store: Arc<dyn Store>,
+    turns: Arc<Turns>,
 }
 
 impl EcsService {
@@ -53,7 +62,8 @@ impl EcsService {
             page_key,
             telemetry: Arc::default(),
             placing,
-            turns: Turns::default(),
+            turns: Arc::default(),
+            registrations: Registrations::default(),
         }
     }
 
@@ -66,6 +76,26 @@ impl EcsService {
         self.store.snapshot()
     }
 
+    pub(crate) fn committer(&self) -> Committer {
+        Committer {
+            store: self.store.clone(),
+            turns: self.turns.clone(),
+        }
+    }
+
+    /// [`Committer::transact`].
+    pub(crate) async fn transact<T>(
+        &self,
+        decide: impl FnMut(&Snapshot) -> Result<(Transaction, T), EcsError> + Send,
+    ) -> Result<T, EcsError>
+    where
+        T: Send,
+    {
+        self.committer().transact(decide).await
+    }
+}
+
+impl Committer {
     /// Decides on a snapshot and commits, until the commit stands on what was read.
     pub(crate) async fn transact<T>(
         &self,

@@ -18,8 +18,13 @@ use super::{ContainerStatus, HealthState, TaskStatus};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
 pub enum JournalRecord {
-    /// The highest frame number that had an effect.
-    Seen { number: i64 },
+    /// The highest frame number that had an effect, of those that this container instance was sent. Each
+    /// container instance has numbers of its own.
+    Seen {
+        number: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container_instance: Option<String>,
+    },
     /// A task was taken from a payload.
     Accepted {
         task_id: TaskId,
@@ -97,6 +102,8 @@ pub struct ContainerState {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Journal {
     pub seen: i64,
+    /// Whose number that is.
+    pub container_instance: Option<String>,
     pub tasks: BTreeMap<TaskId, JournalledTask>,
 }
 
@@ -118,7 +125,18 @@ impl Journal {
 
     pub fn apply(&mut self, record: &JournalRecord) {
         match record {
-            JournalRecord::Seen { number } => self.seen = self.seen.max(*number),
+            JournalRecord::Seen {
+                number,
+                container_instance,
+            } => {
+                let is_same = self.container_instance == *container_instance;
+                self.seen = if is_same {
+                    self.seen.max(*number)
+                } else {
+                    *number
+                };
+                self.container_instance.clone_from(container_instance);
+            }
             JournalRecord::Accepted {
                 task_id,
                 cluster,
@@ -143,6 +161,15 @@ impl Journal {
         }
     }
 
+    /// The highest frame number that had an effect for this container instance. A node that has
+    /// registered anew is another one, and is sent frames from the first number on.
+    pub fn seen_by(&self, container_instance: &str) -> i64 {
+        match &self.container_instance {
+            Some(own) if own == container_instance => self.seen,
+            _ => 0,
+        }
+    }
+
     /// Whether a container may have been about to start when the last record was written.
     pub fn has_starts_under_way(&self) -> bool {
         self.tasks.values().any(|task| {
@@ -158,7 +185,10 @@ impl Journal {
 
     /// The fewest records that give this state.
     pub fn compacted(&self) -> Vec<JournalRecord> {
-        let mut records = vec![JournalRecord::Seen { number: self.seen }];
+        let mut records = vec![JournalRecord::Seen {
+            number: self.seen,
+            container_instance: self.container_instance.clone(),
+        }];
         for (task_id, task) in &self.tasks {
             records.push(JournalRecord::Accepted {
                 task_id: *task_id,

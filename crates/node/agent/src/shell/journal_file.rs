@@ -169,7 +169,10 @@ mod tests {
     use super::*;
 
     fn seen(number: i64) -> JournalRecord {
-        JournalRecord::Seen { number }
+        JournalRecord::Seen {
+            number,
+            container_instance: None,
+        }
     }
 
     #[test]

@@ -78,6 +78,18 @@ impl Agent {
         });
     }
 
+    /// A new agent on this disk, whose node is registered as this container instance, without tasks.
+    pub fn reborn_as(&mut self, container_instance: &str, disk: Vec<JournalRecord>) {
+        self.core = core_of(container_instance);
+        self.out.clear();
+        self.step(Input::Loaded {
+            records: disk,
+            adopted: Vec::new(),
+        });
+        self.step(Input::Connected);
+        self.out.clear();
+    }
+
     pub fn step(&mut self, input: Input) {
         for output in self.core.step(self.now, input) {
             if let Output::SetTimer { timer, after } = &output {
@@ -322,9 +334,13 @@ impl Agent {
 }
 
 fn core() -> AgentCore {
+    core_of("i")
+}
+
+fn core_of(container_instance: &str) -> AgentCore {
     let identity = Identity {
         cluster_arn: "c".into(),
-        container_instance_arn: "i".into(),
+        container_instance_arn: container_instance.into(),
     };
     AgentCore::new(identity, 1)
 }

@@ -28,6 +28,37 @@ fn a_task_is_acknowledged_and_started_only_once_it_is_on_disk() {
 }
 
 #[test]
+fn a_node_that_has_registered_anew_takes_what_it_is_sent_from_the_first_number_on() {
+    let mut agent = Agent::new();
+    agent.number = 5;
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.persist_all();
+    assert_eq!(agent.acks(), ["m6"]);
+    // That task has gone meanwhile; what is left is the number.
+    let is_seen = |record: &&JournalRecord| matches!(record, JournalRecord::Seen { .. });
+    let seen: Vec<_> = agent.disk.iter().filter(is_seen).cloned().collect();
+    assert_eq!(seen.len(), 1);
+    for (container_instance, taken) in [("i", false), ("another", true)] {
+        agent.reborn_as(container_instance, seen.clone());
+        agent.number = 0;
+        agent.payload("RUNNING", json!([{"name": "web"}]));
+        agent.persist_all();
+        assert_eq!(
+            agent.acks().len(),
+            usize::from(taken),
+            "{container_instance}"
+        );
+    }
+    // And it knows its own number after the next start.
+    let disk = agent.disk.iter().filter(is_seen).cloned().collect();
+    agent.reborn_as("another", disk);
+    agent.number = 0;
+    agent.payload("RUNNING", json!([{"name": "web"}]));
+    agent.persist_all();
+    assert_eq!(agent.acks(), [""; 0]);
+}
+
+#[test]
 fn an_essential_container_that_ends_ends_the_task() {
     let mut agent = Agent::running();
     agent.exited("web", 3, false);

@@ -11,13 +11,13 @@ use gantry_arn::Family;
 use gantry_store::{Transaction, Versioned};
 
 use super::lookup::Rows;
+use super::registrations::Wanted;
 use crate::model::absent::items;
 use crate::model::reference::{Scope, TaskDefinitionReference};
 use crate::model::refusal::{client, invalid};
-use crate::model::task_definition::defaults::{Registration, definition};
 use crate::model::task_definition::validate;
 use crate::service::EcsService;
-use crate::tables::{FamilyRow, TaskDefinitionRow, task_definition_name};
+use crate::tables::{FamilyRow, TaskDefinitionRow};
 
 const DELETED_AT_ONCE_MAX: usize = 10;
 
@@ -33,35 +33,15 @@ pub(super) async fn register_task_definition(
         .parse()
         .map_err(|_| client("Family contains invalid characters."))?;
     let tags = input.tags.clone().unwrap_or_default();
+    let wanted = Wanted {
+        input,
+        tags,
+        at: ctx.now,
+        by: ctx.principal.arn.to_string(),
+    };
     let row = service
-        .transact(|snapshot| {
-            let rows = Rows::new(snapshot, &scope);
-            let family_row = rows.read::<FamilyRow>(family.as_str());
-            let revision = family_row.as_ref().map_or(1, |row| row.next_revision);
-            let registration = Registration {
-                arn: scope.task_definition_arn(&family, revision),
-                revision,
-                registered_at: ctx.now,
-                registered_by: ctx.principal.arn.to_string(),
-            };
-            let row = TaskDefinitionRow {
-                definition: definition(input.clone(), registration),
-                tags: tags.clone(),
-            };
-            let next = FamilyRow {
-                family: family.clone(),
-                next_revision: revision + 1,
-            };
-            let mut transaction = Transaction::new();
-            let (account, region) = (&scope.account, &scope.region);
-            match &family_row {
-                Some(read) => transaction.update::<FamilyRow>(read, &next),
-                None => transaction.create::<FamilyRow>(account, region, family.as_str(), &next),
-            };
-            let name = task_definition_name(&family, revision);
-            transaction.create::<TaskDefinitionRow>(account, region, &name, &row);
-            Ok((transaction, row))
-        })
+        .registrations
+        .register(&service.committer(), scope, family, wanted)
         .await?;
     Ok(RegisterTaskDefinitionResponse {
         task_definition: Some(row.definition),

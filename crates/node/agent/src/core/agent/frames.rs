@@ -45,6 +45,13 @@ impl AgentCore {
         }
     }
 
+    fn seen_record(&self) -> JournalRecord {
+        JournalRecord::Seen {
+            number: self.seen,
+            container_instance: Some(self.identity.container_instance_arn.clone()),
+        }
+    }
+
     fn on_payload(&mut self, now: Timestamp, payload: PayloadMessage, out: &mut Vec<Output>) {
         let PayloadMessage {
             cluster_arn,
@@ -80,7 +87,7 @@ impl AgentCore {
             return;
         }
         self.seen = number;
-        let mut records = vec![JournalRecord::Seen { number }];
+        let mut records = vec![self.seen_record()];
         let mut after = Vec::new();
         let mut touched = Vec::new();
         for (id, stop, task) in parsed {
@@ -173,7 +180,7 @@ impl AgentCore {
             )));
         }
         self.offered = Some((message_id, candidates.iter().map(|task| task.id).collect()));
-        self.persist(vec![JournalRecord::Seen { number }], Vec::new(), out);
+        self.persist(vec![self.seen_record()], Vec::new(), out);
     }
 
     fn on_stop_verification(

@@ -146,7 +146,7 @@ impl AgentCore {
     ) {
         let journal = Journal::of(records);
         self.loaded = true;
-        self.seen = journal.seen;
+        self.seen = journal.seen_by(&self.identity.container_instance_arn);
         for (id, task) in journal.tasks {
             let found = adopted.iter().find(|adopted| adopted.task == id);
             let machine =
