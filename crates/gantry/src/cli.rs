@@ -111,7 +111,8 @@ pub struct AgentOptions {
     /// The cluster that it shall be in; the token says which one it can be.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Attributes of its container instance, which placement constraints can ask for: rack=7,disk=ssd.
+    /// Attributes of its container instance, which placement constraints can ask for: rack=7,disk=ssd; with
+    /// ecs.availability-zone=NAME its zone.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub attributes: Vec<String>,
     /// What it gives to tasks: CPU units, 1024 a core. All of the machine if not said.

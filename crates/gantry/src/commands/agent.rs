@@ -275,6 +275,9 @@ fn resources(options: &AgentOptions) -> anyhow::Result<MachineResources> {
     Ok(given)
 }
 
+/// The one of ECS's own attributes that an agent may be told.
+const ZONE: &str = "ecs.availability-zone";
+
 fn attributes(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     given
         .iter()
@@ -282,7 +285,13 @@ fn attributes(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
             let (name, value) = pair
                 .split_once('=')
                 .with_context(|| format!("'{pair}' is not an attribute like rack=7"))?;
-            if name.is_empty() || name.starts_with("ecs.") || name.starts_with("com.amazonaws") {
+            // Where its machine is, nobody knows but who starts it.
+            let is_zone = name == ZONE;
+            if is_zone && value.is_empty() {
+                bail!("'{pair}' names no availability zone");
+            }
+            let is_own = !name.starts_with("ecs.") && !name.starts_with("com.amazonaws");
+            if name.is_empty() || !(is_own || is_zone) {
                 bail!("'{name}' is not a name that an attribute of one's own may have");
             }
             Ok((name.to_owned(), value.to_owned()))

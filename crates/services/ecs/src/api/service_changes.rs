@@ -100,7 +100,7 @@ fn change(row: &mut ServiceRow, input: &UpdateServiceRequest) -> Result<(), EcsE
         row.placement_constraints.clone_from(constraints);
     }
     if let Some(strategy) = &input.placement_strategy {
-        row.placement_strategy.clone_from(strategy);
+        row.placement_strategy = scheduling::placement_strategy(strategy);
     }
     if let Some(propagate) = &input.propagate_tags {
         row.propagate_tags = propagate.clone();

@@ -438,6 +438,12 @@ fn placement_that_changes_holds_for_what_is_started_from_then_on() {
         ..change()
     };
     assert_eq!(update(scaled), (2, 3));
+    let none = ecs::UpdateServiceRequest {
+        placement_strategy: Some(vec![Default::default()]),
+        ..change()
+    };
+    assert_eq!(update(none), (2, 3));
+    assert_eq!(plane.service().placement_strategy, Some(Vec::new()));
 }
 
 #[test]

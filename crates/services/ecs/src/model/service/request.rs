@@ -10,7 +10,7 @@ use gantry_api::ecs::{
 };
 use gantry_placement::{Constraint, Strategy};
 
-use super::scheduling::{validate_daemon, validate_percents};
+use super::scheduling::{placement_strategy, validate_daemon, validate_percents};
 use super::strategy;
 use crate::model::absent::items;
 use crate::model::refusal::{invalid, not_built};
@@ -150,7 +150,7 @@ pub fn validate_create(input: &CreateServiceRequest) -> Result<(), EcsError> {
 pub fn validate_update(input: &UpdateServiceRequest) -> Result<(), EcsError> {
     refuse_absent_parts!(input);
     constraints(items(&input.placement_constraints))?;
-    strategies(items(&input.placement_strategy))?;
+    strategies(&placement_strategy(items(&input.placement_strategy)))?;
     Ok(())
 }
 

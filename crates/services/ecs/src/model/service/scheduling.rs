@@ -62,6 +62,12 @@ pub fn validate_percents(
     Ok(())
 }
 
+/// A strategy without type and field is how an update says that there shall be none.
+pub fn placement_strategy(given: &[PlacementStrategy]) -> Vec<PlacementStrategy> {
+    let says_something = |it: &&PlacementStrategy| **it != PlacementStrategy::default();
+    given.iter().filter(says_something).cloned().collect()
+}
+
 /// What speaks against rebalancing this service over availability zones.
 fn against_rebalancing(row: &ServiceRow) -> Option<&'static str> {
     let first = row.placement_strategy.first();
