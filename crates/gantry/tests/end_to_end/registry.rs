@@ -1,9 +1,10 @@
 //! skopeo and buildah against the registry.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::image::{busybox_layout, password, push_busybox, run};
-use crate::installation::Installation;
+use crate::installation::{Installation, eventually};
 
 fn skopeo(words: &[&str]) -> Command {
     let mut command = Command::new("skopeo");
@@ -166,4 +167,85 @@ fn bytes_below(folder: &std::path::Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+/// curl, cut off by its own clock in the middle of a layer, goes on from where the registry says.
+#[test]
+fn an_upload_whose_connection_is_cut_goes_on_from_what_was_acknowledged() {
+    let gantry = Installation::up();
+    gantry.aws(&["ecr", "create-repository", "--repository-name", "cut"]);
+    let user = format!("AWS:{}", password(&gantry));
+    let url = |path: &str| format!("http://{}{path}", gantry.registry());
+    let bytes: Vec<u8> = (0..12_000_000_u32).map(|n| (n % 253) as u8).collect();
+    let file = |name: &str, from: usize| {
+        let path = gantry.scratch(name);
+        std::fs::write(&path, &bytes[from..]).expect("a file");
+        path.display().to_string()
+    };
+    let curl = |words: &[&str]| {
+        let output = Command::new("curl")
+            .args(["--silent", "--include", "--user", &user])
+            .args(words)
+            .output()
+            .expect("curl");
+        let said = String::from_utf8_lossy(&output.stdout).to_lowercase();
+        (output.status.code(), said)
+    };
+    let header = |said: &str, name: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} {said}"))
+            .trim()
+            .to_owned()
+    };
+    let (_, said) = curl(&["--request", "POST", &url("/v2/cut/blobs/uploads/")]);
+    let location = url(&header(&said, "location:"));
+
+    // A first chunk is acknowledged; the second is cut, twice, after some megabytes.
+    std::fs::write(gantry.scratch("first"), &bytes[..1_000_000]).expect("a file");
+    let first = format!("@{}", gantry.scratch("first").display());
+    let patch = ["--request", "PATCH", "--header", "expect:"];
+    let (code, said) = curl(&[&patch[..], &["--data-binary", &first, &location]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(header(&said, "range:"), "0-999999");
+    let rest = file("rest", 1_000_000);
+    for _ in 0..2 {
+        let slow = ["--limit-rate", "3M", "--max-time", "1"];
+        let upload = ["--upload-file", rest.as_str(), location.as_str()];
+        let (code, said) = curl(&[&patch[..], &slow, &upload].concat());
+        assert_eq!(code, Some(28), "cut by its clock: {said}");
+        let range = eventually(Duration::from_secs(20), "the cut is seen", || {
+            // While the registry has not seen the end of it, it is busy with it.
+            let (_, said) = curl(&[&location]);
+            match said.contains(" 204 ") {
+                true => Ok(header(&said, "range:")),
+                false => Err(said),
+            }
+        });
+        assert_eq!(range, "0-999999");
+    }
+
+    let digest = format!("sha256:{}", sha256(&gantry.scratch("whole"), &bytes));
+    let finish = format!("{location}?digest={digest}");
+    let put = ["--request", "PUT", "--header", "expect:"];
+    let range = ["--header", "content-range: 1000000-11999999"];
+    let upload = ["--upload-file", rest.as_str(), finish.as_str()];
+    let (code, said) = curl(&[&put[..], &range, &upload].concat());
+    assert!(code == Some(0) && said.contains(" 201 "), "{said}");
+    let back = gantry.scratch("back");
+    let words = ["--silent", "--user", &user, "--output"];
+    let status = Command::new("curl")
+        .args(words)
+        .arg(&back)
+        .arg(url(&format!("/v2/cut/blobs/{digest}")))
+        .status()
+        .expect("curl");
+    assert!(status.success());
+    assert!(std::fs::read(&back).expect("the layer") == bytes);
+}
+
+/// As sha256sum has it.
+fn sha256(path: &std::path::Path, bytes: &[u8]) -> String {
+    std::fs::write(path, bytes).expect("a file");
+    let said = run(Command::new("sha256sum").arg(path));
+    said.split_whitespace().next().expect("a digest").to_owned()
 }

@@ -34,6 +34,8 @@ const PART_BYTES: usize = 512 * 1024;
 pub enum BlobError {
     #[error("blob storage: {0}")]
     Store(#[from] object_store::Error),
+    #[error("the bytes that were written again are not those that were there")]
+    Changed,
     #[error("blob storage at {}: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
 }
@@ -86,8 +88,9 @@ impl BlobStore {
             pending: Vec::new(),
             pending_bytes: 0,
             in_flight: None,
-            hasher: Sha256::new(),
-            size: 0,
+            at: Place::default(),
+            acknowledged: Place::default(),
+            ahead: None,
         })
     }
 
@@ -145,14 +148,36 @@ pub struct BlobWriter {
     /// The part that is being written while the next one comes in and is hashed. At most one, so
     /// memory stays bounded.
     in_flight: Option<JoinHandle<object_store::Result<()>>>,
+    at: Place,
+    acknowledged: Place,
+    /// Where the object ends, if its writer was sent back from there: what is written up to it is there
+    /// already, and must be the same.
+    ahead: Option<Place>,
+}
+
+/// A place in an object, and the digest of all before it.
+#[derive(Clone, Default)]
+struct Place {
     hasher: Sha256,
     size: u64,
 }
 
-impl BlobWriter {
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
-        self.hasher.update(&bytes);
+impl Place {
+    fn pass(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
         self.size += bytes.len() as u64;
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::from_hasher(self.hasher.clone())
+    }
+}
+
+impl BlobWriter {
+    /// Takes the bytes in at once, so whoever stops waiting has written them all the same.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        let bytes = self.beyond_what_is_there(bytes)?;
+        self.at.pass(&bytes);
         self.pending_bytes += bytes.len();
         self.pending.push(bytes);
         if self.pending_bytes >= PART_BYTES {
@@ -163,15 +188,49 @@ impl BlobWriter {
 
     /// What has been written so far, by its digest.
     pub fn digest(&self) -> Digest {
-        Digest::from_hasher(self.hasher.clone())
+        self.at.digest()
     }
 
     pub fn size(&self) -> u64 {
-        self.size
+        self.at.size
+    }
+
+    /// Its client knows of all that was written.
+    pub fn acknowledge(&mut self) {
+        self.acknowledged = self.at.clone();
+    }
+
+    /// Goes back to where its client knows that it was. An object only grows, so what was written since stays there
+    /// and is held against what comes again.
+    pub fn rewind(&mut self) {
+        let left = std::mem::replace(&mut self.at, self.acknowledged.clone());
+        if self.ahead.is_none() && left.size > self.at.size {
+            self.ahead = Some(left);
+        }
+    }
+
+    fn beyond_what_is_there(&mut self, bytes: Bytes) -> Result<Bytes, BlobError> {
+        let Some(ahead) = &self.ahead else {
+            return Ok(bytes);
+        };
+        let again = usize::try_from(ahead.size - self.at.size).unwrap_or(usize::MAX);
+        let again = again.min(bytes.len());
+        self.at.pass(&bytes[..again]);
+        if self.at.size == ahead.size {
+            if self.at.digest() != ahead.digest() {
+                return Err(BlobError::Changed);
+            }
+            self.ahead = None;
+        }
+        Ok(bytes.slice(again..))
     }
 
     /// Syncs the object and puts it in its place.
     pub async fn complete(mut self) -> Result<(), BlobError> {
+        if self.ahead.is_some() {
+            self.abort().await;
+            return Err(BlobError::Changed);
+        }
         if self.pending_bytes > 0 {
             self.flush().await?;
         }
@@ -200,9 +259,11 @@ impl BlobWriter {
 
     /// Waits for the part that is being written.
     async fn settle(&mut self) -> Result<(), BlobError> {
-        if let Some(part) = self.in_flight.take() {
-            part.await
-                .map_err(|source| object_store::Error::JoinError { source })??;
+        // It stays in flight until it has ended, so that whoever stops waiting loses nothing.
+        if let Some(part) = &mut self.in_flight {
+            let written = part.await;
+            self.in_flight = None;
+            written.map_err(|source| object_store::Error::JoinError { source })??;
         }
         Ok(())
     }
@@ -246,6 +307,48 @@ mod tests {
         blobs.remove("one").await.unwrap();
         blobs.remove("one").await.unwrap();
         assert!(files(directory.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_was_sent_back_writes_nothing_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path(), &BTreeSet::new()).unwrap();
+        let bytes: Vec<u8> = (0..1_500_000u32).map(|n| (n % 251) as u8).collect();
+        let part = |range: Range<usize>| Bytes::copy_from_slice(&bytes[range]);
+        let mut writer = blobs.begin("one").await.unwrap();
+        writer.write(part(0..100_000)).await.unwrap();
+        writer.acknowledge();
+        writer.write(part(100_000..900_000)).await.unwrap();
+        writer.rewind();
+        assert_eq!(writer.size(), 100_000);
+        assert_eq!(writer.digest(), Digest::of(&bytes[..100_000]));
+        // A part of what is there, once more back, and over its end.
+        writer.write(part(100_000..300_000)).await.unwrap();
+        writer.acknowledge();
+        writer.write(part(300_000..500_000)).await.unwrap();
+        writer.rewind();
+        assert_eq!(writer.size(), 300_000);
+        writer.write(part(300_000..1_500_000)).await.unwrap();
+        assert_eq!(writer.digest(), Digest::of(&bytes));
+        writer.complete().await.unwrap();
+        assert_eq!(blobs.read_whole("one").await.unwrap(), bytes);
+
+        // Others than before, or fewer, make no object.
+        let mut writer = blobs.begin("two").await.unwrap();
+        writer.write(part(0..900_000)).await.unwrap();
+        writer.rewind();
+        let others = Bytes::from(vec![9; 900_000]);
+        assert!(matches!(
+            writer.write(others).await,
+            Err(BlobError::Changed)
+        ));
+        writer.abort().await;
+        let mut writer = blobs.begin("three").await.unwrap();
+        writer.write(part(0..900_000)).await.unwrap();
+        writer.rewind();
+        writer.write(part(0..400_000)).await.unwrap();
+        assert!(matches!(writer.complete().await, Err(BlobError::Changed)));
+        assert_eq!(files(directory.path()), ["one"]);
     }
 
     #[tokio::test]

@@ -56,12 +56,21 @@ pub enum RegistryError {
     #[error("the request's body broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
     #[error("{0}")]
-    Storage(#[from] BlobError),
+    Storage(BlobError),
     #[error("{0}")]
     Store(CommitError),
     /// Somebody else changed the same rows again and again.
     #[error("the repository is changed by too many requests at once")]
     Contended,
+}
+
+impl From<BlobError> for RegistryError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Changed => Self::Upload(UploadRefusal::Changed),
+            other => Self::Storage(other),
+        }
+    }
 }
 
 fn list(digests: &[Digest]) -> String {

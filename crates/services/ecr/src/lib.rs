@@ -92,7 +92,7 @@ impl EcrService {
         let blobs = snapshot.list_everywhere::<BlobRow>();
         let known: BTreeSet<String> = blobs.iter().map(|blob| blob.object.clone()).collect();
         let blobs = BlobStore::open(blobs_directory, &known)?;
-        let uploads = Uploads::new(options.uploads_open_max);
+        let uploads = Uploads::new(options.uploads_open_max, env.clone());
         let state = RegistryState {
             store,
             blobs,

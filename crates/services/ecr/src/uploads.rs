@@ -1,8 +1,8 @@
 //! The uploads that are open in this process.
 //!
 //! What always holds: a session is in the table or in the hands of the one request that writes
-//! to it. A request that ends in any way but giving it back, its connection dying included,
-//! takes the session and its bytes with it.
+//! to it. A request that ends in any way but giving it back or finishing it, its connection dying
+//! included, leaves it where the last one that was answered did.
 //! What it leaves to others: rows. An upload has none; a process that dies takes its uploads
 //! along, the client starts again, and the next start clears the files.
 
@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gantry_env::Timestamp;
+use gantry_env::{Env, Timestamp};
 
 use crate::blobs::BlobWriter;
 use crate::error::RegistryError;
@@ -60,13 +60,15 @@ type Slots = BTreeMap<(RepositoryId, UploadId), Slot>;
 pub struct Uploads {
     slots: Arc<Mutex<Slots>>,
     open_max: usize,
+    env: Env,
 }
 
 impl Uploads {
-    pub fn new(open_max: usize) -> Self {
+    pub fn new(open_max: usize, env: Env) -> Self {
         Self {
             slots: Arc::default(),
             open_max,
+            env,
         }
     }
 
@@ -101,6 +103,7 @@ impl Uploads {
                 slots: self.slots.clone(),
                 key,
                 session: Some(session),
+                env: self.env.clone(),
             }),
             Slot::Writing => Err(UploadRefusal::Busy.into()),
         }
@@ -147,6 +150,7 @@ pub struct Lease {
     slots: Arc<Mutex<Slots>>,
     key: (RepositoryId, UploadId),
     session: Option<Box<Session>>,
+    env: Env,
 }
 
 impl Lease {
@@ -166,12 +170,17 @@ impl Lease {
     pub fn give_back(mut self, now: Timestamp) -> Result<u64, RegistryError> {
         let session = self.session()?;
         session.state.close_chunk(now)?;
+        session.writer.acknowledge();
         let received = session.state.received();
+        self.put_back();
+        Ok(received)
+    }
+
+    fn put_back(&mut self) {
         if let Some(session) = self.session.take() {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.insert(self.key.clone(), Slot::Idle(session));
         }
-        Ok(received)
     }
 
     /// Ends the upload; the caller finishes or aborts the writer.
@@ -192,8 +201,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // Whoever still holds the session did not end well.
-        if self.session.take().is_some() {
-            self.forget();
+        if let Some(session) = &mut self.session {
+            session.state.break_off(self.env.now());
+            session.writer.rewind();
+            self.put_back();
         }
     }
 }

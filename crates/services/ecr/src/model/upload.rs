@@ -1,8 +1,8 @@
 //! The state of one blob's upload between and during its requests.
 //!
 //! What always holds: bytes arrive in order and without gaps, one request writes at a time, and
-//! an upload that broke off is never continued: it is gone, so nothing half-written can be
-//! finished by somebody else.
+//! what was acknowledged stays so: a request that breaks off leaves the upload where the last one
+//! that was answered left it, and the next goes on from there.
 
 use std::fmt;
 use std::ops::Range;
@@ -74,6 +74,8 @@ pub enum UploadRefusal {
     OutOfOrder { expected: u64 },
     #[error("the chunk's body is not as long as its Content-Range says")]
     LengthMismatch,
+    #[error("what was sent again is not what a request that broke off had sent; begin anew")]
+    Changed,
     #[error("a layer may have at most {limit} bytes")]
     TooLarge { limit: u64 },
 }
@@ -82,6 +84,8 @@ pub enum UploadRefusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadState {
     received: u64,
+    /// What its client was told of.
+    acknowledged: u64,
     limit: u64,
     phase: Phase,
 }
@@ -101,6 +105,7 @@ impl UploadState {
     pub fn begin(now: Timestamp, limit: u64) -> Self {
         Self {
             received: 0,
+            acknowledged: 0,
             limit,
             phase: Phase::Idle { since: now },
         }
@@ -153,8 +158,15 @@ impl UploadState {
         {
             return Err(UploadRefusal::LengthMismatch);
         }
+        self.acknowledged = self.received;
         self.phase = Phase::Idle { since: now };
         Ok(())
+    }
+
+    /// The request ended without an answer that tells of its bytes.
+    pub fn break_off(&mut self, now: Timestamp) {
+        self.received = self.acknowledged;
+        self.phase = Phase::Idle { since: now };
     }
 
     /// Whether nobody has come back to it for so long that it is given up.
@@ -187,6 +199,10 @@ mod tests {
         );
         upload.open_chunk(Some(10..20)).unwrap();
         assert_eq!(upload.close_chunk(T0), Err(UploadRefusal::LengthMismatch));
+        upload.receive(4).unwrap();
+        upload.break_off(T0);
+        assert_eq!(upload.received(), 10);
+        upload.open_chunk(Some(10..20)).unwrap();
     }
 
     #[test]
@@ -211,16 +227,26 @@ mod tests {
 
     proptest! {
         /// Whatever the order of requests, what was received never passes the limit and never
-        /// shrinks, and a declared range is kept to the byte.
+        /// shrinks but to what was acknowledged, and a declared range is kept to the byte.
         #[test]
-        fn what_is_received_is_bounded(steps in prop::collection::vec((0u8..3, 0u64..60), 0..60)) {
+        fn what_is_received_is_bounded(steps in prop::collection::vec((0u8..4, 0u64..60), 0..60)) {
             let mut upload = UploadState::begin(T0, 100);
+            let mut acknowledged = 0;
             for (step, n) in steps {
                 let before = upload.received();
                 match step {
                     0 => { let _ = upload.open_chunk(Some(before..before + n)); }
                     1 => { let _ = upload.receive(n as usize); }
-                    _ => { let _ = upload.close_chunk(T0); }
+                    2 => {
+                        if upload.close_chunk(T0).is_ok() {
+                            acknowledged = upload.received();
+                        }
+                    }
+                    _ => {
+                        upload.break_off(T0);
+                        prop_assert_eq!(upload.received(), acknowledged);
+                        continue;
+                    }
                 }
                 prop_assert!(upload.received() >= before && upload.received() <= 100);
             }

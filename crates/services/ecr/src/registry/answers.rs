@@ -100,6 +100,9 @@ impl From<RegistryError> for Refusal {
             RegistryError::Upload(UploadRefusal::TooLarge { .. }) => {
                 (S::PAYLOAD_TOO_LARGE, "BLOB_UPLOAD_INVALID")
             }
+            RegistryError::Upload(UploadRefusal::Changed) => {
+                (S::BAD_REQUEST, "BLOB_UPLOAD_INVALID")
+            }
             RegistryError::Upload(UploadRefusal::Busy) => (S::CONFLICT, "BLOB_UPLOAD_INVALID"),
             RegistryError::Upload(UploadRefusal::LengthMismatch) => {
                 (S::BAD_REQUEST, "SIZE_INVALID")

@@ -12,7 +12,7 @@ use super::{BoxError, Call, next_piece};
 use crate::error::RegistryError;
 use crate::model::Digest;
 use crate::model::range;
-use crate::model::upload::UploadId;
+use crate::model::upload::{UploadId, UploadRefusal};
 use crate::uploads::Lease;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -82,8 +82,14 @@ impl Call<'_> {
             .state
             .take_upload(&self.place, name, upload, range)?;
         if let Err(error) = receive(&mut lease, &mut body).await {
-            // Gone before the answer, so whoever reads the answer finds nothing left.
-            abort(lease).await;
+            match error {
+                // Gone before the answer, so whoever reads the answer finds nothing left.
+                RegistryError::Storage(_) | RegistryError::Upload(UploadRefusal::Changed) => {
+                    abort(lease).await;
+                }
+                // It is back where it was before the answer, so the next request may go on from there.
+                _ => drop(lease),
+            }
             return Err(error.into());
         }
         let received = lease.give_back(self.service.state.env.now())?;
@@ -137,7 +143,10 @@ impl Call<'_> {
                 .and_then(|session| Ok(session.state.close_chunk(now)?));
         }
         if let Err(error) = received {
-            abort(lease).await;
+            match error {
+                RegistryError::Body(_) => drop(lease),
+                _ => abort(lease).await,
+            }
             return Err(error.into());
         }
         let session = lease.finish()?;
