@@ -1,7 +1,7 @@
 //! The Amazon ECS agent's double as a member of a real installation, with a node's key: an image of its
 //! registry, the credentials of a role, a restart of the control plane in between.
 
-#[path = "../../../services/ecs/tests/acs/amazon_agent.rs"]
+#[path = "../../../services/ecs/tests/acs/amazon_agent/mod.rs"]
 mod amazon_agent;
 
 use std::io::{Read, Write};
