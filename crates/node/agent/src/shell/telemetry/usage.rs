@@ -234,6 +234,39 @@ mod tests {
         assert_eq!(storage.read_size_bytes, Some(one(20.0)));
     }
 
+    /// What the agent sends and what the control plane reads are two crates' words for one number: percent of the whole
+    /// machine, also where a container keeps one of many processors busy. It goes over the wire as text.
+    #[test]
+    fn the_control_plane_reads_the_unit_that_is_sent() {
+        use gantry_api::acs::PublishMetricsRequest;
+        use gantry_ecs::acs::{ContainerKey, ContainerStats as _, Telemetry};
+        let sent = PublishMetricsRequest {
+            task_metrics: vec![TaskMetric {
+                task_arn: Some("task".into()),
+                container_metrics: vec![ContainerMetric {
+                    container_name: Some("web".into()),
+                    ..between(&look(0, 0, 100, 50), &look(20_000, 10_000_000_000, 500, 70))
+                }],
+                ..TaskMetric::default()
+            }],
+            ..PublishMetricsRequest::default()
+        };
+        let text = serde_json::to_string(&sent).unwrap();
+        assert!(text.contains("cpuStatsSet"), "{text}");
+        let read: PublishMetricsRequest = serde_json::from_str(&text).unwrap();
+        let telemetry = Telemetry::default();
+        telemetry.keep_usage("instance", &read, Timestamp::from_millis(20_000), |_| true);
+        let usage = telemetry.latest(&ContainerKey {
+            task_arn: "task".into(),
+            container: "web".into(),
+        });
+        let usage = usage.unwrap();
+        // Ten seconds of one of two processors in twenty are a quarter of the machine; memory is in MiB.
+        assert_eq!(usage.cpu.unwrap().average(), Some(25.0));
+        assert_eq!(usage.memory.unwrap().average(), Some(2.0));
+        assert_eq!(usage.received_bytes, Some(400.0));
+    }
+
     #[test]
     fn a_counter_that_went_back_counts_from_zero() {
         let seen = between(&look(0, 9, 900, 9), &look(1_000, 4, 30, 0));
