@@ -155,3 +155,104 @@ fn requests_of_foreign_pages_are_refused() {
     assert_eq!(status(&["Origin: http://evil.example"]), "403");
     assert_eq!(status(&["Sec-Fetch-Site: cross-site"]), "403");
 }
+
+/// What people who come from AWS will try first, with the CLI: each is refused in words that name it.
+#[test]
+fn what_is_not_built_is_refused_by_its_name_to_the_cli() {
+    let gantry = Installation::up();
+    let image = push_busybox(&gantry, "unbuilt", &[]);
+    let register = |family: &str, container: serde_json::Value, task: &[&str]| {
+        let mut definition =
+            serde_json::json!({"name": "c", "image": image, "memory": 32, "command": ["true"]});
+        let members = container.as_object().expect("members").clone();
+        definition.as_object_mut().expect("members").extend(members);
+        let containers = serde_json::json!([definition]).to_string();
+        let words = [
+            "ecs",
+            "register-task-definition",
+            "--family",
+            family,
+            "--container-definitions",
+            &containers,
+        ];
+        gantry.aws(&[&words[..], task].concat());
+    };
+    let volume = |kind: &str| format!(r#"[{{"name":"v",{kind}}}]"#);
+    let efs = volume(r#""efsVolumeConfiguration":{"fileSystemId":"fs-1"}"#);
+    let fsx = volume(
+        r#""fsxWindowsFileServerVolumeConfiguration":{"fileSystemId":"fs-1","rootDirectory":"/","authorizationConfig":{"credentialsParameter":"arn","domain":"d"}}"#,
+    );
+    let role = [
+        "--execution-role-arn",
+        "arn:aws:iam::000000000000:role/ecsTaskExecutionRole",
+    ];
+    let bare = serde_json::json!({});
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let mut tasks = Vec::new();
+    for (family, name, container, task) in [
+        (
+            "efs",
+            "efsVolumeConfiguration",
+            bare.clone(),
+            &["--volumes", &efs][..],
+        ),
+        (
+            "fsx",
+            "fsxWindowsFileServerVolumeConfiguration",
+            bare.clone(),
+            &["--volumes", &fsx][..],
+        ),
+        (
+            "firelens",
+            "firelensConfiguration",
+            json(r#"{"firelensConfiguration":{"type":"fluentbit"}}"#),
+            &[][..],
+        ),
+        (
+            "gpu",
+            "there are no GPUs",
+            json(r#"{"resourceRequirements":[{"type":"GPU","value":"1"}]}"#),
+            &[][..],
+        ),
+        (
+            "secrets",
+            "'secrets'",
+            json(r#"{"secrets":[{"name":"A","valueFrom":"b"}]}"#),
+            &role[..],
+        ),
+    ] {
+        register(family, container, task);
+        let started = gantry.aws(&["ecs", "run-task", "--task-definition", family]);
+        let task = started["tasks"][0]["taskArn"].as_str();
+        tasks.push((name, task.unwrap_or_else(|| panic!("{started}")).to_owned()));
+    }
+    for (name, task) in tasks {
+        gantry.aws(&["ecs", "wait", "tasks-stopped", "--tasks", &task]);
+        let task = &gantry.aws(&["ecs", "describe-tasks", "--tasks", &task])["tasks"][0];
+        assert_eq!(task["stopCode"], "TaskFailedToStart", "{task}");
+        let reason = task["stoppedReason"].as_str().expect("a reason");
+        assert!(
+            reason.contains(name) && reason.contains("not built"),
+            "{reason}"
+        );
+    }
+
+    register("awsvpc", bare, &["--network-mode", "awsvpc"]);
+    let network = "awsvpcConfiguration={subnets=[subnet-1]}";
+    let words = [
+        "ecs",
+        "run-task",
+        "--task-definition",
+        "awsvpc",
+        "--network-configuration",
+        network,
+    ];
+    let refused = gantry.aws_refused(&words);
+    assert!(refused.contains("awsvpc is not built"), "{refused}");
+    let image = ["--repository-name", "unbuilt", "--image-id", "imageTag=1"];
+    let refused = gantry.aws_refused(&[&["ecr", "start-image-scan"][..], &image].concat());
+    assert!(refused.contains("needs a scanner of images"), "{refused}");
+    let refused =
+        gantry.aws_refused(&[&["ecr", "describe-image-scan-findings"][..], &image].concat());
+    assert!(refused.contains("ScanNotFoundException"), "{refused}");
+}
