@@ -15,6 +15,7 @@ mod names;
 mod policies;
 mod registry;
 mod requests;
+mod saml;
 mod signatures;
 mod task_definitions;
 mod tokens;
@@ -79,6 +80,8 @@ pub const TARGETS: &[Target] = &[
     target("policy-documents", 4096, policies::documents),
     target("web-tokens", 4096, web_tokens::tokens),
     target("trust-policies", 4096, web_tokens::trust_policies),
+    target("saml-responses", 8192, saml::responses),
+    target("saml-metadata", 8192, saml::metadata),
 ];
 
 pub fn find(name: &str) -> Option<&'static Target> {

@@ -1,6 +1,6 @@
 //! Tokens and keys of identity providers, and the trust policies that are asked about them.
 
-use gantry_iam::model::trust::{FederatedRequest, allows};
+use gantry_iam::model::trust::{Caller, TrustRequest, allows};
 use gantry_iam::model::{web_keys, web_token};
 
 use crate::{first_line, text};
@@ -32,25 +32,34 @@ pub fn tokens(data: &[u8]) {
     assert!(web_keys::verify(&[], &read).is_err());
 }
 
-/// The input is a trust policy. It lets a provider in only if it names it, and not to what it does not name.
+/// The input is a trust policy. It lets a provider in only if it names it, a user only if it names it, its account or
+/// everybody, and neither to what it does not name.
 pub fn trust_policies(data: &[u8]) {
     const PROVIDER: &str = "arn:aws:iam::000000000000:oidc-provider/i.example";
+    const USER: &str = "arn:aws:iam::111122223333:user/ann";
     let Some(document) = text(data) else { return };
-    let request = |provider: &str| FederatedRequest {
-        provider: provider.to_owned(),
-        claims_prefix: "i.example".to_owned(),
+    let request = |caller: Caller| TrustRequest {
+        caller,
+        told: vec!["i.example:sub".to_owned()],
         values: [("i.example:sub".to_owned(), vec!["somebody".to_owned()])].into(),
     };
+    let federated = |provider: &str| request(Caller::Federated(provider.to_owned()));
     let action = "sts:AssumeRoleWithWebIdentity";
-    if allows(document, action, &request(PROVIDER)) {
-        let document: serde_json::Value = serde_json::from_str(document).expect("JSON");
-        assert!(names(&document, PROVIDER), "{document}");
+    let parsed = || serde_json::from_str::<serde_json::Value>(document).expect("JSON");
+    if allows(document, action, &federated(PROVIDER)) {
+        assert!(names(&parsed(), PROVIDER), "{document}");
     }
-    assert!(!allows(
-        document,
-        action,
-        &request("a provider that no input knows")
-    ));
+    let stranger = federated("a provider that no input knows");
+    assert!(!allows(document, action, &stranger));
+    let user = request(Caller::Key {
+        names: vec![USER.to_owned()],
+        account: "111122223333".to_owned(),
+    });
+    if allows(document, "sts:AssumeRole", &user) {
+        let known = [USER, "*", "111122223333", "arn:aws:iam::111122223333:root"];
+        let parsed = parsed();
+        assert!(known.iter().any(|name| names(&parsed, name)), "{document}");
+    }
 }
 
 fn names(value: &serde_json::Value, name: &str) -> bool {

@@ -79,6 +79,16 @@ const TESTS: &[Package] = &[
         name: "iproute2",
         proof: "/sbin/ip",
     },
+    // Cuts its own connection in the middle of a layer.
+    Package {
+        name: "curl",
+        proof: "/usr/bin/curl",
+    },
+    // Signs assertions of SAML, so that what verifies them meets another implementation.
+    Package {
+        name: "xmlsec1",
+        proof: "/usr/bin/xmlsec1",
+    },
     // A registry that is not Gantry's, killed in the middle of a pull; and a peer of the benchmarks.
     Package {
         name: "docker-registry",
@@ -94,10 +104,6 @@ const BENCH: &[Package] = &[
     Package {
         name: "iptables",
         proof: "/usr/sbin/iptables",
-    },
-    Package {
-        name: "curl",
-        proof: "/usr/bin/curl",
     },
     // For moto[server] in an environment of its own.
     Package {

@@ -7,11 +7,6 @@
 const REASONS: &[(&str, &str, &str)] = &[
     (
         "sts",
-        "AssumeRoleWithSAML",
-        "signatures of XML are not verified here, and an assertion without one would make everybody the role",
-    ),
-    (
-        "sts",
         "AssumeRoot",
         "it needs an organization with central root access, and there is no AWS Organizations here",
     ),

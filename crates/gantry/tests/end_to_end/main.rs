@@ -10,6 +10,7 @@
 mod adopt;
 mod agent_protocol;
 mod agents;
+mod boto3;
 mod bridge;
 mod commands;
 mod containers;
@@ -39,6 +40,7 @@ mod members_task;
 mod placement;
 mod refusals;
 mod registry;
+mod saml;
 mod services;
 mod services_blue_green;
 mod services_fleet;

@@ -3,8 +3,8 @@
 //! What always holds: a key that was handed out is durable, so it survives a restart; its secret
 //! is found from the store's in-memory copy without I/O. A session ends at its expiry and with its
 //! role. Expired sessions are deleted when new ones are issued, so their number is bounded by
-//! how many are alive. Whether a role's trust policy lets the caller assume it is not looked at
-//! yet (`docs/security.md`).
+//! how many are alive.
+//! What it leaves to others: whether a role's trust policy lets the caller in (`api::sts`).
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,11 +7,12 @@
 //! - A key that was handed out is durable. A session ends at its expiry or with its role or
 //!   user; a user's key ends with the request that deactivates or deletes it.
 //! - Secrets are found in memory and never reach a log.
-//! - Whoever becomes a role by a token of an identity provider was let in by that role's trust policy.
+//! - Whoever becomes a role was let in by that role's trust policy: by a key, by a token or by an assertion of an identity
+//!   provider. Only the root user, who may write the policy, and tasks, whom ECS takes as they are named, are not held to it.
+//! - What an assertion of SAML claims is read from the text that was signed, and from no other.
 //!
 //! What it deliberately does not do: **evaluate other policies**. They are checked for form, stored and
-//! returned; who presents a valid signature may do everything (`docs/security.md`). Assertions of SAML
-//! are not verified, so nobody becomes a role by one; the operation that would need it says so.
+//! returned; who presents a valid signature may do everything (`docs/security.md`).
 
 #![forbid(unsafe_code)]
 

@@ -242,7 +242,7 @@ pub(crate) fn caller_of(snapshot: &Snapshot, session: &SessionRow) -> Option<(Ar
     Some((arn, session.user_id.clone()))
 }
 
-fn is_session_name(name: &str) -> bool {
+pub(crate) fn is_session_name(name: &str) -> bool {
     (2..=64).contains(&name.len())
         && name
             .bytes()

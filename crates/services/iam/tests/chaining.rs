@@ -10,12 +10,15 @@ use gantry_api::auth::CredentialSource;
 use gantry_api::iam::{self, Iam};
 use gantry_api::sts::{self, Sts};
 
+/// The account, so that one session of a role may begin another's.
+const TRUST: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]}]}"#;
+
 fn role(desk: &Desk, name: &str, longest_s: i32) -> String {
     let made = desk.iam.create_role(
         &desk.ctx,
         iam::CreateRoleRequest {
             role_name: name.into(),
-            assume_role_policy_document: desk::TRUST.into(),
+            assume_role_policy_document: TRUST.into(),
             max_session_duration: Some(longest_s),
             ..Default::default()
         },

@@ -192,11 +192,14 @@ async fn only_the_calls_that_aws_takes_unsigned_run_without_a_signature() {
     let bad = form("Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=me");
     let answer = wire.send(&bad, None).await;
     assert!(answer.contains("<Code>ValidationError</Code>"), "{answer}");
-    let saml = form("Action=AssumeRoleWithSAML&Version=2011-06-15");
+    let saml = form(
+        "Action=AssumeRoleWithSAML&Version=2011-06-15&SAMLAssertion=PGEvPg%3D%3D&RoleArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Arole%2Fweb&PrincipalArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Asaml-provider%2Fidp",
+    );
     let answer = wire.send(&saml, None).await;
-    assert_eq!(status(&answer), "501", "{answer}");
+    assert_eq!(status(&answer), "400", "{answer}");
     assert!(
-        answer.contains("signatures of XML are not verified"),
+        answer.contains("<Code>InvalidIdentityToken</Code>")
+            && answer.contains("Specified provider"),
         "{answer}"
     );
     for body in [

@@ -1,16 +1,16 @@
-//! SAML providers: stored, so that what declares them finds them again.
+//! SAML providers: their metadata, as they were given.
 //!
-//! What it leaves to others: assertions are not verified, so `AssumeRoleWithSAML` is not built, and
-//! members that only matter to encrypted assertions are refused by name.
+//! What it leaves to others: assertions of theirs (`api::saml`). Members that only matter to encrypted assertions are
+//! refused by name.
 
 use gantry_api::ApiError;
 use gantry_api::iam::{self, IamError};
-use gantry_api::protocol::timestamp;
 use gantry_arn::Arn;
 use gantry_env::Timestamp;
 use gantry_store::{Transaction, Versioned};
 
 use super::{Change, View, tags};
+use crate::model::saml::Metadata;
 use crate::tables::{SamlProviderRow, SamlProviders, row_name};
 
 const MAX_PROVIDERS: usize = 100;
@@ -211,77 +211,17 @@ fn refuse_encryption(
     Ok(())
 }
 
-/// Metadata describe an entity that signs in users. Nothing else is read of them, because nothing
-/// uses them.
+/// Metadata describe an entity that signs in users. One whose keys are missing is taken, and vouches for nobody.
 fn check_metadata(document: &str) -> Result<(), IamError> {
-    let describes = document.trim_start().starts_with('<')
-        && root_element(document).is_some_and(|(name, _)| name == "EntityDescriptor")
-        && document.contains("IDPSSODescriptor");
-    if describes {
-        return Ok(());
-    }
-    Err(IamError::invalid_input_exception(
-        "Could not parse metadata",
-    ))
-}
-
-/// The local name of the document's root element, and the text of its attributes.
-fn root_element(document: &str) -> Option<(&str, &str)> {
-    let mut rest = document;
-    loop {
-        let (_, after) = rest.split_once('<')?;
-        if after.starts_with('?') || after.starts_with('!') {
-            let end = if after.starts_with("!--") { "-->" } else { ">" };
-            rest = after.split_once(end)?.1;
-            continue;
-        }
-        let (tag, _) = after.split_once('>')?;
-        let (name, attributes) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
-        return Some((name.rsplit(':').next()?, attributes));
+    match Metadata::read(document) {
+        Some(_) => Ok(()),
+        None => Err(IamError::invalid_input_exception(
+            "Could not parse metadata",
+        )),
     }
 }
 
 /// When the metadata themselves say that they end.
 fn valid_until(document: &str) -> Option<Timestamp> {
-    let (_, attributes) = root_element(document)?;
-    let (_, value) = attributes.split_once("validUntil")?;
-    let value = value.trim_start().strip_prefix('=')?.trim_start();
-    let quote = value.chars().next().filter(|c| ['"', '\''].contains(c))?;
-    timestamp::parse(value[1..].split(quote).next()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const METADATA: &str = r#"<?xml version="1.0"?><!-- a > b -->
-<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" validUntil="2030-01-02T03:04:05Z">
-<md:IDPSSODescriptor/></md:EntityDescriptor>"#;
-
-    #[test]
-    fn metadata_are_told_from_other_documents() {
-        check_metadata(METADATA).unwrap();
-        assert_eq!(
-            valid_until(METADATA),
-            timestamp::parse("2030-01-02T03:04:05Z")
-        );
-        for other in [
-            "",
-            "<",
-            "<?xml",
-            "no metadata",
-            "<a/>",
-            "<EntityDescriptor/>",
-            "x<EntityDescriptor><IDPSSODescriptor/></EntityDescriptor>",
-            "<a><EntityDescriptor><IDPSSODescriptor/></EntityDescriptor></a>",
-        ] {
-            assert!(check_metadata(other).is_err(), "{other:?}");
-        }
-        for endless in [
-            "<EntityDescriptor validUntil>",
-            "<EntityDescriptor validUntil=é>",
-        ] {
-            assert_eq!(valid_until(endless), None);
-        }
-    }
+    Metadata::read(document)?.valid_until
 }

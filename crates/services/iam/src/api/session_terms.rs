@@ -122,6 +122,14 @@ pub(super) fn inherit(terms: &mut SessionTerms, before: &SessionTerms) -> Result
     Ok(())
 }
 
+pub(super) fn is_source_identity(text: &str) -> bool {
+    (2..=64).contains(&text.len())
+        && !text.to_ascii_lowercase().starts_with("aws:")
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
+}
+
 /// A member that nothing here can act on is refused, never left out.
 pub(super) fn refuse(given: bool, what: &str) -> Result<(), StsError> {
     match given {

@@ -2,23 +2,25 @@
 //!
 //! What always holds: a session is never longer than AWS would make it, and one that was begun by a
 //! role's session lasts an hour at most. Policies and tags of a session are checked and kept with it;
-//! like every policy they are not evaluated (`docs/security.md`). A role's trust policy is well
-//! formed, and whether it lets the caller of AssumeRole in is not looked at; whoever comes from an identity
-//! provider passes it (`web_identity`).
+//! like every policy but a role's trust policy they are not evaluated (`docs/security.md`). Whoever becomes a
+//! role is let in by that role's trust policy, but for the root user of its own account, who may write it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gantry_api::sts::{self, Sts, StsError};
 use gantry_api::{ApiError, RequestContext};
-use gantry_arn::Arn;
+use gantry_arn::{Arn, Region};
 
 use super::IamService;
 use super::session_terms::{check_policies, check_transitive, inherit, policy_arns, refuse, tags};
+use super::trusting::{Facts, lets_in};
 use crate::credentials::{RoleSession, RoleSessionError, RoleSessionRequest, find_role};
-use crate::sessions::{OwnSession, find_session};
-use crate::tables::{SessionOwner, SessionRow, SessionTerms};
+use crate::model::trust::{Caller, TrustRequest};
+use crate::sessions::{OwnSession, find_session, find_user};
+use crate::tables::{RoleRow, Roles, SessionOwner, SessionRow, SessionTerms};
 
 pub(super) const DEFAULT_SESSION_S: i32 = 3600;
 /// How long a session may be that another role's session begins, and one of the root user.
@@ -76,12 +78,6 @@ impl Sts for IamService {
                  by role chaining",
             ));
         }
-        let role = find_role(&self.store.snapshot(), &input.role_arn);
-        if role.is_some_and(|role| asked > role.max_session_duration_s) {
-            return Err(invalid(
-                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
-            ));
-        }
         let mut terms = SessionTerms {
             policy: input.policy.clone(),
             policy_arns: policy_arns(input.policy_arns.as_deref()),
@@ -96,17 +92,29 @@ impl Sts for IamService {
         };
         let packed = check_policies(&terms)?;
         check_transitive(&terms)?;
+        let request = self.asking(ctx, &input, asked, &terms);
         if let Some(before) = chained {
             inherit(&mut terms, &before.terms)?;
         }
-        let request = RoleSessionRequest {
+        let permit = |role: &RoleRow| {
+            is_root_of(ctx, role) || lets_in(role, "sts:AssumeRole", &request, &terms)
+        };
+        // A role that would not let the caller in does not tell how long its sessions may be.
+        if find_role(&self.store.snapshot(), &input.role_arn)
+            .is_some_and(|role| permit(&role) && asked > role.max_session_duration_s)
+        {
+            return Err(invalid(
+                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
+            ));
+        }
+        let session = RoleSessionRequest {
             role_arn: input.role_arn.clone(),
             session_name: input.role_session_name.clone(),
             duration: seconds(asked),
         };
         let session = self
             .credentials
-            .issue_role_session_on(&request, &terms)
+            .issue_role_session_if(&session, &terms, permit)
             .await
             .map_err(|error| refused(ctx, &input.role_arn, error))?;
         Ok(sts::AssumeRoleResponse {
@@ -127,6 +135,14 @@ impl Sts for IamService {
         input: sts::AssumeRoleWithWebIdentityRequest,
     ) -> Result<sts::AssumeRoleWithWebIdentityResponse, StsError> {
         self.web_identity(ctx, input).await
+    }
+
+    async fn assume_role_with_saml(
+        &self,
+        ctx: &RequestContext,
+        input: sts::AssumeRoleWithSAMLRequest,
+    ) -> Result<sts::AssumeRoleWithSAMLResponse, StsError> {
+        self.saml(ctx, input).await
     }
 
     async fn get_session_token(
@@ -229,6 +245,59 @@ impl IamService {
         find_session(&self.store.snapshot(), &ctx.principal.access_key_id)
     }
 
+    /// Who asks for a session of a role, and what a trust policy may want to know of it.
+    fn asking(
+        &self,
+        ctx: &RequestContext,
+        input: &sts::AssumeRoleRequest,
+        duration_s: i32,
+        terms: &SessionTerms,
+    ) -> TrustRequest {
+        let snapshot = self.store.snapshot();
+        let session = find_session(&snapshot, &ctx.principal.access_key_id);
+        let mut facts = Facts::of_session(ctx, &input.role_session_name, duration_s, terms);
+        let own = &ctx.principal.arn;
+        let mut names = vec![own.to_string()];
+        let mut tags = BTreeMap::new();
+        let role_of = |session: &SessionRow| {
+            let role = &session.role_row;
+            snapshot.read::<Roles>(&session.account, &Region::global(), role)
+        };
+        let kind = if let Some(role) = session.as_deref().and_then(role_of) {
+            names.push(role.arn.to_string());
+            tags.extend(role.tags.clone());
+            "AssumedRole"
+        } else if let Some(user) = find_user(&snapshot, &ctx.account, &ctx.principal.user_id) {
+            facts.tell("aws:username", [user.name.clone()]);
+            tags.extend(user.tags.clone());
+            "User"
+        } else {
+            "Account"
+        };
+        if let Some(session) = &session {
+            tags.extend(session.terms.tags.clone());
+            // There are no devices here, so no session was begun with one. Keys of users do not say.
+            facts.tell("aws:MultiFactorAuthPresent", ["false".to_owned()]);
+        }
+        for (key, value) in tags {
+            facts.tell(&format!("aws:PrincipalTag/{key}"), [value]);
+        }
+        facts.tell("aws:PrincipalType", [kind.to_owned()]);
+        facts.tell("aws:PrincipalArn", names.last().cloned());
+        facts.tell("aws:PrincipalAccount", [ctx.account.to_string()]);
+        facts.tell("aws:userid", [ctx.principal.user_id.clone()]);
+        facts.tell("sts:ExternalId", input.external_id.clone());
+        let account = ctx.account.to_string();
+        let told = [
+            "aws:username",
+            "aws:MultiFactorAuthPresent",
+            "aws:MultiFactorAuthAge",
+            "aws:PrincipalTag/",
+            "sts:ExternalId",
+        ];
+        facts.of(Caller::Key { names, account }, told.map(str::to_owned))
+    }
+
     /// Whose session the caller gets: its own, if it has a key of its own.
     fn own_name(
         &self,
@@ -300,6 +369,12 @@ pub(super) fn denied(message: String) -> StsError {
     ApiError::sender("AccessDenied", message)
         .with_status(403)
         .into()
+}
+
+/// The root user may write the trust policies of its account, so none keeps it out. AWS lets it assume no role at
+/// all; here its key is what everything begins with.
+fn is_root_of(ctx: &RequestContext, role: &RoleRow) -> bool {
+    ctx.principal.arn.resource == "root" && role.arn.account_id() == Some(ctx.account)
 }
 
 /// AWS does not tell a role that is missing from one that may not be assumed.

@@ -5,7 +5,6 @@
 //! the role's trust policy decides, in the same transaction that issues the session. Every answer before that
 //! is about the token alone: whether a role exists, only a verified token learns.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gantry_api::sts::{self, StsError};
@@ -13,11 +12,14 @@ use gantry_api::{ApiError, RequestContext};
 use gantry_arn::Region;
 
 use super::IamService;
-use super::session_terms::{check_policies, check_transitive, policy_arns, refuse, tags};
+use super::session_terms::{
+    check_policies, check_transitive, is_source_identity, policy_arns, refuse, tags,
+};
 use super::sts::{DEFAULT_SESSION_S, denied, invalid, seconds, shown};
+use super::trusting::{Facts, lets_in};
 use crate::credentials::{RoleSessionError, RoleSessionRequest, find_role, role_of_arn};
 use crate::federation::{FetchError, KeysError};
-use crate::model::trust::{FederatedRequest, allows};
+use crate::model::trust::{Caller, TrustRequest};
 use crate::model::web_token::{self, Claims};
 use crate::tables::{OidcProviderRow, OidcProviders, RoleRow, SessionTerms};
 
@@ -67,7 +69,7 @@ impl IamService {
         let packed_policy_size = check_policies(&terms)?;
         let asked = input.duration_seconds.unwrap_or(DEFAULT_SESSION_S);
         let request = federated(ctx, &input, &provider, &audience, claims, &terms, asked);
-        let permit = |role: &RoleRow| lets_in(role, &request, &terms);
+        let permit = |role: &RoleRow| lets_in(role, ACTION, &request, &terms);
         // A role that would not let the caller in does not tell how long its sessions may be.
         if find_role(&snapshot, &input.role_arn)
             .is_some_and(|role| permit(&role) && asked > role.max_session_duration_s)
@@ -170,14 +172,6 @@ fn terms(
     Ok(terms)
 }
 
-fn is_source_identity(text: &str) -> bool {
-    (2..=64).contains(&text.len())
-        && !text.to_ascii_lowercase().starts_with("aws:")
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
-}
-
 /// What the trust policy is asked about: what the token claims, and how the session is asked for.
 fn federated(
     ctx: &RequestContext,
@@ -187,60 +181,20 @@ fn federated(
     claims: &Claims,
     terms: &SessionTerms,
     duration_s: i32,
-) -> FederatedRequest {
-    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut tell = |key: String, given: Vec<String>| {
-        if !given.is_empty() {
-            values.insert(key.to_lowercase(), given);
-        }
-    };
-    let url = &provider.url;
-    tell(format!("{url}:aud"), vec![audience.to_owned()]);
+) -> TrustRequest {
+    let mut facts = Facts::of_session(ctx, &input.role_session_name, duration_s, terms);
+    let key = |claim: &str| format!("{}:{claim}", provider.url);
+    facts.tell(&key("aud"), [audience.to_owned()]);
     if claims.authorized_party.is_some() {
-        tell(format!("{url}:oaud"), claims.audiences.clone());
+        facts.tell(&key("oaud"), claims.audiences.clone());
     }
-    tell(format!("{url}:sub"), vec![claims.subject.clone()]);
-    let party = claims.authorized_party.clone();
-    tell(format!("{url}:azp"), party.into_iter().collect());
-    tell(format!("{url}:amr"), claims.methods.clone());
-    let email = claims.email.clone();
-    tell(format!("{url}:email"), email.into_iter().collect());
-    tell(
-        "aws:FederatedProvider".into(),
-        vec![provider.arn.to_string()],
-    );
-    tell("aws:CurrentTime".into(), vec![ctx.now.to_string()]);
-    let epoch_s = ctx.now.as_epoch_seconds_f64().floor();
-    tell("aws:EpochTime".into(), vec![epoch_s.to_string()]);
-    tell(
-        "sts:RoleSessionName".into(),
-        vec![input.role_session_name.clone()],
-    );
-    tell("sts:DurationSeconds".into(), vec![duration_s.to_string()]);
-    let identity = terms.source_identity.clone();
-    tell("sts:SourceIdentity".into(), identity.into_iter().collect());
-    for (key, value) in &terms.tags {
-        tell(format!("aws:RequestTag/{key}"), vec![value.clone()]);
-    }
-    tell("aws:TagKeys".into(), terms.tags.keys().cloned().collect());
-    let transitive: BTreeSet<_> = terms.transitive.iter().cloned().collect();
-    tell(
-        "sts:TransitiveTagKeys".into(),
-        transitive.into_iter().collect(),
-    );
-    FederatedRequest {
-        provider: provider.arn.to_string(),
-        claims_prefix: url.clone(),
-        values,
-    }
-}
-
-/// Tags and a source identity are let in by actions of their own.
-fn lets_in(role: &RoleRow, request: &FederatedRequest, terms: &SessionTerms) -> bool {
-    let allows = |action| allows(&role.trust_policy, action, request);
-    allows(ACTION)
-        && (terms.tags.is_empty() || allows("sts:TagSession"))
-        && (terms.source_identity.is_none() || allows("sts:SetSourceIdentity"))
+    facts.tell(&key("sub"), [claims.subject.clone()]);
+    facts.tell(&key("azp"), claims.authorized_party.clone());
+    facts.tell(&key("amr"), claims.methods.clone());
+    facts.tell(&key("email"), claims.email.clone());
+    facts.tell("aws:FederatedProvider", [provider.arn.to_string()]);
+    let told = ["aud", "oaud", "sub", "azp", "amr", "email"];
+    facts.of(Caller::Federated(provider.arn.to_string()), told.map(key))
 }
 
 fn invalid_token(message: String) -> StsError {

@@ -135,6 +135,22 @@ refused("ValidationError", as_role.assume_role, RoleArn=role, RoleSessionName="t
 as_role.assume_role(RoleArn=role, RoleSessionName="two")
 refused("ValidationError", as_ann.assume_role, RoleArn=role, RoleSessionName="one", DurationSeconds=7201)
 
+# A role's trust policy decides who with a key becomes it; the root user may write it, so it is not kept out.
+def trusting(name, **statement):
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", **statement}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    return iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+tasks = trusting("of-tasks", Principal={"Service": "ecs-tasks.amazonaws.com"})
+refused("AccessDenied", as_ann.assume_role, RoleArn=tasks, RoleSessionName="one")
+sts.assume_role(RoleArn=tasks, RoleSessionName="one")
+guarded = trusting("guarded", Principal={"AWS": f"arn:aws:iam::{account}:user/c/anna"}, Condition={"StringEquals": {"sts:ExternalId": "77"}})
+refused("AccessDenied", as_ann.assume_role, RoleArn=guarded, RoleSessionName="one")
+refused("AccessDenied", as_role.assume_role, RoleArn=guarded, RoleSessionName="one", ExternalId="77")
+as_guarded = named("sts", as_ann.assume_role(RoleArn=guarded, RoleSessionName="one", ExternalId="77")["Credentials"])
+after = trusting("after", Principal={"AWS": guarded})
+as_guarded.assume_role(RoleArn=after, RoleSessionName="two")
+refused("AccessDenied", as_ann.assume_role, RoleArn=after, RoleSessionName="two")
+
 # What is in the way of a user's end, and that its sessions end with it.
 refused("DeleteConflict", iam.delete_user, UserName="anna")
 iam.delete_access_key(UserName="anna", AccessKeyId=key["AccessKeyId"])
@@ -172,7 +188,7 @@ assert got["ThumbprintList"] == ["b" * 40] and got["Tags"] == [{"Key": "a", "Val
 assert [p["Arn"] for p in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]] == [oidc]
 iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=oidc)
 refused("NoSuchEntity", iam.get_open_id_connect_provider, OpenIDConnectProviderArn=oidc)
-metadata = '<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata"><md:IDPSSODescriptor/>'
+metadata = '<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" entityID="urn:idp"><md:IDPSSODescriptor/>'
 metadata += "<!--" + "x" * 1000 + "--></md:EntityDescriptor>"
 saml = iam.create_saml_provider(Name="idp", SAMLMetadataDocument=metadata)["SAMLProviderArn"]
 assert iam.get_saml_provider(SAMLProviderArn=saml)["SAMLMetadataDocument"] == metadata

@@ -3,11 +3,12 @@
 use super::errors::StsError;
 use super::schemas;
 use super::types::{
-    AssumeRoleRequest, AssumeRoleResponse, AssumeRoleWithWebIdentityRequest,
-    AssumeRoleWithWebIdentityResponse, DecodeAuthorizationMessageRequest,
-    DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest, GetAccessKeyInfoResponse,
-    GetCallerIdentityRequest, GetCallerIdentityResponse, GetFederationTokenRequest,
-    GetFederationTokenResponse, GetSessionTokenRequest, GetSessionTokenResponse,
+    AssumeRoleRequest, AssumeRoleResponse, AssumeRoleWithSAMLRequest, AssumeRoleWithSAMLResponse,
+    AssumeRoleWithWebIdentityRequest, AssumeRoleWithWebIdentityResponse,
+    DecodeAuthorizationMessageRequest, DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest,
+    GetAccessKeyInfoResponse, GetCallerIdentityRequest, GetCallerIdentityResponse,
+    GetFederationTokenRequest, GetFederationTokenResponse, GetSessionTokenRequest,
+    GetSessionTokenResponse,
 };
 use crate::service::{Operation, OperationModel, ServiceModel};
 use crate::validate::ValidationStyle;
@@ -29,6 +30,7 @@ pub static MODEL: ServiceModel = ServiceModel {
     },
     operations: &[
         &ASSUME_ROLE,
+        &ASSUME_ROLE_WITH_SAML,
         &ASSUME_ROLE_WITH_WEB_IDENTITY,
         &DECODE_AUTHORIZATION_MESSAGE,
         &GET_ACCESS_KEY_INFO,
@@ -37,7 +39,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         &GET_SESSION_TOKEN,
     ],
     not_built: &[
-        "AssumeRoleWithSAML",
         "AssumeRoot",
         "GetDelegatedAccessToken",
         "GetWebIdentityToken",
@@ -65,6 +66,33 @@ impl Operation for AssumeRole {
     const NAME: &'static str = "AssumeRole";
     fn model() -> &'static OperationModel {
         &ASSUME_ROLE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static ASSUME_ROLE_WITH_SAML: OperationModel = OperationModel {
+    name: "AssumeRoleWithSAML",
+    input: &schemas::ASSUME_ROLE_WITH_SAML_REQUEST,
+    output: &schemas::ASSUME_ROLE_WITH_SAML_RESPONSE,
+    result_wrapper: Some("AssumeRoleWithSAMLResult"),
+    readonly: false,
+    new_input: || Box::new(AssumeRoleWithSAMLRequest::default()),
+    new_output: || Box::new(AssumeRoleWithSAMLResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct AssumeRoleWithSAML;
+
+impl Operation for AssumeRoleWithSAML {
+    type Input = AssumeRoleWithSAMLRequest;
+    type Output = AssumeRoleWithSAMLResponse;
+    type Error = StsError;
+    const NAME: &'static str = "AssumeRoleWithSAML";
+    fn model() -> &'static OperationModel {
+        &ASSUME_ROLE_WITH_SAML
     }
     fn service() -> &'static ServiceModel {
         &MODEL

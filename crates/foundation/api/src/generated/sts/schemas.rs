@@ -31,6 +31,38 @@ static ASSUME_ROLE_RESPONSE_MEMBERS: [Member; 6] = [
 pub static ASSUME_ROLE_RESPONSE: Schema =
     Schema::structure("AssumeRoleResponse", &ASSUME_ROLE_RESPONSE_MEMBERS);
 
+static ASSUME_ROLE_WITH_SAML_REQUEST_MEMBERS: [Member; 7] = [
+    Member::new("DurationSeconds", &ROLE_DURATION_SECONDS_TYPE),
+    Member::new("MinimumSessionTokenSize", &MINIMUM_SESSION_TOKEN_SIZE_TYPE),
+    Member::new("Policy", &SESSION_POLICY_DOCUMENT_TYPE),
+    Member::new("PolicyArns", &POLICY_DESCRIPTOR_LIST_TYPE),
+    Member::new("PrincipalArn", &ARN_TYPE).required(),
+    Member::new("RoleArn", &ARN_TYPE).required(),
+    Member::new("SAMLAssertion", &SAML_ASSERTION_TYPE).required(),
+];
+pub static ASSUME_ROLE_WITH_SAML_REQUEST: Schema = Schema::structure(
+    "AssumeRoleWithSAMLRequest",
+    &ASSUME_ROLE_WITH_SAML_REQUEST_MEMBERS,
+);
+
+static ASSUME_ROLE_WITH_SAML_RESPONSE_MEMBERS: [Member; 11] = [
+    Member::new("AssumedRoleUser", &ASSUMED_ROLE_USER),
+    Member::new("Audience", &AUDIENCE),
+    Member::new("Credentials", &CREDENTIALS),
+    Member::new("Issuer", &ISSUER),
+    Member::new("NameQualifier", &NAME_QUALIFIER),
+    Member::new("PackedPolicySize", &NON_NEGATIVE_INTEGER_TYPE),
+    Member::new("SessionTokenSize", &SESSION_TOKEN_SIZE_TYPE),
+    Member::new("SessionTokenUtilization", &SESSION_TOKEN_UTILIZATION_TYPE),
+    Member::new("SourceIdentity", &SOURCE_IDENTITY_TYPE),
+    Member::new("Subject", &SUBJECT),
+    Member::new("SubjectType", &SUBJECT_TYPE),
+];
+pub static ASSUME_ROLE_WITH_SAML_RESPONSE: Schema = Schema::structure(
+    "AssumeRoleWithSAMLResponse",
+    &ASSUME_ROLE_WITH_SAML_RESPONSE_MEMBERS,
+);
+
 static ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST_MEMBERS: [Member; 8] = [
     Member::new("DurationSeconds", &ROLE_DURATION_SECONDS_TYPE),
     Member::new("MinimumSessionTokenSize", &MINIMUM_SESSION_TOKEN_SIZE_TYPE),
@@ -253,6 +285,8 @@ pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+pub static NAME_QUALIFIER: Schema = Schema::scalar("NameQualifier", Kind::String);
+
 static PACKED_POLICY_TOO_LARGE_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &PACKED_POLICY_TOO_LARGE_MESSAGE)];
 pub static PACKED_POLICY_TOO_LARGE_EXCEPTION: Schema = Schema::structure(
@@ -295,6 +329,14 @@ pub static REGION_DISABLED_EXCEPTION: Schema = Schema::structure(
     http_status: 403,
     sender_fault: true,
 });
+
+pub static SAML_ASSERTION_TYPE: Schema = Schema::scalar("SAMLAssertionType", Kind::String)
+    .limited(Some(4), Some(100000))
+    .secret();
+
+pub static SUBJECT: Schema = Schema::scalar("Subject", Kind::String);
+
+pub static SUBJECT_TYPE: Schema = Schema::scalar("SubjectType", Kind::String);
 
 static TAG_MEMBERS: [Member; 2] = [
     Member::new("Key", &TAG_KEY_TYPE).required(),

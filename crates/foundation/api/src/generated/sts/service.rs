@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use super::errors::StsError;
 use super::operations::MODEL;
 use super::types::{
-    AssumeRoleRequest, AssumeRoleResponse, AssumeRoleWithWebIdentityRequest,
-    AssumeRoleWithWebIdentityResponse, DecodeAuthorizationMessageRequest,
-    DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest, GetAccessKeyInfoResponse,
-    GetCallerIdentityRequest, GetCallerIdentityResponse, GetFederationTokenRequest,
-    GetFederationTokenResponse, GetSessionTokenRequest, GetSessionTokenResponse,
+    AssumeRoleRequest, AssumeRoleResponse, AssumeRoleWithSAMLRequest, AssumeRoleWithSAMLResponse,
+    AssumeRoleWithWebIdentityRequest, AssumeRoleWithWebIdentityResponse,
+    DecodeAuthorizationMessageRequest, DecodeAuthorizationMessageResponse, GetAccessKeyInfoRequest,
+    GetAccessKeyInfoResponse, GetCallerIdentityRequest, GetCallerIdentityResponse,
+    GetFederationTokenRequest, GetFederationTokenResponse, GetSessionTokenRequest,
+    GetSessionTokenResponse,
 };
 use crate::context::RequestContext;
 use crate::service::{Dispatch, DispatchFuture, Service, answer, downcast, no_such_index};
@@ -25,6 +26,12 @@ pub trait Sts: Send + Sync {
         ctx: &RequestContext,
         input: AssumeRoleRequest,
     ) -> Result<AssumeRoleResponse, StsError>;
+
+    async fn assume_role_with_saml(
+        &self,
+        ctx: &RequestContext,
+        input: AssumeRoleWithSAMLRequest,
+    ) -> Result<AssumeRoleWithSAMLResponse, StsError>;
 
     async fn assume_role_with_web_identity(
         &self,
@@ -80,35 +87,38 @@ impl Dispatch for Table {
         match operation {
             0 => Box::pin(async move { answer(self.0.assume_role(ctx, downcast(input)?).await) }),
             1 => Box::pin(async move {
+                answer(self.0.assume_role_with_saml(ctx, downcast(input)?).await)
+            }),
+            2 => Box::pin(async move {
                 answer(
                     self.0
                         .assume_role_with_web_identity(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            2 => Box::pin(async move {
+            3 => Box::pin(async move {
                 answer(
                     self.0
                         .decode_authorization_message(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            3 => {
+            4 => {
                 Box::pin(
                     async move { answer(self.0.get_access_key_info(ctx, downcast(input)?).await) },
                 )
             }
-            4 => {
+            5 => {
                 Box::pin(
                     async move { answer(self.0.get_caller_identity(ctx, downcast(input)?).await) },
                 )
             }
-            5 => {
+            6 => {
                 Box::pin(
                     async move { answer(self.0.get_federation_token(ctx, downcast(input)?).await) },
                 )
             }
-            6 => Box::pin(
+            7 => Box::pin(
                 async move { answer(self.0.get_session_token(ctx, downcast(input)?).await) },
             ),
             _ => no_such_index(operation),

@@ -62,6 +62,60 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AssumeRoleWithSAMLRequest {
+    pub duration_seconds: Option<i32>,
+    pub minimum_session_token_size: Option<i32>,
+    pub policy: Option<String>,
+    pub policy_arns: Option<Vec<PolicyDescriptorType>>,
+    pub principal_arn: String,
+    pub role_arn: String,
+    pub saml_assertion: String,
+}
+
+structure_impls!(
+    AssumeRoleWithSAMLRequest,
+    schemas::ASSUME_ROLE_WITH_SAML_REQUEST,
+    0 = duration_seconds,
+    1 = minimum_session_token_size,
+    2 = policy,
+    3 = policy_arns,
+    4 = principal_arn,
+    5 = role_arn,
+    6 = saml_assertion
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssumeRoleWithSAMLResponse {
+    pub assumed_role_user: Option<AssumedRoleUser>,
+    pub audience: Option<String>,
+    pub credentials: Option<Credentials>,
+    pub issuer: Option<String>,
+    pub name_qualifier: Option<String>,
+    pub packed_policy_size: Option<i32>,
+    pub session_token_size: Option<i32>,
+    pub session_token_utilization: Option<i32>,
+    pub source_identity: Option<String>,
+    pub subject: Option<String>,
+    pub subject_type: Option<String>,
+}
+
+structure_impls!(
+    AssumeRoleWithSAMLResponse,
+    schemas::ASSUME_ROLE_WITH_SAML_RESPONSE,
+    0 = assumed_role_user,
+    1 = audience,
+    2 = credentials,
+    3 = issuer,
+    4 = name_qualifier,
+    5 = packed_policy_size,
+    6 = session_token_size,
+    7 = session_token_utilization,
+    8 = source_identity,
+    9 = subject,
+    10 = subject_type
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AssumeRoleWithWebIdentityRequest {
     pub duration_seconds: Option<i32>,
     pub minimum_session_token_size: Option<i32>,

@@ -1,123 +1,25 @@
-//! Whether a role's trust policy lets an identity of an OpenID Connect provider in.
+//! Conditions of a trust policy, held against what is known of a request.
 //!
-//! What always holds: a deny outweighs every allow. **What cannot be decided here lets nobody in**: an operator, a
-//! condition key or a policy variable that is not known makes its statement allow nothing, and deny if it is
-//! one that denies. Only a statement that names the provider itself allows; `*` is nobody in particular.
-//! What it leaves to others: the truth of what the request claims, and trust in users and services (`docs/security.md`).
+//! What always holds: an operator, a key or a policy variable that is not known here makes an answer that nobody can
+//! tell; it is never taken for one that holds, nor for one that does not. No pattern takes longer than its length and the text's, multiplied.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use gantry_api::protocol::timestamp;
 
-use crate::model::json::{Json, parse};
+use super::Answer::{self, Unknown, Yes};
+use super::TrustRequest;
+use crate::model::json::Json;
 
-/// What a policy is asked about.
-#[derive(Clone, Debug, Default)]
-pub struct FederatedRequest {
-    /// The ARN of the provider that vouches for the caller.
-    pub provider: String,
-    /// The prefix of the provider's own condition keys: its URL without the scheme.
-    pub claims_prefix: String,
-    /// Values of condition keys, by their names in lower case.
-    pub values: BTreeMap<String, Vec<String>>,
-}
+/// Keys that a request of any caller has if there is anything to say; one that ends in a slash stands for all that begin so.
+const ALWAYS_TOLD: [&str; 4] = [
+    "aws:requesttag/",
+    "aws:tagkeys",
+    "sts:sourceidentity",
+    "sts:transitivetagkeys",
+];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Yes,
-    No,
-    /// Nobody here can tell.
-    Unknown,
-}
-
-use Answer::{No, Unknown, Yes};
-
-impl Answer {
-    fn of(holds: bool) -> Self {
-        if holds { Yes } else { No }
-    }
-
-    /// Both must hold.
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (No, _) | (_, No) => No,
-            (Yes, Yes) => Yes,
-            _ => Unknown,
-        }
-    }
-}
-
-/// Whether `document` lets the caller do `action` (`sts:AssumeRoleWithWebIdentity`).
-pub fn allows(document: &str, action: &str, request: &FederatedRequest) -> bool {
-    let Ok(Json::Object(members)) = parse(document) else {
-        return false;
-    };
-    let statements = match members.iter().find(|(name, _)| name == "Statement") {
-        Some((_, Json::Array(items))) => items.as_slice(),
-        Some((_, one)) => std::slice::from_ref(one),
-        None => return false,
-    };
-    let mut allowed = false;
-    for statement in statements {
-        let Json::Object(members) = statement else {
-            return false;
-        };
-        let member = |name: &str| members.iter().find(|(n, _)| n == name).map(|(_, v)| v);
-        let denies = member("Effect") != Some(&Json::String("Allow".to_owned()));
-        let applies = principal(member("Principal"), member("NotPrincipal"), denies, request)
-            .and(acts(member("Action"), member("NotAction"), action))
-            .and(conditions(member("Condition"), request));
-        match (denies, applies) {
-            (true, Yes | Unknown) => return false,
-            (false, Yes) => allowed = true,
-            _ => {}
-        }
-    }
-    allowed
-}
-
-fn principal(
-    principal: Option<&Json>,
-    not_principal: Option<&Json>,
-    denies: bool,
-    request: &FederatedRequest,
-) -> Answer {
-    let named = |value: &Json| match value {
-        Json::Object(kinds) => kinds.iter().any(|(kind, names)| {
-            let names = texts(names);
-            kind == "Federated" && names.iter().any(|name| *name == request.provider)
-        }),
-        _ => false,
-    };
-    let everybody = |value: &Json| match value {
-        Json::String(name) => name == "*",
-        Json::Object(kinds) => kinds.iter().any(|(_, names)| texts(names).contains(&"*")),
-        _ => false,
-    };
-    match (principal, not_principal) {
-        (Some(value), None) => Answer::of(named(value) || denies && everybody(value)),
-        (None, Some(value)) => Answer::of(denies && !named(value)),
-        _ => Unknown,
-    }
-}
-
-fn acts(action: Option<&Json>, not_action: Option<&Json>, asked: &str) -> Answer {
-    let asked = asked.to_ascii_lowercase();
-    let names = |value: &Json| {
-        let names = texts(value);
-        names
-            .iter()
-            .any(|name| like(&name.to_ascii_lowercase(), &asked))
-    };
-    match (action, not_action) {
-        (Some(value), None) => Answer::of(names(value)),
-        (None, Some(value)) => Answer::of(!names(value)),
-        _ => Unknown,
-    }
-}
-
-fn conditions(condition: Option<&Json>, request: &FederatedRequest) -> Answer {
+pub(super) fn conditions(condition: Option<&Json>, request: &TrustRequest) -> Answer {
     let Some(condition) = condition else {
         return Yes;
     };
@@ -143,7 +45,7 @@ enum Quantifier {
     All,
 }
 
-fn holds(operator: &str, key: &str, values: &Json, request: &FederatedRequest) -> Answer {
+fn holds(operator: &str, key: &str, values: &Json, request: &TrustRequest) -> Answer {
     let (quantifier, operator) = match operator.split_once(':') {
         None => (Quantifier::One, operator),
         Some(("ForAnyValue", rest)) => (Quantifier::Any, rest),
@@ -192,18 +94,14 @@ fn holds(operator: &str, key: &str, values: &Json, request: &FederatedRequest) -
     })
 }
 
-/// Whether it is known that a request without this key has none: keys of identity providers, and those of
-/// AWS's that are always told here.
-fn is_known(key: &str, request: &FederatedRequest) -> bool {
-    let of_provider = request.claims_prefix.to_ascii_lowercase();
-    if let Some(claim) = key
-        .strip_prefix(&of_provider)
-        .and_then(|rest| rest.strip_prefix(':'))
-    {
-        return ["aud", "oaud", "sub", "azp", "amr", "email"].contains(&claim);
-    }
-    key.starts_with("aws:requesttag/")
-        || ["sts:sourceidentity", "aws:tagkeys", "sts:transitivetagkeys"].contains(&key)
+/// Whether it is known that a request which does not have this key has none.
+fn is_known(key: &str, request: &TrustRequest) -> bool {
+    let always = ALWAYS_TOLD.iter().copied();
+    let mut told = always.chain(request.told.iter().map(String::as_str));
+    told.any(|told| match told.ends_with('/') {
+        true => key.starts_with(told),
+        false => key == told,
+    })
 }
 
 type Matches = fn(&str, &str) -> bool;
@@ -270,7 +168,7 @@ fn arn_like(pattern: &str, text: &str) -> bool {
 }
 
 /// `*` is any text and `?` any one character. Takes at most as many steps as both are long, multiplied.
-fn like(pattern: &str, text: &str) -> bool {
+pub(super) fn like(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
@@ -295,20 +193,6 @@ fn like(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-fn texts(value: &Json) -> Vec<&str> {
-    let items = match value {
-        Json::Array(items) => items.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    let texts = items.iter();
-    texts
-        .filter_map(|item| match item {
-            Json::String(text) => Some(text.as_str()),
-            _ => None,
-        })
-        .collect()
-}
-
 /// The values of a condition as text: JSON may write numbers and truth as such.
 fn scalars(value: &Json) -> Vec<&str> {
     let items = match value {
@@ -328,45 +212,9 @@ fn scalars(value: &Json) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    const PROVIDER: &str = "arn:aws:iam::000000000000:oidc-provider/i.example/x";
-    const ACTION: &str = "sts:AssumeRoleWithWebIdentity";
-
-    fn request() -> FederatedRequest {
-        let values = [
-            ("i.example/x:aud", vec!["app"]),
-            ("i.example/x:sub", vec!["system:serviceaccount:default:web"]),
-            ("i.example/x:amr", vec!["one", "two"]),
-            ("aws:currenttime", vec!["2026-01-01T00:00:00Z"]),
-            ("sts:rolesessionname", vec!["me"]),
-        ];
-        let values = values.into_iter();
-        FederatedRequest {
-            provider: PROVIDER.into(),
-            claims_prefix: "i.example/x".into(),
-            values: values
-                .map(|(key, values)| (key.into(), values.into_iter().map(str::to_owned).collect()))
-                .collect(),
-        }
-    }
-
-    fn statement(effect: &str, principal: &str, action: &str, condition: &str) -> String {
-        format!(
-            r#"{{"Effect":"{effect}","Principal":{principal},"Action":{action},"Condition":{condition}}}"#
-        )
-    }
-
-    fn policy(statements: &[String]) -> String {
-        format!(
-            r#"{{"Version":"2012-10-17","Statement":[{}]}}"#,
-            statements.join(",")
-        )
-    }
-
-    fn named() -> String {
-        format!(r#"{{"Federated":"{PROVIDER}"}}"#)
-    }
+    use super::super::allows;
+    use super::super::tests::{ACTION, named, policy, request, statement};
+    use super::{arn_like, like};
 
     fn on(condition: &str) -> bool {
         let action = format!("\"{ACTION}\"");
@@ -381,44 +229,6 @@ mod tests {
             assert!(!allows(&denied, ACTION, &request()), "{condition}");
         }
         allowed
-    }
-
-    #[test]
-    fn only_the_provider_that_is_named_is_let_in() {
-        let action = format!("\"{ACTION}\"");
-        for (principal, expected) in [
-            (named(), true),
-            (format!(r#"{{"Federated":["x","{PROVIDER}"]}}"#), true),
-            (format!(r#"{{"Federated":"{PROVIDER}/more"}}"#), false),
-            (format!(r#"{{"AWS":"{PROVIDER}"}}"#), false),
-            (r#"{"Federated":"*"}"#.into(), false),
-            (r#"{"AWS":"*"}"#.into(), false),
-            (r#""*""#.into(), false),
-            (r#"{"Service":"ecs-tasks.amazonaws.com"}"#.into(), false),
-        ] {
-            let document = policy(&[statement("Allow", &principal, &action, "{}")]);
-            assert_eq!(
-                allows(&document, ACTION, &request()),
-                expected,
-                "{principal}"
-            );
-            let denial = statement("Deny", r#""*""#, r#""sts:*""#, "{}");
-            let allow = statement("Allow", &named(), &action, "{}");
-            assert!(!allows(&policy(&[allow, denial]), ACTION, &request()));
-        }
-        for (action, expected) in [
-            (r#""sts:assumerolewithwebidentity""#, true),
-            (r#"["sts:TagSession","sts:AssumeRoleWith*"]"#, true),
-            (r#""sts:*""#, true),
-            (r#""sts:AssumeRole""#, false),
-            (r#""sts:AssumeRoleWithSAML""#, false),
-        ] {
-            let document = policy(&[statement("Allow", &named(), action, "{}")]);
-            assert_eq!(allows(&document, ACTION, &request()), expected, "{action}");
-        }
-        for document in ["", "[]", "{}", r#"{"Statement":7}"#, r#"{"Statement":[7]}"#] {
-            assert!(!allows(document, ACTION, &request()), "{document}");
-        }
     }
 
     #[test]
