@@ -150,7 +150,10 @@ impl Pass<'_> {
         let failures = primary.breaker_failures;
         let opens = failures >= threshold(Some(&breaker), self.desired());
         let progress = self.progress(&primary.service_deployment);
-        progress.failures = failures;
+        // What a rollback counts for itself does not change how many opened the circuit breaker.
+        if !primary.is_rollback {
+            progress.failures = failures;
+        }
         if !opens {
             return;
         }
@@ -199,7 +202,12 @@ impl Pass<'_> {
             };
             deployment_id(derived.number())
         });
+        // What failed of it in its time was counted then.
+        let failed_before = self.tasks.iter().filter(|task| {
+            task.spec.started_by.as_deref() == Some(id.as_str()) && failed_to_start(task)
+        });
         let rollback = DeploymentState {
+            counted: failed_before.map(|task| task.spec.id).collect(),
             id: id.clone(),
             service_deployment: failing.service_deployment.clone(),
             revision: back.clone(),
