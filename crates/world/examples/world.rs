@@ -1,4 +1,5 @@
-//! Runs the worlds of a range of seeds: `world FIRST COUNT`. The first that fails prints its seed.
+//! Runs the worlds of a range of seeds: `world FIRST COUNT`. Each seed plays one of tasks and one of services.
+//! The first that fails prints its seed.
 
 use gantry_world::{Settings, run};
 
@@ -9,6 +10,8 @@ fn main() {
         std::process::exit(2);
     };
     for seed in first..first + count {
-        eprintln!("{:?}", run(seed, &Settings::default()));
+        for settings in [Settings::default(), Settings::services()] {
+            eprintln!("{:?}", run(seed, &settings));
+        }
     }
 }

@@ -8,16 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_api::acs::Frame;
+use gantry_api::acs::{Frame, TaskHealth};
 use gantry_api::ecs::{self, Ecs};
 use gantry_api::{Principal, RequestContext};
 use gantry_arn::{AccountId, Arn, ClusterName, ContainerInstanceId, Region, TaskId};
 use gantry_ecs::acs::image::RegistryNames;
 use gantry_ecs::acs::session::{AcsSession, Identity, Input, Output, Timer};
-use gantry_ecs::acs::{AgentFacts, Assignments, Connections, forget_connections};
+use gantry_ecs::acs::{
+    AgentFacts, Assignments, ConnectingInstance, Connections, forget_connections, keep_health,
+};
 use gantry_ecs::controllers;
 use gantry_ecs::tables::{self, AcsSessionRow, TaskRow, container_instance_name};
-use gantry_env::VirtualEnv;
+use gantry_env::{Timestamp, VirtualEnv};
 use gantry_reconcile::{Controller, Drive, Driver, LeaseKeeper, LeaseTimes, Limits, Step};
 use gantry_store::{Change, Changes, MemoryStore, Prefix, RowChange, Store};
 
@@ -215,6 +217,33 @@ impl ControlPlane {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// An agent's telemetry socket brings the health of a task. False where it cannot be acknowledged.
+    pub fn health(&self, container_instance_arn: &str, told: &TaskHealth) -> bool {
+        let (true, Some((cluster, id))) = (self.is_up(), instance_of(container_instance_arn))
+        else {
+            return false;
+        };
+        let instance = ConnectingInstance {
+            arn: container_instance_arn.to_owned(),
+            cluster,
+            id,
+        };
+        let context = self.context();
+        self.block_on(keep_health(&self.store, &context, &instance, told))
+            .is_ok()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.venv.now()
+    }
+
+    /// Whether the controllers drive: one that has just come up waits for the lease of the one before.
+    pub fn drives(&self) -> bool {
+        self.living
+            .as_ref()
+            .is_some_and(|living| living.lease.is_held())
     }
 
     /// The numbers of the sessions that are open for a container instance.

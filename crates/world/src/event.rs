@@ -1,7 +1,7 @@
 //! Everything that can happen in the world, and how it reads in a trace.
 
 use gantry_agent::core::step::{CallError, CallId, TaskStateChange, Timer as AgentTimer};
-use gantry_api::acs::Frame;
+use gantry_api::acs::{Frame, TaskHealth};
 use gantry_ecs::acs::Timer as SessionTimer;
 
 use crate::control::ConnectionId;
@@ -63,6 +63,16 @@ pub enum Event {
         incarnation: Incarnation,
         call: CallId,
         result: Result<(), CallError>,
+    },
+    /// What an agent has found of a task's health reaches the control plane.
+    HealthTold {
+        machine: usize,
+        told: Box<TaskHealth>,
+    },
+    /// An acknowledgement of health is missing: the agent tells all of it again.
+    HealthAgain {
+        machine: usize,
+        incarnation: Incarnation,
     },
     SessionTimer {
         connection: ConnectionId,

@@ -30,6 +30,7 @@ impl Default for Faults {
                 call_per_mille: 30,
                 answer_per_mille: 30,
                 break_per_mille: 5,
+                slow_per_mille: 20,
             },
             slow_disk_per_mille: 20,
             death_after_commit_per_mille: 2,

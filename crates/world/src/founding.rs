@@ -5,6 +5,7 @@ use gantry_arn::{Arn, ClusterName};
 
 use crate::chance::Chance;
 use crate::control::ControlPlane;
+use crate::runtime::Behaviour;
 
 pub fn cluster_arn(control: &ControlPlane) -> String {
     let (account, region) = control.place();
@@ -105,6 +106,38 @@ fn chain() -> Vec<ecs::ContainerDefinition> {
     ]
 }
 
+/// Registers a task definition of one container that behaves so.
+pub fn define(
+    control: &ControlPlane,
+    family: &str,
+    behaviour: Behaviour,
+    checked: bool,
+) -> ecs::TaskDefinition {
+    let check = ecs::HealthCheck {
+        command: vec!["CMD".to_owned(), "/healthy".to_owned()],
+        interval: Some(10),
+        timeout: Some(5),
+        retries: Some(2),
+        ..Default::default()
+    };
+    let request = ecs::RegisterTaskDefinitionRequest {
+        family: family.to_owned(),
+        network_mode: Some(ecs::NetworkMode::None),
+        container_definitions: vec![ecs::ContainerDefinition {
+            cpu: i32::try_from(PLANNED.cpu).ok(),
+            memory: i32::try_from(PLANNED.memory).ok(),
+            command: Some(behaviour.command()),
+            health_check: checked.then_some(check),
+            ..container("main", true)
+        }],
+        ..Default::default()
+    };
+    let answer = expect(
+        control.call(|ecs, ctx| async move { ecs.register_task_definition(&ctx, request).await }),
+    );
+    answer.task_definition.expect("a task definition")
+}
+
 /// What a machine has, and what a task takes of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
@@ -132,8 +165,17 @@ impl Size {
     }
 }
 
-/// What a task of this revision of `work` takes, as it is written above: nobody is asked for it.
-pub fn demand(revision: u32) -> Size {
+/// What a task takes whose definition says how its container behaves.
+pub const PLANNED: Size = Size {
+    cpu: 100,
+    memory: 100,
+};
+
+/// What a task of this revision takes, as it is written above: nobody is asked for it.
+pub fn demand(family: &str, revision: u32) -> Size {
+    if family != "work" {
+        return PLANNED;
+    }
     let containers = if revision == 1 { 1 } else { 2 };
     Size {
         cpu: 200 * containers,
@@ -149,12 +191,28 @@ pub fn machine(chance: &mut Chance) -> Size {
     }
 }
 
+/// Of a world of services: two zones, and room for five to ten tasks.
+pub fn machine_of_services(number: usize, chance: &mut Chance) -> (Size, Option<&'static str>) {
+    let tasks = 5 + chance.below(6) as i64;
+    let size = Size {
+        cpu: PLANNED.cpu * tasks,
+        memory: PLANNED.memory * tasks,
+    };
+    (size, Some(["zone-a", "zone-b"][number % 2]))
+}
+
 pub fn container_instance(
     control: &ControlPlane,
     required: &[ecs::Attribute],
     number: usize,
     size: Size,
+    zone: Option<&str>,
 ) -> ecs::ContainerInstance {
+    let attribute = |name: &str, value: &str| ecs::Attribute {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..Default::default()
+    };
     let resource = |name: &str, value: i64| ecs::Resource {
         name: Some(name.to_owned()),
         r#type: Some("INTEGER".to_owned()),
@@ -170,11 +228,8 @@ pub fn container_instance(
             required
                 .iter()
                 .cloned()
-                .chain([ecs::Attribute {
-                    name: "machine".to_owned(),
-                    value: Some(number.to_string()),
-                    ..Default::default()
-                }])
+                .chain([attribute("machine", &number.to_string())])
+                .chain(zone.map(|zone| attribute("ecs.availability-zone", zone)))
                 .collect(),
         ),
         ..Default::default()

@@ -8,11 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_arn::{AccountId, Region, TaskId};
+use gantry_ecs::controllers::STOPPED_TASK_RETENTION;
 use gantry_ecs::model::last_status::LastStatus;
 use gantry_ecs::tables::{
     AcsSessionRow, AllocationRow, ContainerInstanceRow, DesiredPhase, TaskDesiredRow,
     TaskReportRow, TaskRow, container_instance_name, task_name,
 };
+use gantry_env::Timestamp;
 use gantry_store::{Row, RowChange, Snapshot, Table};
 
 use crate::control::ControlPlane;
@@ -23,6 +25,8 @@ use crate::machine::Machine;
 #[derive(Debug, Default)]
 pub struct Invariants {
     stopping: BTreeSet<String>,
+    /// When the tasks that have stopped had.
+    stopped: BTreeMap<String, Timestamp>,
     seen: BTreeMap<usize, i64>,
     /// By the name of its row.
     instances: BTreeMap<String, Instance>,
@@ -56,9 +60,11 @@ impl Invariants {
             let name = change.key.name();
             match change.key.kind() {
                 ContainerInstanceRow::KIND => self.registered(name, change),
-                TaskRow::KIND => allocated.insert(self.created(name, change)).then_some(()),
-                TaskReportRow::KIND => self.reported(name, change, snapshot, place),
-                TaskDesiredRow::KIND => self.desired(name, change),
+                TaskRow::KIND => self
+                    .created(name, change, control.now())
+                    .and_then(|instance| allocated.insert(instance).then_some(())),
+                TaskReportRow::KIND => self.reported(name, change, snapshot, control),
+                TaskDesiredRow::KIND => self.desired(name, change, control.now()),
                 AllocationRow::KIND => allocated.insert(name.to_owned()).then_some(()),
                 AcsSessionRow::KIND => check_session(name, change, snapshot, control),
                 "client-token" => {
@@ -90,20 +96,21 @@ impl Invariants {
     }
 
     /// Nothing is ever oversubscribed. Gives the instance's name.
-    fn created(&mut self, name: &str, change: &RowChange) -> String {
+    fn created(&mut self, name: &str, change: &RowChange, at: Timestamp) -> Option<String> {
         let Some(row) = now::<TaskRow>(change.row.as_ref()) else {
-            panic!("{name} was forgotten, within the hour");
+            self.check_forgotten(name, at);
+            return None;
         };
         let instance = container_instance_name(&row.cluster, &row.container_instance);
         if change.previous.is_some() {
-            return instance;
+            return Some(instance);
         }
         let containers = row.containers.iter().map(|container| container.id.clone());
         for id in containers.chain([row.id.to_string()]) {
             assert!(self.ids.insert(id), "an id of {name} was used before");
         }
         assert_eq!(name, task_name(&row.cluster, &row.id), "the name of a row");
-        let size = demand(row.revision);
+        let size = demand(row.family.as_ref(), row.revision);
         let on = self.instances.entry(instance.clone()).or_default();
         on.taken = on.taken.plus(size);
         on.tasks.insert(row.id, size);
@@ -119,7 +126,16 @@ impl Invariants {
             size,
         };
         self.living.insert(name.to_owned(), held);
-        instance
+        Some(instance)
+    }
+
+    /// What has stopped is shown for an hour, and only what has stopped is forgotten.
+    fn check_forgotten(&self, name: &str, at: Timestamp) {
+        let stopped = self.stopped.get(name);
+        assert!(
+            stopped.is_some_and(|stopped| *stopped + STOPPED_TASK_RETENTION <= at),
+            "{name} was forgotten; it stopped: {stopped:?}"
+        );
     }
 
     fn reported(
@@ -127,10 +143,12 @@ impl Invariants {
         name: &str,
         change: &RowChange,
         snapshot: &Snapshot,
-        (account, region): (&AccountId, &Region),
+        control: &ControlPlane,
     ) -> Option<()> {
+        let (account, region) = control.place();
         let Some(row) = now::<TaskReportRow>(change.row.as_ref()) else {
-            panic!("the report of {name} was forgotten, within the hour");
+            self.check_forgotten(name, control.now());
+            return None;
         };
         let previous = now::<TaskReportRow>(change.previous.as_ref());
         let before = previous.map(|row| row.status);
@@ -142,6 +160,7 @@ impl Invariants {
         if row.status < LastStatus::Stopped || before >= Some(LastStatus::Stopped) {
             return None;
         }
+        self.stopped.insert(name.to_owned(), row.stopped_at?);
         let held = self.living.remove(name)?;
         let on = self.instances.get_mut(&held.instance)?;
         on.taken = on.taken.minus(held.size);
@@ -156,9 +175,10 @@ impl Invariants {
         Some(())
     }
 
-    fn desired(&mut self, name: &str, change: &RowChange) -> Option<()> {
+    fn desired(&mut self, name: &str, change: &RowChange, at: Timestamp) -> Option<()> {
         let Some(row) = now::<TaskDesiredRow>(change.row.as_ref()) else {
-            panic!("that {name} shall stop was forgotten, within the hour");
+            self.check_forgotten(name, at);
+            return None;
         };
         let stops = row.phase == DesiredPhase::Stopped;
         assert!(

@@ -6,10 +6,18 @@
 //!
 //! A run has two halves. In the first, faults happen: connections break with frames in flight, calls and answers
 //! are lost, agents and whole machines and the control plane die and come back. In the second, no more faults
-//! happen, and the world must come to rest: every task STOPPED, every machine empty, all capacity free again.
-//! Containers wait for one another, are checked and start again (`founding`), and whatever an agent asks of
-//! its machine is held against the machine's own truth (`runtime::promises`).
-//! After every event the invariants are checked (`invariants`); what breaks one is a panic that names the seed.
+//! happen, and the world must come to rest. There are two kinds of it ([`Subject`]):
+//! - of *tasks*: every task STOPPED in the end, every machine empty, all capacity free again. Containers wait for
+//!   one another, are checked and start again (`founding`);
+//! - of *services* (`services`): users create, change, stop and delete them, protect tasks and drain instances;
+//!   containers behave as their task definitions say (`runtime::behaviour`), well or broken; health is carried to the
+//!   control plane as telemetry sockets do. In the end each service is as it was asked for, and for more than an
+//!   hour nothing is written about any.
+//!
+//! Whatever an agent asks of its machine is held against the machine's own truth (`runtime::promises`).
+//! After every event the invariants are checked (`invariants`, `services::laws`); what breaks one is a panic that
+//! names the seed. A test that wants to say itself what happens has a [`stage::Stage`]: the same world and the same
+//! laws, without chance. `tests/services` plays every rule of `docs/services.md` there.
 //!
 //! # What it has been seen to find
 //!
@@ -46,8 +54,9 @@
 //!
 //! What it does not see: an exit code that a later report replaces (its agents never tell two; a test of
 //! the merging of reports is there for it), the result of a check of an earlier run (checks end before
-//! the next run has one), and, within ten seeds, a restart that the next agent does not recognise. Health
-//! ends at the agent here: nobody carries it to the control plane. Nothing is deregistered or drained.
+//! the next run has one), and, within ten seeds, a restart that the next agent does not recognise. Nothing is
+//! deregistered. Of services only those of replicas that roll are here: no daemons, no BLUE_GREEN, no
+//! rebalancing of zones, and no tasks beside services that take their places.
 
 #![forbid(unsafe_code)]
 
@@ -61,10 +70,13 @@ mod machine;
 mod network;
 mod runtime;
 mod schedule;
+mod services;
+pub mod stage;
 mod trace;
 mod user;
 mod world;
 
 pub use faults::Faults;
 pub use network::Losses;
-pub use world::{Report, Settings, run};
+pub use runtime::Behaviour;
+pub use world::{Report, Settings, Subject, run};

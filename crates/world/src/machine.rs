@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gantry_agent::core::step::{CallId, RuntimeEvent};
+use gantry_agent::core::step::{CallId, ContainerHealth, RuntimeEvent};
 use gantry_agent::core::step::{Input, Output, PersistId, RuntimeCommand, TaskStateChange, Timer};
-use gantry_agent::core::{AgentCore, Identity, Journal, JournalRecord, TaskStatus};
-use gantry_api::acs::Frame;
+use gantry_agent::core::{AgentCore, HealthStatus, Identity, Journal, JournalRecord, TaskStatus};
+use gantry_api::acs::{ContainerHealth as ToldHealth, ContainerHealthStatus, Frame, TaskHealth};
 use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 
@@ -40,6 +40,8 @@ pub enum Wish {
         timer: Timer,
         generation: u64,
     },
+    /// There is news of the health of tasks: let it be told.
+    TellHealth,
     /// The disk has something to write: let it be done some time, in order.
     Persist,
     /// Something on the machine itself, agent or not.
@@ -79,6 +81,9 @@ struct AgentProcess {
     writing: VecDeque<(PersistId, Vec<JournalRecord>)>,
     /// Reports under way: whose, and whether it says RUNNING.
     calls: BTreeMap<CallId, (TaskId, bool)>,
+    /// The health that is known, and of which tasks it has not been told.
+    health: BTreeMap<TaskId, BTreeMap<String, ContainerHealth>>,
+    untold: BTreeSet<TaskId>,
 }
 
 impl Machine {
@@ -123,6 +128,8 @@ impl Machine {
             payloads: BTreeMap::new(),
             writing: VecDeque::new(),
             calls: BTreeMap::new(),
+            health: BTreeMap::new(),
+            untold: BTreeSet::new(),
         });
         // A journal is compacted when it is opened.
         let loaded = Input::Loaded {
@@ -130,6 +137,26 @@ impl Machine {
             adopted: self.runtime.adopt(chance),
         };
         self.input(now, loaded, chance)
+    }
+
+    /// What is to be told of the health of tasks. `all` begins anew.
+    pub fn take_health(&mut self, all: bool) -> Vec<TaskHealth> {
+        let Some(agent) = &mut self.agent else {
+            return Vec::new();
+        };
+        if all {
+            agent.untold = agent.health.keys().copied().collect();
+        }
+        std::mem::take(&mut agent.untold)
+            .into_iter()
+            .filter_map(|id| {
+                Some(TaskHealth {
+                    task_arn: agent.core.task(id)?.payload.arn.clone(),
+                    containers: agent.health.get(&id)?.iter().map(told).collect(),
+                    ..TaskHealth::default()
+                })
+            })
+            .collect()
     }
 
     /// See [`SimulatedRuntime::calm_down`].
@@ -301,11 +328,32 @@ impl Machine {
                 }
                 Output::Health { task, containers } => {
                     self.runtime.check_claims(task, &containers);
+                    agent.untold.remove(&task);
+                    agent.health.remove(&task);
+                    if !containers.is_empty() {
+                        agent.health.insert(task, containers);
+                        agent.untold.insert(task);
+                        wishes.push(Wish::TellHealth);
+                    }
                 }
                 Output::Credentials { .. } => {}
             }
         }
         wishes
+    }
+}
+
+fn told((name, health): (&String, &ContainerHealth)) -> ToldHealth {
+    ToldHealth {
+        container_name: Some(name.clone()),
+        health_status: Some(match health.status {
+            HealthStatus::Healthy => ContainerHealthStatus::Healthy,
+            HealthStatus::Unhealthy => ContainerHealthStatus::Unhealthy,
+            HealthStatus::Unknown => {
+                ContainerHealthStatus::Unknown(health.status.as_reported().to_owned())
+            }
+        }),
+        ..ToldHealth::default()
     }
 }
 

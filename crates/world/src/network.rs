@@ -15,14 +15,33 @@ pub struct Losses {
     pub answer_per_mille: u32,
     /// Frames whose connection breaks instead of delivering them.
     pub break_per_mille: u32,
+    /// What arrives, and very late.
+    pub slow_per_mille: u32,
 }
 
 impl Losses {
+    /// Nothing is lost. Some is slow, as ever.
     pub const NONE: Losses = Losses {
         call_per_mille: 0,
         answer_per_mille: 0,
         break_per_mille: 0,
+        slow_per_mille: 20,
     };
+
+    /// Nothing is lost, and nothing slow.
+    pub const PROMPT: Losses = Losses {
+        slow_per_mille: 0,
+        ..Losses::NONE
+    };
+
+    /// How long something is under way.
+    pub fn delay(&self, chance: &mut Chance) -> Duration {
+        if chance.per_mille(self.slow_per_mille) {
+            chance.duration(Duration::from_millis(100)..Duration::from_secs(10))
+        } else {
+            chance.duration(Duration::from_micros(200)..Duration::from_millis(20))
+        }
+    }
 }
 
 /// One open socket.
@@ -73,29 +92,19 @@ impl Network {
         self.connections.keys().copied().collect()
     }
 
-    /// When a frame that is sent now arrives: after a while, and after everything sent before it.
+    /// When a frame arrives that would by `at`: after everything sent before it.
     pub fn arrival(
         &mut self,
         connection: ConnectionId,
         direction: Direction,
-        now: Duration,
-        chance: &mut Chance,
+        at: Duration,
     ) -> Option<Duration> {
         let connection = self.connections.get_mut(&connection)?;
         let last = match direction {
             Direction::ToAgent => &mut connection.to_agent,
             Direction::ToControl => &mut connection.to_control,
         };
-        *last = (*last).max(now + delay(chance));
+        *last = (*last).max(at);
         Some(*last)
-    }
-}
-
-/// Mostly quick, now and then very slow.
-pub fn delay(chance: &mut Chance) -> Duration {
-    if chance.per_mille(20) {
-        chance.duration(Duration::from_millis(100)..Duration::from_secs(10))
-    } else {
-        chance.duration(Duration::from_micros(200)..Duration::from_millis(20))
     }
 }

@@ -216,7 +216,7 @@ impl Users {
         }
         self.patience = PATIENCE;
         // What was carried out before tells nothing of how the cluster is now.
-        (!pending.repeated).then(|| demand(pending.revision))
+        (!pending.repeated).then(|| demand("work", pending.revision))
     }
 
     fn stop(&mut self, control: &ControlPlane, chance: &mut Chance) {

@@ -4,7 +4,7 @@
 //! What it leaves to others: what a machine, the control plane or a user does (`machine`, `control`,
 //! `user`), what may go wrong (`faults`), and what must hold (`invariants`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use gantry_agent::core::Identity;
@@ -24,17 +24,33 @@ use crate::invariants::Invariants;
 use crate::machine::{self, Incarnation, Machine};
 use crate::network::Network;
 use crate::schedule::Schedule;
+use crate::services::{ServiceLaws, ServiceUsers, Shown};
 use crate::trace::Trace;
 use crate::user::Users;
 
 mod havoc;
 mod promises;
 mod rest;
+mod steadiness;
+mod telemetry;
 mod traffic;
+
+/// What the users of a world are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// They run tasks; in the end everything has stopped.
+    Tasks,
+    /// They keep services; in the end each is as it was asked for, and stays so.
+    Services,
+}
+
+/// A controller that has looked at a service rests for some milliseconds before it looks again.
+const JUDGED_AFTER: Duration = Duration::from_millis(300);
 
 /// How large the world is, and how bad.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub subject: Subject,
     pub machines: usize,
     /// How long users act and faults happen.
     pub faulty_for: Duration,
@@ -43,16 +59,42 @@ pub struct Settings {
     pub faults: Faults,
     /// After the last fault, everything must be over within this.
     pub converges_within: Duration,
+    /// What services show is looked at so often, while something about them changes.
+    pub looks_every: Duration,
+    /// So long nothing may happen to services that have come to rest.
+    pub rests_for: Duration,
+}
+
+impl Settings {
+    /// A world of services: smaller, because a service's time is counted in minutes.
+    pub fn services() -> Self {
+        Settings {
+            subject: Subject::Services,
+            machines: 10,
+            faulty_for: Duration::from_secs(12 * 60),
+            user_acts_every: Duration::from_secs(4),
+            faults: Faults {
+                every: Duration::from_secs(9),
+                ..Faults::default()
+            },
+            converges_within: Duration::from_secs(30 * 60),
+            looks_every: Duration::from_secs(1),
+            rests_for: Duration::from_secs(75 * 60),
+        }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            subject: Subject::Tasks,
             machines: 100,
             faulty_for: Duration::from_secs(150),
             user_acts_every: Duration::from_millis(400),
             faults: Faults::default(),
             converges_within: Duration::from_secs(20 * 60),
+            looks_every: Duration::ZERO,
+            rests_for: Duration::ZERO,
         }
     }
 }
@@ -64,7 +106,7 @@ pub struct Report {
     pub events: u64,
     /// How many faults happened, by their kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Tasks that users were promised.
+    /// Tasks that users were promised, or that their services made.
     pub tasks: usize,
     /// Tasks of which a container ran.
     pub ran: usize,
@@ -74,6 +116,11 @@ pub struct Report {
     pub restarts: usize,
     /// How often the health of one was checked.
     pub checks: usize,
+    /// Services that were created, deployments that were completed, circuit breakers that opened, and rollbacks.
+    pub services: usize,
+    pub completed: u64,
+    pub opened: u64,
+    pub rolled_back: u64,
     /// From the last fault to rest.
     pub converged_after: Duration,
     /// Of every line of the trace: the same for the same seed.
@@ -86,32 +133,45 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
     world.begin();
     world.run_for(settings.faulty_for);
     world.heal();
-    world.converge()
+    match settings.subject {
+        Subject::Tasks => world.converge(),
+        Subject::Services => world.keep_steady(),
+    }
 }
 
-struct Node {
+pub(crate) struct Node {
     machine: Machine,
     arn: String,
     /// The connection that its agent has opened or is opening.
     socket: Option<ConnectionId>,
     is_cut_off: bool,
     disk_is_free_at: Duration,
+    /// The telemetry socket brings what it brings in order.
+    health_arrives: Duration,
     /// The last frames that told its agent of tasks.
     delivered: VecDeque<Frame>,
 }
 
-struct World {
+pub(crate) struct World {
     trace: Trace,
     settings: Settings,
     faults: Faults,
     venv: VirtualEnv,
     chance: Chance,
     schedule: Schedule<Event>,
-    control: ControlPlane,
+    pub(crate) control: ControlPlane,
     network: Network,
     nodes: Vec<Node>,
     by_instance: BTreeMap<String, usize>,
     users: Users,
+    service_users: ServiceUsers,
+    pub(crate) laws: ServiceLaws,
+    shown: Shown,
+    /// Services that changed and have not been looked at yet.
+    touched: BTreeSet<String>,
+    look_again_at: Duration,
+    /// By when the controllers must have judged the deployment of a service that has changed.
+    unjudged: BTreeMap<String, Duration>,
     users_act: bool,
     invariants: Invariants,
     /// Every commit, whoever lives.
@@ -123,7 +183,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, settings: Settings) -> World {
+    pub(crate) fn new(seed: u64, settings: Settings) -> World {
         let venv = VirtualEnv::seeded(seed);
         let control = ControlPlane::new(venv.clone());
         let (account, region) = control.place();
@@ -142,6 +202,12 @@ impl World {
             nodes: Vec::new(),
             by_instance: BTreeMap::new(),
             users: Users::default(),
+            service_users: ServiceUsers::default(),
+            laws: ServiceLaws::default(),
+            shown: Shown::default(),
+            touched: BTreeSet::new(),
+            look_again_at: Duration::ZERO,
+            unjudged: BTreeMap::new(),
             users_act: true,
             invariants: Invariants::default(),
             look_at: Duration::MAX,
@@ -150,36 +216,80 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    /// The control plane comes up, with a cluster. Gives what a container instance must have.
+    pub(crate) fn open(&mut self) -> Vec<gantry_api::ecs::Attribute> {
         self.control.start();
         let required = founding::cluster_and_definitions(&self.control);
+        self.settle();
+        required
+    }
+
+    pub(crate) fn machines(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn instance(&self, machine: usize) -> String {
+        self.nodes[machine].arn.clone()
+    }
+
+    /// Nothing goes wrong by chance on this machine any more.
+    pub(crate) fn calm(&mut self, machine: usize) -> usize {
+        self.nodes[machine].machine.calm_down();
+        machine
+    }
+
+    /// It was as it should be, unless it failed.
+    pub(crate) fn end(&mut self, failed: bool) {
+        self.trace.is_over = !failed;
+    }
+
+    fn begin(&mut self) {
+        let required = self.open();
+        if self.settings.subject == Subject::Services {
+            self.service_users.prepare(&self.control);
+        }
         for number in 0..self.settings.machines {
-            let size = founding::machine(&mut self.chance);
-            let instance = founding::container_instance(&self.control, &required, number, size);
-            let arn = instance.container_instance_arn.expect("an ARN");
-            let identity = Identity {
-                cluster_arn: founding::cluster_arn(&self.control),
-                container_instance_arn: arn.clone(),
+            let (size, zone) = match self.settings.subject {
+                Subject::Tasks => (founding::machine(&mut self.chance), None),
+                Subject::Services => founding::machine_of_services(number, &mut self.chance),
             };
-            let id = arn.rsplit('/').next().unwrap_or_default().to_owned();
-            self.by_instance.insert(id, number);
-            self.nodes.push(Node {
-                machine: Machine::new(identity, number as u64, size),
-                arn,
-                socket: None,
-                is_cut_off: false,
-                disk_is_free_at: Duration::ZERO,
-                delivered: VecDeque::new(),
-            });
-            let soon = self.chance.duration(Duration::ZERO..Duration::from_secs(1));
-            self.after(soon, Event::AgentStarts { machine: number });
+            self.add_machine(&required, size, zone);
         }
         self.after(Duration::from_secs(2), Event::UserActs);
         self.after(Duration::from_secs(2), Event::FaultHappens);
         self.settle();
     }
 
-    fn run_for(&mut self, duration: Duration) {
+    /// A machine, whose agent starts soon.
+    pub(crate) fn add_machine(
+        &mut self,
+        required: &[gantry_api::ecs::Attribute],
+        size: Size,
+        zone: Option<&str>,
+    ) {
+        let number = self.nodes.len();
+        let instance = founding::container_instance(&self.control, required, number, size, zone);
+        let arn = instance.container_instance_arn.expect("an ARN");
+        let identity = Identity {
+            cluster_arn: founding::cluster_arn(&self.control),
+            container_instance_arn: arn.clone(),
+        };
+        let id = arn.rsplit('/').next().unwrap_or_default().to_owned();
+        self.by_instance.insert(id, number);
+        self.nodes.push(Node {
+            machine: Machine::new(identity, number as u64, size),
+            arn,
+            socket: None,
+            is_cut_off: false,
+            disk_is_free_at: Duration::ZERO,
+            health_arrives: Duration::ZERO,
+            delivered: VecDeque::new(),
+        });
+        let soon = self.chance.duration(Duration::ZERO..Duration::from_secs(1));
+        self.after(soon, Event::AgentStarts { machine: number });
+    }
+
+    pub(crate) fn run_for(&mut self, duration: Duration) {
         let until = self.monotonic() + duration;
         while self
             .schedule
@@ -294,6 +404,11 @@ impl World {
                 let wishes = self.control.timer(connection, timer, generation);
                 self.grant_control(wishes);
             }
+            Event::HealthTold { machine, told } => self.health_told(machine, &told),
+            Event::HealthAgain {
+                machine,
+                incarnation,
+            } if self.lives(machine, incarnation) => self.tell_health(machine, true),
             Event::UserActs if self.users_act => self.user_acts(),
             Event::FaultHappens if self.faults.every != Duration::MAX => {
                 self.fault();
@@ -312,13 +427,14 @@ impl World {
             | Event::DiskWritten { .. }
             | Event::AgentTimer { .. }
             | Event::Reply { .. }
+            | Event::HealthAgain { .. }
             | Event::UserActs
             | Event::FaultHappens => {}
         }
     }
 
     /// Everybody takes in what changed, and what must hold is checked.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let wishes = self.control.settle();
             let is_settled = wishes.is_empty();
@@ -343,6 +459,29 @@ impl World {
                 Change::Lost => panic!("more was committed in one event than a store keeps"),
             }
         }
+        let mut touched = self.laws.take_touched();
+        let now = self.monotonic();
+        for name in &touched {
+            self.unjudged.insert(name.clone(), now + JUDGED_AFTER);
+        }
+        let mut due = BTreeSet::new();
+        self.unjudged.retain(|name, at| {
+            let is_due = *at <= now;
+            if is_due {
+                due.insert(name.clone());
+            }
+            !is_due
+        });
+        if self.control.drives() {
+            self.laws.check_breakers(&due);
+        }
+        self.touched.append(&mut touched);
+        let is_due = self.monotonic() >= self.look_again_at;
+        if self.control.is_up() && is_due && !self.touched.is_empty() {
+            let touched = std::mem::take(&mut self.touched);
+            self.shown.check(&self.control, &touched);
+            self.look_again_at = self.monotonic() + self.settings.looks_every;
+        }
         if let Some(size) = self.unplaced.take() {
             self.invariants.check_unplaced(&self.control, size);
         }
@@ -352,6 +491,7 @@ impl World {
         let snapshot = self.control.store().snapshot();
         let (account, region) = self.control.place();
         self.invariants.check(&snapshot, &self.control, changes);
+        self.laws.check(changes, self.venv.now());
         // What is told to have stopped does not run.
         for change in changes
             .iter()
@@ -386,6 +526,14 @@ impl World {
     }
 
     fn user_acts(&mut self) {
+        if self.settings.subject == Subject::Services {
+            let arns: Vec<String> = self.nodes.iter().map(|node| node.arn.clone()).collect();
+            self.service_users
+                .act(&self.control, &arns, &mut self.chance);
+            let pause = self.settings.user_acts_every * 2;
+            let pause = self.chance.duration(Duration::ZERO..pause);
+            return self.after(pause, Event::UserActs);
+        }
         let lost = self.chance.per_mille(self.faults.losses.answer_per_mille);
         let dies = self
             .chance
@@ -446,6 +594,7 @@ impl World {
                         },
                     );
                 }
+                machine::Wish::TellHealth => self.tell_health(machine, false),
                 machine::Wish::Persist => {
                     let takes = if self.chance.per_mille(self.faults.slow_disk_per_mille) {
                         self.chance

@@ -1,6 +1,8 @@
-//! A hundred seeds, in parts that run side by side; and one seed twice.
+//! A hundred seeds, in parts that run side by side: half of them worlds of tasks, half of services; and one seed
+//! of each twice.
 //!
-//! `WORLD_SEED=17` runs that one instead; `WORLD_SEEDS=5000` runs so many, from 1000 on, in the first part.
+//! `WORLD_SEED=17` runs both worlds of that one instead; `WORLD_SEEDS=5000` runs so many, from 1000 on, in the
+//! first part.
 
 use gantry_world::{Faults, Report, Settings, run};
 
@@ -20,17 +22,36 @@ fn part(of_ten: u64) {
         (None, None) => of_ten * 10..of_ten * 10 + 10,
         _ => return,
     };
+    let asked = number("WORLD_SEED").is_some() || number("WORLD_SEEDS").is_some();
     for seed in seeds {
-        let report = run(seed, &Settings::default());
-        assert_that_it_was_a_world(&report);
-        eprintln!("{report:?}");
+        if asked || of_ten < 5 {
+            let report = run(seed, &Settings::default());
+            assert_that_tasks_ran(&report);
+            eprintln!("{report:?}");
+        }
+        if asked || of_ten >= 5 {
+            let report = run(seed, &Settings::services());
+            assert_that_services_were_kept(&report);
+            eprintln!("{report:?}");
+        }
     }
 }
 
 /// A world in which nothing happens proves nothing.
-fn assert_that_it_was_a_world(report: &Report) {
+fn assert_that_tasks_ran(report: &Report) {
     assert!(report.tasks > 60, "few tasks: {report:?}");
     assert!(report.ran * 2 > report.tasks, "few tasks ran: {report:?}");
+    assert!(
+        report.faults.values().sum::<u64>() > 50,
+        "few faults: {report:?}"
+    );
+}
+
+fn assert_that_services_were_kept(report: &Report) {
+    assert!(report.services >= 3, "few services: {report:?}");
+    assert!(report.completed >= 3, "few deployments: {report:?}");
+    assert!(report.ran > 60, "few tasks ran: {report:?}");
+    assert!(report.checks > 20, "few checks: {report:?}");
     assert!(
         report.faults.values().sum::<u64>() > 50,
         "few faults: {report:?}"
@@ -56,10 +77,11 @@ parts!(
 
 #[test]
 fn one_seed_gives_one_history() {
-    let settings = Settings::default();
-    let first = run(7, &settings);
-    assert_eq!(first, run(7, &settings));
-    assert_ne!(first.digest, run(8, &settings).digest);
+    for settings in [Settings::default(), Settings::services()] {
+        let first = run(7, &settings);
+        assert_eq!(first, run(7, &settings));
+        assert_ne!(first.digest, run(8, &settings).digest);
+    }
 }
 
 #[test]

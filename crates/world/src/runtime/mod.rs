@@ -7,6 +7,7 @@
 //! What it leaves to others: when things happen. It answers with delays, the world schedules them.
 
 mod adopt;
+mod behaviour;
 mod process;
 mod promises;
 
@@ -18,6 +19,7 @@ use gantry_agent::core::step::{Exit, RuntimeCommand, RuntimeEvent};
 use gantry_arn::TaskId;
 use gantry_env::Timestamp;
 
+pub use self::behaviour::Behaviour;
 use self::process::{Process, fate};
 use crate::chance::Chance;
 use crate::founding::Size;
@@ -111,7 +113,9 @@ impl SimulatedRuntime {
             RuntimeCommand::Pull { task, plan } => {
                 let slow = chance.duration(Duration::from_millis(1)..Duration::from_secs(3));
                 let container = plan.name.clone();
-                if chance.per_mille(20) {
+                let behaviour = Behaviour::of(&plan.command);
+                let fails = behaviour.may_fail(self.calm) && chance.per_mille(20);
+                if fails || behaviour == Behaviour::IsNotFound {
                     let reason = "CannotPullContainerError: simulated".to_owned();
                     let event = RuntimeEvent::PullFailed {
                         task,
@@ -277,8 +281,16 @@ impl SimulatedRuntime {
         self.checking.insert(key, asked_by);
         self.checked += 1;
         // Some hang until they are killed.
-        let hangs = chance.per_mille(30);
-        let healthy = runs && !hangs && chance.per_mille(750);
+        let (mut hangs, mut succeeds) = (false, true);
+        match self.behaviour(task, &container) {
+            Behaviour::Drawn => {
+                hangs = chance.per_mille(30);
+                succeeds = chance.per_mille(750);
+            }
+            _ if self.calm => {}
+            _ => succeeds = chance.per_mille(970),
+        }
+        let healthy = runs && !hangs && succeeds;
         let after = match hangs {
             true => check.timeout,
             false => soon(chance),
@@ -301,7 +313,11 @@ impl SimulatedRuntime {
         chance: &mut Chance,
     ) -> Follows {
         // Some heed SIGTERM at once, some wait for SIGKILL.
-        let (after, exit_code) = match chance.per_mille(700) {
+        let heeds = match self.behaviour(task, &container) {
+            Behaviour::Drawn => chance.per_mille(700),
+            _ => self.calm || chance.per_mille(900),
+        };
+        let (after, exit_code) = match heeds {
             true => (soon(chance), 143),
             false => (grace, 137),
         };
@@ -418,9 +434,13 @@ impl SimulatedRuntime {
     ) -> RuntimeEvent {
         let key = (task, container.clone());
         self.checking.remove(&key);
+        let behaviour = self.behaviour(task, &container);
         let process = self.processes.get_mut(&key);
         // It may have ended, or begun again, while it was checked.
-        let healthy = healthy && process.as_ref().is_some_and(|p| p.runs());
+        let healthy = healthy
+            && process.as_ref().is_some_and(|process| {
+                process.runs() && behaviour.is_well(at.since(process.started_at))
+            });
         if let Some(process) = process.filter(|p| p.restarts == restarts) {
             match healthy {
                 true => process.succeeded_checks += 1,
@@ -451,7 +471,15 @@ impl SimulatedRuntime {
         if !self.beginning.remove(&key) {
             return (None, Vec::new());
         }
-        if chance.per_mille(20) {
+        let behaviour = self.behaviour(task, &key.1);
+        let mut fails = behaviour.may_fail(self.calm) && chance.per_mille(20);
+        fails |= match behaviour {
+            Behaviour::DoesNotStart => true,
+            Behaviour::StartsNowAndThen => chance.per_mille(500),
+            Behaviour::StartsFrom(at) => now < at,
+            _ => false,
+        };
+        if fails {
             return (Some(start_failed(key)), Vec::new());
         }
         self.next_id += 1;
@@ -496,7 +524,10 @@ impl SimulatedRuntime {
         chance: &mut Chance,
     ) -> (Option<RuntimeEvent>, Follows) {
         let (task, container) = key.clone();
-        let (lives, exit_code) = fate(&container, self.calm, chance);
+        let (lives, exit_code) = match self.behaviour(task, &container).lives() {
+            Some(fate) => fate,
+            None => fate(&container, self.calm, chance),
+        };
         let process = Process {
             endless: lives == process::ENDLESS,
             ..process
@@ -518,7 +549,13 @@ impl SimulatedRuntime {
         (Some(started), vec![(lives, end)])
     }
 
-    /// From now on no process that begins lives long, so that the world comes to its end.
+    fn behaviour(&self, task: TaskId, container: &str) -> Behaviour {
+        let plan = promises::plan_of(&self.plans, task, container);
+        plan.map_or(Behaviour::Drawn, |plan| Behaviour::of(&plan.command))
+    }
+
+    /// From now on nothing goes wrong by chance, and no process whose life is drawn lives long, so that the
+    /// world comes to its end.
     pub fn calm_down(&mut self) {
         self.calm = true;
     }
@@ -529,6 +566,12 @@ impl SimulatedRuntime {
             .range((*task, String::new())..)
             .take_while(|((owner, _), _)| owner == task)
             .any(|(_, process)| !process.is_over())
+    }
+
+    /// Tasks of which something runs.
+    pub fn running(&self) -> BTreeSet<TaskId> {
+        let running = self.processes.iter().filter(|(_, p)| !p.is_over());
+        running.map(|((task, _), _)| *task).collect()
     }
 
     /// Tasks of which something runs that ends only when it is told to.

@@ -174,7 +174,7 @@ impl SimulatedRuntime {
     }
 }
 
-fn plan_of<'a>(
+pub(super) fn plan_of<'a>(
     plans: &'a BTreeMap<TaskId, TaskPlan>,
     task: TaskId,
     container: &str,

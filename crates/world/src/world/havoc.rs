@@ -17,6 +17,10 @@ impl World {
 
     pub(super) fn apply(&mut self, fault: Fault) {
         let machine = self.chance.below(self.nodes.len());
+        self.apply_on(machine, fault);
+    }
+
+    pub(crate) fn apply_on(&mut self, machine: usize, fault: Fault) {
         self.trace.note(
             self.monotonic(),
             format!("fault on machine {machine}: {fault:?}"),

@@ -22,6 +22,12 @@ impl World {
             self.nodes[machine].machine.calm_down();
             self.start_agent(machine);
         }
+        if self.settings.subject == super::Subject::Services {
+            let arns: Vec<String> = self.nodes.iter().map(|node| node.arn.clone()).collect();
+            self.service_users
+                .finish(&self.control, &arns, &mut self.chance);
+            return self.settle();
+        }
         self.users.finish(&self.control, &mut self.chance);
         // What does not end by itself ends only if its stop arrives.
         let endless: Vec<TaskId> = self
@@ -54,6 +60,13 @@ impl World {
             }
         }
         self.check_rest();
+        let tasks = self.users.tasks().len();
+        let converged_after = self.monotonic() - healed_at;
+        self.report(tasks, converged_after)
+    }
+
+    /// What came of it all.
+    pub(super) fn report(mut self, tasks: usize, converged_after: Duration) -> Report {
         let begun: BTreeSet<TaskId> = self
             .nodes
             .iter()
@@ -74,12 +87,16 @@ impl World {
             seed: self.trace.seed(),
             events: self.trace.events,
             faults: self.happened.clone(),
-            tasks: self.users.tasks().len(),
+            tasks,
             ran: begun.len(),
             unplaced: self.users.unplaced,
             restarts,
             checks,
-            converged_after: self.monotonic() - healed_at,
+            services: self.service_users.created,
+            completed: self.laws.completed,
+            opened: self.laws.opened,
+            rolled_back: self.laws.rolled_back,
+            converged_after,
             digest: self.trace.digest(),
         }
     }

@@ -9,7 +9,7 @@ use crate::control::{self, ConnectionId};
 use crate::event::Event;
 use crate::faults::Fault;
 use crate::machine::Incarnation;
-use crate::network::{Direction, delay};
+use crate::network::Direction;
 use gantry_agent::core::step::{CallError, CallId, TaskStateChange};
 use gantry_api::acs::Frame;
 use gantry_api::ecs;
@@ -144,13 +144,15 @@ impl World {
         }
     }
 
+    /// How long something is under way.
+    pub(super) fn delay(&mut self) -> Duration {
+        self.faults.losses.delay(&mut self.chance)
+    }
+
     /// After everything that was sent before it on this connection.
     pub(super) fn deliver(&mut self, connection: ConnectionId, direction: Direction, event: Event) {
-        let now = self.venv.monotonic();
-        if let Some(arrival) = self
-            .network
-            .arrival(connection, direction, now, &mut self.chance)
-        {
+        let at = self.monotonic() + self.delay();
+        if let Some(arrival) = self.network.arrival(connection, direction, at) {
             self.schedule.at(arrival, event);
         }
     }
@@ -161,7 +163,7 @@ impl World {
             return;
         };
         let (machine, incarnation) = (open.machine, open.incarnation);
-        let (agent, control) = (delay(&mut self.chance), delay(&mut self.chance));
+        let (agent, control) = (self.delay(), self.delay());
         self.after(
             agent,
             Event::Closed {
@@ -200,7 +202,7 @@ impl World {
             }
             return;
         }
-        let after = delay(&mut self.chance);
+        let after = self.delay();
         self.after(after, event);
     }
 
@@ -255,7 +257,7 @@ impl World {
         {
             return self.time_out(machine, incarnation, call);
         }
-        let after = delay(&mut self.chance);
+        let after = self.delay();
         self.after(
             after,
             Event::Reply {

@@ -26,6 +26,8 @@ pub(crate) use instance_health::health_status;
 
 pub use assignment::{AssignedTask, Assignments};
 pub use connection::{AgentFacts, Connections, forget_connections};
+pub use health::keep_health;
+pub use instance::ConnectingInstance;
 pub use permissions::NodePermissions;
 pub use roles::RoleRefusal;
 pub use session::{AcsSession, Identity, Input, Output, Timer};
