@@ -194,7 +194,6 @@ impl Pass<'_> {
         let all = &mut self.state.deployments;
         let there = all.iter().position(|it| it.revision.id == back.id);
         let there = there.map(|at| all.remove(at));
-        let counted = there.as_ref().map(|deployment| deployment.counted.clone());
         let id = there.map(|deployment| deployment.id).unwrap_or_else(|| {
             let mut derived = Derived {
                 incarnation: &self.spec.incarnation,
@@ -202,7 +201,7 @@ impl Pass<'_> {
             };
             deployment_id(derived.number())
         });
-        // What failed of it in its time was counted then.
+        // What failed before it was asked to return does not speak against it, whether it was counted then or not.
         let failed_before = self.tasks.iter().filter(|task| {
             task.spec.started_by.as_deref() == Some(id.as_str()) && failed_to_start(task)
         });
@@ -215,8 +214,6 @@ impl Pass<'_> {
             updated_at: now,
             reason: format!("ECS deployment{by}: rolling back to deploymentId {id}."),
             is_rollback: true,
-            // What failed before it was asked to return does not speak against it.
-            counted: counted.unwrap_or_default(),
             digests,
             ..DeploymentState::begin(&self.spec)
         };
