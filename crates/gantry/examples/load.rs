@@ -35,6 +35,21 @@ enum Load {
     },
     /// Stop every task, and wait until they are STOPPED.
     StopAll,
+    /// Bring the service to so many tasks, and make it if it is not there: milliseconds from the call to
+    /// all RUNNING, or to all STOPPED, seen.
+    Service {
+        #[arg(long)]
+        count: usize,
+    },
+    /// Delete the service.
+    DeleteService,
+    /// Make this many services, of which the first `running` have a task each, and wait until they have.
+    Services {
+        #[arg(long)]
+        count: usize,
+        #[arg(long)]
+        running: usize,
+    },
     /// Make a repository.
     Repository {
         #[arg(long)]
@@ -55,6 +70,8 @@ enum Load {
 const LOOK: Duration = Duration::from_millis(1);
 /// Many are: describing a hundred of them is work on the processors that are to start them.
 const LOOK_AT_MANY: Duration = Duration::from_millis(10);
+/// The service that is measured, and those that are many.
+const SERVICE: &str = "many";
 const DEADLINE: Duration = Duration::from_secs(180);
 
 #[tokio::main(flavor = "current_thread")]
@@ -66,6 +83,9 @@ async fn main() -> anyhow::Result<()> {
         Load::One => gantry.one().await.map(print),
         Load::Many { count } => gantry.many(count).await.map(print),
         Load::StopAll => gantry.stop_all().await,
+        Load::Service { count } => gantry.service(count).await.map(print),
+        Load::DeleteService => gantry.delete_service(SERVICE).await,
+        Load::Services { count, running } => gantry.services(count, running).await,
         Load::Repository { name } => gantry.repository(name).await,
         Load::Password => gantry.password().await,
         Load::Stopped => gantry.stopped().await,
@@ -176,6 +196,100 @@ impl Gantry {
         self.wait_for("STOPPED", &arns).await
     }
 
+    async fn service(&self, count: usize) -> anyhow::Result<Duration> {
+        let desired = Some(i32::try_from(count)?);
+        let there = self.running_count(SERVICE).await?;
+        let before = match there {
+            Some(_) => self.list_of(SERVICE).await?,
+            None => Vec::new(),
+        };
+        let start = Instant::now();
+        match there {
+            Some(_) => {
+                let update = ecs::UpdateServiceRequest {
+                    service: SERVICE.to_owned(),
+                    desired_count: desired,
+                    ..Default::default()
+                };
+                self.client.call::<ecs::UpdateService>(update).await?;
+            }
+            None => self.create_service(SERVICE, desired).await?,
+        }
+        if count < before.len() {
+            if count > 0 {
+                bail!("a service is only measured on its way to more tasks, or to none");
+            }
+            self.wait_for("STOPPED", &before).await?;
+            return Ok(start.elapsed());
+        }
+        while self.running_count(SERVICE).await? != Some(count) {
+            if start.elapsed() > DEADLINE {
+                bail!("the service has not {count} tasks after {DEADLINE:?}");
+            }
+            tokio::time::sleep(LOOK_AT_MANY).await;
+        }
+        Ok(start.elapsed())
+    }
+
+    async fn create_service(&self, name: &str, desired: Option<i32>) -> anyhow::Result<()> {
+        let create = ecs::CreateServiceRequest {
+            service_name: name.to_owned(),
+            task_definition: Some("sleep".to_owned()),
+            desired_count: desired,
+            ..Default::default()
+        };
+        self.client.call::<ecs::CreateService>(create).await?;
+        Ok(())
+    }
+
+    async fn delete_service(&self, name: &str) -> anyhow::Result<()> {
+        let delete = ecs::DeleteServiceRequest {
+            service: name.to_owned(),
+            force: Some(true),
+            ..Default::default()
+        };
+        self.client.call::<ecs::DeleteService>(delete).await?;
+        // Its name is free again when it has drained.
+        let start = Instant::now();
+        while self.running_count(name).await?.is_some() {
+            if start.elapsed() > DEADLINE {
+                bail!("the service is not INACTIVE after {DEADLINE:?}");
+            }
+            tokio::time::sleep(LOOK_AT_MANY).await;
+        }
+        Ok(())
+    }
+
+    async fn services(&self, count: usize, running: usize) -> anyhow::Result<()> {
+        for n in 0..count {
+            let desired = i32::from(n < running);
+            self.create_service(&format!("rest-{n}"), Some(desired))
+                .await?;
+        }
+        let start = Instant::now();
+        for n in 0..running {
+            while self.running_count(&format!("rest-{n}")).await? != Some(1) {
+                if start.elapsed() > DEADLINE {
+                    bail!("service {n} has no task after {DEADLINE:?}");
+                }
+                tokio::time::sleep(LOOK_AT_MANY).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many tasks of a service run; none where there is no such service, or no longer.
+    async fn running_count(&self, service: &str) -> anyhow::Result<Option<usize>> {
+        let request = ecs::DescribeServicesRequest {
+            services: vec![service.to_owned()],
+            ..Default::default()
+        };
+        let answer = self.client.call::<ecs::DescribeServices>(request).await?;
+        let service = answer.services.into_iter().flatten().next();
+        let service = service.filter(|it| it.status.as_deref() != Some("INACTIVE"));
+        Ok(service.map(|it| usize::try_from(it.running_count.unwrap_or(0)).unwrap_or(0)))
+    }
+
     async fn repository(&self, repository_name: String) -> anyhow::Result<()> {
         let request = gantry_api::ecr::CreateRepositoryRequest {
             repository_name,
@@ -243,13 +357,28 @@ impl Gantry {
     }
 
     async fn list(&self, desired: ecs::DesiredStatus) -> anyhow::Result<Vec<String>> {
+        self.list_as(ecs::ListTasksRequest {
+            desired_status: Some(desired),
+            ..Default::default()
+        })
+        .await
+    }
+
+    async fn list_of(&self, service: &str) -> anyhow::Result<Vec<String>> {
+        self.list_as(ecs::ListTasksRequest {
+            service_name: Some(service.to_owned()),
+            ..Default::default()
+        })
+        .await
+    }
+
+    async fn list_as(&self, asked: ecs::ListTasksRequest) -> anyhow::Result<Vec<String>> {
         let mut arns = Vec::new();
         let mut token = None;
         loop {
             let request = ecs::ListTasksRequest {
                 next_token: token,
-                desired_status: Some(desired.clone()),
-                ..Default::default()
+                ..asked.clone()
             };
             let page = self.client.call::<ecs::ListTasks>(request).await?;
             arns.extend(page.task_arns.into_iter().flatten());

@@ -17,6 +17,7 @@ pub struct Docker {
 }
 
 const IMAGE: &str = "peer:1";
+const SERVICE: &str = "many";
 
 impl Docker {
     /// Starts dockerd and gives it an image with busybox.
@@ -112,6 +113,13 @@ impl Docker {
 
     /// A service from nothing to `count` running replicas on the host's network, in milliseconds; removed afterwards.
     pub fn scale_to_many(&self, count: usize) -> anyhow::Result<f64> {
+        let taken = self.create_service(count)?;
+        self.remove_service()?;
+        Ok(taken)
+    }
+
+    /// A service with so many replicas on the host's network: milliseconds from the call to all running.
+    pub fn create_service(&self, count: usize) -> anyhow::Result<f64> {
         let start = Instant::now();
         shell::output(
             self.cli()
@@ -121,10 +129,12 @@ impl Docker {
                     "--detach",
                     "--quiet",
                     "--name",
-                    "many",
+                    SERVICE,
                     "--network",
                     "host",
                 ])
+                // As long as a task of Gantry is given.
+                .args(["--stop-grace-period", "2s"])
                 .args([
                     "--replicas",
                     &count.to_string(),
@@ -133,6 +143,29 @@ impl Docker {
                     "1000",
                 ]),
         )?;
+        self.wait_for_replicas(count, start)
+    }
+
+    /// The service to another number of replicas: milliseconds from the call to all running, or with
+    /// none, to no container left.
+    pub fn scale_service(&self, count: usize) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        let wanted = format!("{SERVICE}={count}");
+        shell::output(self.cli().args(["service", "scale", "--detach", &wanted]))?;
+        if count > 0 {
+            return self.wait_for_replicas(count, start);
+        }
+        self.wait_for_no_containers(start)?;
+        Ok(start.elapsed().as_secs_f64() * 1_000.0)
+    }
+
+    /// The next measurement begins when its containers are gone.
+    pub fn remove_service(&self) -> anyhow::Result<()> {
+        shell::output(self.cli().args(["service", "rm", SERVICE]))?;
+        self.wait_for_no_containers(Instant::now())
+    }
+
+    fn wait_for_replicas(&self, count: usize, start: Instant) -> anyhow::Result<f64> {
         let wanted = format!("{count}/{count}");
         loop {
             let seen =
@@ -141,7 +174,7 @@ impl Docker {
                         .args(["service", "ls", "--format", "{{.Replicas}}"]),
                 )?;
             if seen.starts_with(&wanted) {
-                break;
+                return Ok(start.elapsed().as_secs_f64() * 1_000.0);
             }
             if start.elapsed() > Duration::from_secs(120) {
                 bail!(
@@ -150,9 +183,9 @@ impl Docker {
                 );
             }
         }
-        let taken = start.elapsed().as_secs_f64() * 1_000.0;
-        shell::output(self.cli().args(["service", "rm", "many"]))?;
-        // The next measurement begins when these containers are gone.
+    }
+
+    fn wait_for_no_containers(&self, start: Instant) -> anyhow::Result<()> {
         while !shell::output(self.cli().args(["ps", "--quiet"]))?
             .trim()
             .is_empty()
@@ -160,9 +193,9 @@ impl Docker {
             if start.elapsed() > Duration::from_secs(240) {
                 bail!("Docker's containers do not end");
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn cli(&self) -> Command {

@@ -52,12 +52,12 @@ pub fn logs(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn example(bench: &Bench, name: &str, words: &[&str]) -> anyhow::Result<Value> {
+pub fn example(bench: &Bench, name: &str, words: &[&str]) -> anyhow::Result<Value> {
     let mut example = command(bench.release.join("examples").join(name));
     Ok(serde_json::from_str(&shell::output(example.args(words))?)?)
 }
 
-fn number(seen: &Value, pointer: &str) -> anyhow::Result<f64> {
+pub fn number(seen: &Value, pointer: &str) -> anyhow::Result<f64> {
     seen.pointer(pointer)
         .and_then(Value::as_f64)
         .with_context(|| format!("no number at {pointer} in {seen}"))

@@ -25,6 +25,7 @@ mod moto;
 mod pull;
 mod registry;
 mod report;
+mod services;
 mod tasks;
 
 use report::Report;
@@ -44,6 +45,9 @@ pub enum Suite {
     Placements,
     /// Log events in, and looking through many.
     Logs,
+    /// A service on its way to many tasks and to none, against Swarm; many services at rest; what a pass
+    /// and a placement cost as services and instances grow.
+    Services,
     /// A thousand tasks: what control plane and agent cost at rest, and what is left afterwards.
     Many,
 }
@@ -143,6 +147,7 @@ fn measure(bench: &Bench, options: &Options, report: &mut Report) -> anyhow::Res
             Suite::Pull => pull::measure(bench, report)?,
             Suite::Placements => loads::placements(bench, report)?,
             Suite::Logs => loads::logs(bench, report)?,
+            Suite::Services => services::measure(bench, report)?,
             Suite::Many => many::measure(bench, report)?,
         }
     }

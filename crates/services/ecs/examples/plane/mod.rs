@@ -11,7 +11,7 @@ use gantry_ecs::tables::{
     Rollout, ServiceRow, ServiceStateRow, TaskDesiredRow, TaskReportRow, TaskRow,
 };
 use gantry_ecs::{EcsOptions, EcsService};
-use gantry_env::{Timestamp, VirtualEnv};
+use gantry_env::{Env, Timestamp, VirtualEnv};
 use gantry_reconcile::{
     Controller as _, Drive, Driver, LeaseKeeper, LeaseTimes, Limits, Plan, Step,
 };
@@ -32,6 +32,9 @@ pub struct Plane {
     keeper: LeaseKeeper,
     /// What the agents see.
     changes: Changes,
+    real: Env,
+    /// The time that the driver took, without the commits.
+    stepping: Duration,
 }
 
 impl Plane {
@@ -67,6 +70,8 @@ impl Plane {
             driver,
             keeper,
             changes,
+            real: Env::real(),
+            stepping: Duration::ZERO,
         })
     }
 
@@ -77,6 +82,11 @@ impl Plane {
     /// How many passes the driver has made.
     pub fn reconciled(&self) -> u64 {
         self.driver.counters().reconciled
+    }
+
+    /// How long the driver took for them: changes taken in, passes, places found.
+    pub fn stepping(&self) -> Duration {
+        self.stepping
     }
 
     pub fn create(&mut self, name: &str, definition: &str, tasks: u32) -> Result<(), Failure> {
@@ -184,7 +194,10 @@ impl Plane {
                 let outcome = done(self.store.commit(transaction));
                 self.keeper.committed(now, &outcome);
             }
-            match self.driver.step(now) {
+            let began = self.real.monotonic();
+            let step = self.driver.step(now);
+            self.stepping += self.real.monotonic() - began;
+            match step {
                 Step::Commit(ticket, transaction) => {
                     worked = true;
                     let outcome = done(self.store.commit(transaction));

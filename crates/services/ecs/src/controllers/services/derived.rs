@@ -25,13 +25,17 @@ impl Derived<'_> {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// An id that begins as those of all tasks of this service do.
+    /// An id that begins as those of all tasks of this service do, and goes on with its number: tasks
+    /// stand in the order in which they were made, in the store and so mostly in memory, where looking
+    /// at thousands of them in turn is several times quicker than jumping about.
     pub(super) fn task(&mut self) -> TaskId {
+        let number = u32::try_from(*self.next & u64::from(u32::MAX)).unwrap_or_default();
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&self.bytes()[..16]);
         let common = hex::decode(task_id_prefix(self.incarnation)).unwrap_or_default();
-        for (byte, common) in bytes.iter_mut().zip(common) {
-            *byte = common;
+        let begins = common.into_iter().chain(number.to_be_bytes());
+        for (byte, given) in bytes.iter_mut().zip(begins) {
+            *byte = given;
         }
         TaskId::from_random(bytes)
     }

@@ -350,7 +350,12 @@ fn count(deployment: &mut DeploymentState, tasks: &[TaskState], now: Timestamp) 
         deployment.throttled = 0;
         deployment.throttled_until = None;
     }
-    let reports = mine.iter().filter_map(|task| task.report.as_ref());
+    // What a completed deployment found is known.
+    let is_under_way = deployment.rollout == Rollout::InProgress;
+    let reports = mine
+        .iter()
+        .filter(|_| is_under_way)
+        .filter_map(|task| task.report.as_ref());
     for report in reports.flat_map(|report| &report.containers) {
         if let Some(digest) = &report.image_digest
             && !deployment.digests.contains_key(&report.name)

@@ -35,7 +35,8 @@ pub(super) struct Pass<'a> {
     pub state_before: Option<Versioned<ServiceStateRow>>,
     pub state: ServiceStateRow,
     pub events_before: Option<Versioned<ServiceEventsRow>>,
-    pub events: ServiceEventsRow,
+    /// Shared with what was read until something is said.
+    pub events: Arc<ServiceEventsRow>,
     /// How far the service deployments are that this pass has to do with.
     pub progress: BTreeMap<String, Progress>,
     /// All tasks of the service, also those that have stopped.
@@ -130,7 +131,7 @@ impl<'a> Pass<'a> {
         let events = events_before
             .as_ref()
             .filter(|row| row.incarnation == incarnation)
-            .map(|row| (*row.row).clone());
+            .map(|row| row.row.clone());
         Self {
             rows,
             now,
@@ -139,9 +140,11 @@ impl<'a> Pass<'a> {
                 incarnation: incarnation.clone(),
                 ..Default::default()
             }),
-            events: events.unwrap_or_else(|| ServiceEventsRow {
-                incarnation,
-                ..Default::default()
+            events: events.unwrap_or_else(|| {
+                Arc::new(ServiceEventsRow {
+                    incarnation,
+                    ..Default::default()
+                })
             }),
             state_before,
             events_before,
@@ -169,7 +172,7 @@ impl<'a> Pass<'a> {
             next: &mut self.state.next_number,
         };
         events::add(
-            &mut self.events.events,
+            &mut Arc::make_mut(&mut self.events).events,
             self.now,
             || derived.uuid(),
             message,
@@ -246,12 +249,13 @@ impl<'a> Pass<'a> {
         };
         let tasks: Vec<&TaskState> = self.tasks.iter().filter(is_meant_to_run).collect();
         let draining = self.draining(&tasks);
-        // Of few revisions, however many tasks there are.
+        // Of few deployments, however many tasks there are.
         let mut definitions: Vec<(&TaskRow, Option<Versioned<TaskDefinitionRow>>)> = Vec::new();
         let (mut replicas, mut wake) = (Vec::with_capacity(tasks.len()), None::<Timestamp>);
         for task in tasks {
             let spec = &*task.spec;
-            let is_same = |of: &TaskRow| of.revision == spec.revision && of.family == spec.family;
+            // All tasks of a deployment are of its revision.
+            let is_same = |of: &TaskRow| of.started_by == spec.started_by;
             let at = match definitions.iter().position(|(of, _)| is_same(of)) {
                 Some(at) => at,
                 None => {

@@ -1,5 +1,6 @@
 //! The end of a pass: what has changed is written, and a deleted service is taken down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_reconcile::Plan;
@@ -85,7 +86,7 @@ impl Pass<'_> {
             }
         }
         match &self.events_before {
-            Some(read) if *read.row == self.events => {}
+            Some(read) if Arc::ptr_eq(&read.row, &self.events) || read.row == self.events => {}
             Some(read) => {
                 self.transaction
                     .update::<ServiceEventsRow>(read, &self.events);
