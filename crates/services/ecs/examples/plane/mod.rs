@@ -7,9 +7,7 @@ use futures_util::FutureExt;
 use gantry_api::ecs::{self, Ecs as _};
 use gantry_ecs::controllers::Services;
 use gantry_ecs::model::reference::Scope;
-use gantry_ecs::tables::{
-    Rollout, ServiceRow, ServiceStateRow, TaskDesiredRow, TaskReportRow, TaskRow,
-};
+use gantry_ecs::tables::{Rollout, ServiceStateRow, TaskDesiredRow, TaskReportRow, TaskRow};
 use gantry_ecs::{EcsOptions, EcsService};
 use gantry_env::{Env, Timestamp, VirtualEnv};
 use gantry_reconcile::{
@@ -116,10 +114,10 @@ impl Plane {
         Ok(())
     }
 
-    /// The keys of all services, in the order of their names.
+    /// The keys of all services, in the order of their names; from here on, single passes know what the
+    /// driver's would.
     pub fn keys(&self) -> Vec<Key> {
-        let rows = self.store.snapshot().list_everywhere::<ServiceRow>();
-        rows.into_iter().map(|row| row.key).collect()
+        self.controller.all_keys(&self.store.snapshot())
     }
 
     pub fn plan(&self, key: &Key) -> Plan {
