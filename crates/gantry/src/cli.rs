@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::data_dir;
 
@@ -21,6 +21,9 @@ use crate::data_dir;
                   aws ecs list-clusters\n  \
                   gantry explain task ID              # why a task waits, or why it stopped\n  \
                   gantry explain placement            # why tasks found no place\n  \
+                  gantry explain service NAME         # what a service waits for\n  \
+                  gantry history service NAME         # what happened to it\n  \
+                  gantry rehearse FILE                # what a change of a service would do\n  \
                   sudo gantry down                    # stop everything and leave the machine clean",
     after_help = "Log detail is chosen with GANTRY_LOG (error, warn, info, debug; info by default).",
     max_term_width = 100
@@ -68,6 +71,24 @@ pub enum Command {
         #[command(subcommand)]
         what: Explain,
     },
+    /// Show what happened, for as long as `gantry up --history` keeps it.
+    History {
+        #[command(subcommand)]
+        what: History,
+    },
+    /// Try a CreateService or UpdateService call on a copy of the real state, and say what would happen.
+    ///
+    /// FILE has the call's input as JSON, as `aws ecs update-service --cli-input-json` takes it. The real operation,
+    /// controllers and placement run on the copy, in virtual time; container instances are simulated. Says what speaks
+    /// against the change beforehand (a minimum and maximum that deadlock, host ports that collide, capacity that is
+    /// not there, a circuit breaker that could never open), what would happen when, and how it would end. Nothing real
+    /// is changed. Fails unless the service would become steady.
+    ///
+    ///   echo '{"service": "web", "taskDefinition": "web:3"}' >change.json
+    ///   gantry rehearse change.json                    # if all goes well
+    ///   gantry rehearse change.json --tasks unhealthy  # would it roll back, and after how long?
+    #[command(verbatim_doc_comment)]
+    Rehearse(RehearseOptions),
     /// Push a tiny image, run it as a task and wait for its log line: a check of the whole way.
     Sample(DataDirOption),
     /// Print the version.
@@ -86,6 +107,13 @@ pub struct UpOptions {
     /// and every task in host network mode, is root then.
     #[arg(long)]
     pub accept_any_credentials: bool,
+    /// How long `gantry history` goes back: 12h, 30d. At least an hour. It is kept on disk.
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    pub history: String,
+    /// How long DescribeTasks and ListTasks show a stopped task: 1h, 2d. At least an hour, as at AWS. Each takes a few
+    /// KiB of memory and makes looking at its service a little slower.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub stopped_tasks: String,
     /// Logs as JSON, one object a line.
     #[arg(long)]
     pub log_json: bool,
@@ -190,6 +218,17 @@ pub enum Explain {
         #[command(flatten)]
         data_dir: DataDirOption,
     },
+    /// What a service waits for: its deployments, its circuit breaker, what is put off until when, which container
+    /// instances have no room, which tasks failed and what their health checks saw.
+    Service {
+        /// The service's name or ARN.
+        name: String,
+        /// The cluster's name or ARN; `default` unless the service is named by its ARN.
+        #[arg(long)]
+        cluster: Option<String>,
+        #[command(flatten)]
+        data_dir: DataDirOption,
+    },
     /// Why tasks that were asked for found no place: the latest refusals of a cluster.
     ///
     /// A task that found no place was never made, so it has no id to ask for.
@@ -209,6 +248,90 @@ pub enum Explain {
         #[command(flatten)]
         data_dir: DataDirOption,
     },
+}
+
+/// `gantry history`.
+#[derive(Debug, Subcommand)]
+pub enum History {
+    /// What happened to a service: what was asked of it, its deployments, its tasks with their slots and why they
+    /// stopped, and all of its events, of which DescribeServices shows a hundred. Oldest first.
+    ///
+    /// A service that was deleted still has its history. With --output json each entry has the whole event, as
+    /// EventBridge would be told it.
+    Service(HistoryOptions),
+}
+
+/// `gantry history service`.
+#[derive(Debug, Args)]
+pub struct HistoryOptions {
+    /// The service's name or ARN.
+    pub name: String,
+    /// The cluster's name or ARN; `default` unless the service is named by its ARN.
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// Only what happened so long ago at most: 30m, 12h.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+    #[command(flatten)]
+    pub data_dir: DataDirOption,
+}
+
+/// `gantry rehearse`.
+#[derive(Debug, Args)]
+pub struct RehearseOptions {
+    /// The input of the call as JSON.
+    pub file: PathBuf,
+    /// Which call it is the input of, where its members do not say (`serviceName` or `service`).
+    #[arg(long = "as", value_enum, value_name = "CALL")]
+    pub kind: Option<RehearseAs>,
+    /// What becomes of the tasks of the new revision.
+    #[arg(long, value_enum, default_value_t = RehearsedTasks::Run)]
+    pub tasks: RehearsedTasks,
+    /// How long pulling a task's images takes where they are not there yet; measured on the real tasks if not said.
+    #[arg(long, value_name = "TIME")]
+    pub pull: Option<String>,
+    /// How long a task takes to run once its images are there; measured on the real tasks if not said.
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<String>,
+    /// How long a task takes to stop; a second if not said.
+    #[arg(long, value_name = "TIME")]
+    pub stop: Option<String>,
+    /// How much virtual time it may take.
+    #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+    pub horizon: String,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+    #[command(flatten)]
+    pub data_dir: DataDirOption,
+}
+
+/// The calls that can be rehearsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RehearseAs {
+    Create,
+    Update,
+}
+
+/// What may become of tasks in a rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RehearsedTasks {
+    /// They run and pass their health checks.
+    Run,
+    /// They run and fail their health checks.
+    Unhealthy,
+    /// They stop before they run.
+    Fail,
+    /// They end with exit code 1 after a second.
+    Exit,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
 }
 
 #[cfg(test)]

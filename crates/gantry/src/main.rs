@@ -6,6 +6,7 @@
 mod cli;
 mod commands;
 mod data_dir;
+mod duration;
 mod machine;
 mod supervision;
 mod up;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, Explain};
+use crate::cli::{Cli, Command, Explain, History};
 
 /// The word that makes this process a shim.
 const SHIM: &str = "shim";
@@ -47,6 +48,17 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         } => commands::explain::task(&id, &data_dir),
         Command::Explain {
             what:
+                Explain::Service {
+                    name,
+                    cluster,
+                    data_dir,
+                },
+        } => commands::explain::service(&name, cluster.as_deref(), &data_dir),
+        Command::History {
+            what: History::Service(options),
+        } => commands::history::service(&options),
+        Command::Explain {
+            what:
                 Explain::Placement {
                     cluster,
                     task_definition,
@@ -63,6 +75,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             },
             &data_dir,
         ),
+        Command::Rehearse(options) => commands::rehearse::run(&options),
         Command::Sample(options) => commands::sample::run(&options),
         Command::Version => {
             commands::version::run();

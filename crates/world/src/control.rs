@@ -473,7 +473,7 @@ impl ControlPlane {
     }
 }
 
-fn drivers(
+pub(crate) fn drivers(
     store: &Arc<dyn Store>,
     lease: &LeaseKeeper,
     ecs: &gantry_ecs::EcsService,
@@ -491,7 +491,8 @@ fn drivers(
         ))
     }
     vec![
-        driver(store, lease, controllers::StoppedTaskRetention),
+        driver(store, lease, controllers::StoppedTaskRetention::default()),
+        driver(store, lease, controllers::StateChangeRetention::default()),
         driver(store, lease, controllers::ClientTokenExpiry),
         driver(store, lease, controllers::DeregisteredInstances),
         driver(store, lease, controllers::TaskDefinitionDeletion),

@@ -68,6 +68,7 @@ mod founding;
 mod invariants;
 mod machine;
 mod network;
+pub mod rehearsal;
 mod runtime;
 mod schedule;
 mod services;

@@ -1,16 +1,10 @@
-//! `gantry explain`: why a task is pending, why it stopped, and why tasks found no place.
-
-use std::sync::Arc;
+//! `gantry explain`: why a task is pending, why it stopped, why tasks found no place, and what a service waits for.
 
 use anyhow::Context;
-use futures_util::StreamExt;
-use gantry_api::client::Client;
-use gantry_api::sigv4::SigningCredentials;
-use gantry_env::Env;
 use serde::Deserialize;
 
+use super::question;
 use crate::cli::DataDirOption;
-use crate::data_dir::DataDir;
 
 const PATH: &str = "/_gantry/explain/task";
 
@@ -20,6 +14,17 @@ struct Explanation {
     task_arn: String,
     last_status: String,
     desired_status: String,
+    sentences: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceExplanation {
+    service_arn: String,
+    status: String,
+    desired_count: u32,
+    running_count: usize,
+    pending_count: usize,
     sentences: Vec<String>,
 }
 
@@ -77,30 +82,33 @@ pub fn placement(refused: &Refused, options: &DataDirOption) -> anyhow::Result<(
     Ok(())
 }
 
-/// One question, of the region of `named` if that is an ARN, and what is answered.
+/// Asks the running Gantry what a service waits for, and prints its sentences.
+#[expect(
+    clippy::print_stdout,
+    reason = "the explanation is this command's result"
+)]
+pub fn service(name: &str, cluster: Option<&str>, options: &DataDirOption) -> anyhow::Result<()> {
+    let mut query = vec![("service", name)];
+    query.extend(cluster.map(|cluster| ("cluster", cluster)));
+    let told: ServiceExplanation =
+        serde_json::from_str(&ask(options, name, &query)?).context("the explanation")?;
+    println!("{}", told.service_arn);
+    println!(
+        "{}: desired {}, running {}, pending {}",
+        told.status, told.desired_count, told.running_count, told.pending_count
+    );
+    for sentence in told.sentences {
+        println!("- {sentence}");
+    }
+    Ok(())
+}
+
+/// One question and its answer.
 fn ask(options: &DataDirOption, named: &str, query: &[(&str, &str)]) -> anyhow::Result<String> {
-    let credentials = DataDir::read_root_credentials(&options.data_dir)?;
-    let keys = SigningCredentials {
-        access_key_id: credentials.access_key_id,
-        secret: credentials.secret_access_key,
-        session_token: None,
-    };
-    let region = named
-        .split(':')
-        .nth(3)
-        .unwrap_or(&credentials.region)
-        .parse()
-        .context("the region of the ARN")?;
-    let client = Client::new(&credentials.endpoint, region, Arc::new(keys), Env::real())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut socket = client.websocket(PATH, query).await?;
-        let message = socket
-            .next()
-            .await
-            .context("Gantry closed the connection")??;
-        Ok(message.to_text()?.to_owned())
-    })
+    let mut answer = None;
+    question::ask(options, PATH, named, query, |text| {
+        answer = Some(text.to_owned());
+        Ok(())
+    })?;
+    answer.context("Gantry said nothing")
 }

@@ -107,19 +107,7 @@ fn ask(options: &DataDirOption, query: &[(&str, &str)]) -> anyhow::Result<Tokens
 
 /// `90s`, `30m`, `1h`, `7d`.
 fn lifetime(text: &str) -> anyhow::Result<Duration> {
-    let wrong = || format!("'{text}' is not a time like 30m, 1h or 7d");
-    let unit = text.chars().last().with_context(wrong)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => bail!(wrong()),
-    };
-    let number: u64 = text[..text.len() - unit.len_utf8()]
-        .parse()
-        .with_context(wrong)?;
-    let lifetime = Duration::from_secs(number.checked_mul(seconds).with_context(wrong)?);
+    let lifetime = crate::duration::parse(text)?;
     if lifetime.is_zero() || lifetime > gantry_iam::nodes::LONGEST_TOKEN_LIFETIME {
         bail!("a token is good for some time, and for at most 30 days");
     }

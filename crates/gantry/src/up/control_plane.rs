@@ -1,6 +1,7 @@
 //! The control plane's parts, put together over one store and one archive, and served on one port.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use gantry_api::auth::CredentialPolicy;
@@ -10,6 +11,7 @@ use gantry_archive::Archive;
 use gantry_arn::{AccountId, ClusterName, Region};
 use gantry_ecr::EcrService;
 use gantry_ecs::acs::{AcsRoute, NodePermissions, TcsRoute, forget_connections};
+use gantry_ecs::history::History;
 use gantry_ecs::tables::AcsSessionRow;
 use gantry_ecs::{EcsService, controllers};
 use gantry_env::Env;
@@ -24,8 +26,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::explain_route::{EXPLAIN_PATH, ExplainRoute};
+use super::history_route::{HISTORY_PATH, HistoryRoute};
 use super::join_route::{JOIN_PATH, JoinRoute};
 use super::role_credentials::IamRoleCredentials;
+use super::rows_route::{ROWS_PATH, RowsRoute};
 use super::tokens_route::{TOKENS_PATH, TokensRoute};
 use crate::cli::UpOptions;
 use crate::data_dir::DataDir;
@@ -43,6 +47,8 @@ pub struct ControlPlane {
     ecs: Arc<EcsService>,
     logs: Arc<LogsService>,
     ecr: Arc<EcrService>,
+    history: History,
+    stopped_tasks: Duration,
 }
 
 impl ControlPlane {
@@ -79,6 +85,9 @@ impl ControlPlane {
         )
         .await
         .context("opening the registry's blobs")?;
+        let kept = at_least_an_hour("--history", &options.history)?;
+        let stopped_tasks = at_least_an_hour("--stopped-tasks", &options.stopped_tasks)?;
+        let history = History::new(store.clone(), archive.clone(), env.clone(), kept);
         let logs = Arc::new(LogsService::new(store.clone(), archive, env.clone()));
 
         let source = Arc::new(credentials.clone());
@@ -124,6 +133,8 @@ impl ControlPlane {
                 Arc::new(TcsRoute::new(store.clone(), env.clone(), telemetry)),
             )
             .websocket(EXPLAIN_PATH, Arc::new(ExplainRoute::new(store.clone())))
+            .websocket(ROWS_PATH, Arc::new(RowsRoute::new(store.clone())))
+            .websocket(HISTORY_PATH, Arc::new(HistoryRoute::new(history.clone())))
             .tls(authority.server_config(&names, env.now())?)
             .build();
         Ok(ControlPlane {
@@ -137,6 +148,8 @@ impl ControlPlane {
             ecs,
             logs,
             ecr,
+            history,
+            stopped_tasks,
         })
     }
 
@@ -179,7 +192,7 @@ impl ControlPlane {
         let server = tokio::spawn(async move { server.serve(listener, serving).await });
 
         let keeper = LeaseKeeper::new("ecs", 0, "gantry-up", LeaseTimes::default());
-        let drivers = drivers(&self.store, &keeper, &self.ecs);
+        let drivers = drivers(&self.store, &keeper, &self.ecs, self.stopped_tasks);
         let lease = gantry_reconcile::run_lease(
             self.store.clone(),
             keeper,
@@ -194,6 +207,7 @@ impl ControlPlane {
             stopped(stop),
         );
         let house = self.logs.as_ref().clone().keep_house();
+        let history = self.history.clone().run();
         let collection = self.ecr.clone().run_collection();
         let ended = stopped(stop);
         tokio::spawn(async move {
@@ -201,6 +215,7 @@ impl ControlPlane {
                 // Both may be dropped at any moment.
                 tokio::select! {
                     () = house => {}
+                    () = history => {}
                     _ = collection => {}
                     () = ended => {}
                 }
@@ -213,7 +228,22 @@ impl ControlPlane {
     }
 }
 
-fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper, ecs: &EcsService) -> Vec<Box<dyn Drive>> {
+/// A time that may be longer than AWS keeps things, but not shorter.
+fn at_least_an_hour(option: &str, text: &str) -> anyhow::Result<Duration> {
+    let given = crate::duration::parse(text).with_context(|| option.to_owned())?;
+    anyhow::ensure!(
+        given >= controllers::STOPPED_TASK_RETENTION,
+        "{option} is at least an hour, as at AWS"
+    );
+    Ok(given)
+}
+
+fn drivers(
+    store: &Arc<dyn Store>,
+    keeper: &LeaseKeeper,
+    ecs: &EcsService,
+    stopped_tasks: Duration,
+) -> Vec<Box<dyn Drive>> {
     fn driver<C: Controller + 'static>(
         store: &Arc<dyn Store>,
         keeper: &LeaseKeeper,
@@ -230,7 +260,12 @@ fn drivers(store: &Arc<dyn Store>, keeper: &LeaseKeeper, ecs: &EcsService) -> Ve
         ))
     }
     vec![
-        driver(store, keeper, controllers::StoppedTaskRetention),
+        driver(
+            store,
+            keeper,
+            controllers::StoppedTaskRetention::keeping(stopped_tasks),
+        ),
+        driver(store, keeper, controllers::StateChangeRetention::default()),
         driver(store, keeper, controllers::ClientTokenExpiry),
         driver(store, keeper, controllers::DeregisteredInstances),
         driver(store, keeper, controllers::TaskDefinitionDeletion),

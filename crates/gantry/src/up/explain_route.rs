@@ -1,4 +1,4 @@
-//! Why a task is as it is, or was refused a place, for `gantry explain`: a signed WebSocket that says it in one message.
+//! Why a task or a service is as it is, or was refused a place, for `gantry explain`: a signed WebSocket that says it in one message.
 //!
 //! It is a WebSocket because those are verified by SigV4 like every API call, and an explanation tells as much
 //! as DescribeTasks does.
@@ -31,20 +31,25 @@ impl ExplainRoute {
         &self,
         context: &RequestContext,
         query: &UpgradeQuery,
-    ) -> Result<String, &'static str> {
+    ) -> Result<String, ApiError> {
         let scope = Scope::of(context);
         let snapshot = self.store.snapshot();
+        if let Some(service) = query.get("service") {
+            let cluster = query.get("cluster").map(String::as_str);
+            let told = explain::service(&snapshot, &scope, cluster, service, context.now)?;
+            return serde_json::to_string(&told).map_err(ApiError::internal);
+        }
         let text = match (query.get("task"), query.get("placement")) {
             (Some(task), _) => {
-                let explanation = explain::task(&snapshot, &scope, task, context.now).ok_or(
-                    "There is no such task here: it may be of another region, or it stopped more than an hour ago.",
-                )?;
+                let explanation = explain::task(&snapshot, &scope, task, context.now).ok_or_else(|| refused(
+                    "There is no such task here: it may be of another region, or it stopped longer ago than stopped tasks are kept.",
+                ))?;
                 serde_json::to_string(&explanation)
             }
             (None, Some(cluster)) => {
                 let cluster = scope
                     .cluster(Some(cluster))
-                    .map_err(|_| "That is not the name of a cluster.")?;
+                    .map_err(|_| refused("That is not the name of a cluster."))?;
                 let filter = PlacementFilter {
                     task_definition: query.get("taskDefinition").cloned(),
                     started_by: query.get("startedBy").cloned(),
@@ -58,10 +63,18 @@ impl ExplainRoute {
                     context.now,
                 ))
             }
-            (None, None) => return Err("Name a task, or the cluster of a placement."),
+            (None, None) => {
+                return Err(refused(
+                    "Name a task, a service, or the cluster of a placement.",
+                ));
+            }
         };
-        text.map_err(|_| "It cannot be written down.")
+        text.map_err(ApiError::internal)
     }
+}
+
+fn refused(why: &str) -> ApiError {
+    ApiError::sender("InvalidParameterException", why)
 }
 
 #[async_trait]
@@ -71,10 +84,7 @@ impl WebSocketRoute for ExplainRoute {
     }
 
     async fn admit(&self, context: &RequestContext, query: &UpgradeQuery) -> Result<(), ApiError> {
-        match self.explanation(context, query) {
-            Ok(_) => Ok(()),
-            Err(why) => Err(ApiError::sender("InvalidParameterException", why)),
-        }
+        self.explanation(context, query).map(drop)
     }
 
     async fn serve(&self, context: RequestContext, query: UpgradeQuery, mut socket: ServerSocket) {

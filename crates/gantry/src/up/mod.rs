@@ -6,9 +6,11 @@
 
 mod control_plane;
 mod explain_route;
+mod history_route;
 mod join_route;
 mod node;
 mod role_credentials;
+mod rows_route;
 mod signals;
 mod tokens_route;
 
@@ -26,8 +28,10 @@ use tokio::sync::watch;
 use crate::cli::UpOptions;
 use crate::data_dir::{DataDir, RootCredentials};
 use control_plane::ControlPlane;
+pub use history_route::HISTORY_PATH;
 pub use join_route::{JOIN_PATH, JoinRefusal, JoinRequest};
 pub use node::shim as node_shim;
+pub use rows_route::{ROWS_PATH, RowsAnswer};
 pub use signals::Signals;
 pub use tokens_route::{TOKENS_PATH, TokensAnswer};
 

@@ -6,7 +6,6 @@ mod cluster_changes;
 mod clusters;
 mod container_instances;
 mod describe_services;
-mod describe_tasks;
 pub(crate) mod identity;
 mod instance_state;
 mod new_tasks;
@@ -25,6 +24,7 @@ mod task_definition_lists;
 mod task_definitions;
 mod task_protection;
 
+pub(crate) mod describe_tasks;
 pub(crate) mod lookup;
 pub(crate) mod placing;
 pub(crate) mod registrations;

@@ -8,6 +8,7 @@ mod client_tokens;
 mod deregistered_instances;
 mod service_history;
 mod services;
+mod state_change_retention;
 mod stopped_tasks;
 mod task_definition_deletion;
 
@@ -15,6 +16,7 @@ pub use client_tokens::ClientTokenExpiry;
 pub use deregistered_instances::DeregisteredInstances;
 pub use service_history::{SERVICE_DEPLOYMENT_RETENTION, SERVICE_DEPLOYMENTS_MAX, ServiceHistory};
 pub use services::{INACTIVE_SERVICE_RETENTION, Services};
+pub use state_change_retention::{STATE_CHANGE_RETENTION, StateChangeRetention};
 pub use stopped_tasks::StoppedTaskRetention;
 pub use task_definition_deletion::TaskDefinitionDeletion;
 

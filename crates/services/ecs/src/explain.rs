@@ -2,6 +2,8 @@
 //!
 //! What always holds: pure, and only what the rows say: nothing here guesses.
 
+mod service;
+
 use gantry_env::Timestamp;
 use gantry_store::Snapshot;
 
@@ -13,6 +15,8 @@ use crate::tables::{
     ClusterRow, ContainerInstanceStatus, DesiredPhase, PlacementRejection, PlacementRejectionsRow,
     StopCode,
 };
+
+pub use service::{ServiceExplanation, service, service_counts};
 
 /// What there is to say about one task.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -23,6 +23,7 @@ pub mod acs;
 mod api;
 pub mod controllers;
 pub mod explain;
+pub mod history;
 pub mod model;
 mod service;
 pub mod tables;

@@ -14,6 +14,7 @@ pub mod resources;
 pub mod run_request;
 pub mod service;
 pub mod size;
+pub mod state_changes;
 pub mod tags;
 pub mod task_definition;
 pub mod task_view;

@@ -43,8 +43,10 @@ macro_rules! table {
 }
 
 mod services;
+mod state_changes;
 
 pub use services::*;
+pub use state_changes::*;
 
 // Named by the cluster's name.
 table!(ClusterRow, "cluster", 1);
@@ -309,6 +311,9 @@ pub struct TaskHealthRow {
     /// By the container's name; only those that were told of.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<String, HealthStatus>,
+    /// What the check saw that made the status: its exit code where it failed, and its output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub found: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -107,7 +107,7 @@ impl Driver {
             ));
         }
         let output = String::from_utf8_lossy(&result.output).into_owned();
-        Ok((result.exit_code == 0, output))
+        Ok(judged(result.exit_code, output))
     }
 
     pub(super) async fn restart(&self, task: TaskId, container: String, restarts: u32) {
@@ -147,9 +147,26 @@ impl Driver {
     }
 }
 
+/// Whoever reads why a container is UNHEALTHY wants the exit code too.
+fn judged(exit_code: i32, output: String) -> (bool, String) {
+    match (exit_code, output.trim_end()) {
+        (0, _) => (true, output),
+        (code, "") => (false, format!("exit code {code}")),
+        (code, output) => (false, format!("exit code {code}: {output}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_check_that_fails_tells_its_exit_code() {
+        assert_eq!(judged(0, "fine\n".to_owned()), (true, "fine\n".to_owned()));
+        assert_eq!(judged(7, String::new()), (false, "exit code 7".to_owned()));
+        let told = "exit code 1: refused".to_owned();
+        assert_eq!(judged(1, "refused\n".to_owned()), (false, told));
+    }
 
     #[test]
     fn starts_are_counted_from_what_was_found() {

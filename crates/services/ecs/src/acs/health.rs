@@ -24,6 +24,9 @@ use crate::tables::{
 /// How often a commit that lost a race is tried again; the agent tells it again soon anyway.
 const ATTEMPTS: u32 = 8;
 
+/// How many characters of what a check saw are kept.
+const FOUND_MAX: usize = 1024;
+
 /// The row of a task, if it is one of this container instance.
 pub fn task_of_instance(
     snapshot: &Snapshot,
@@ -99,6 +102,7 @@ fn merged(
     let mut after = before.cloned().unwrap_or(TaskHealthRow {
         status: HealthStatus::Unknown,
         containers: Default::default(),
+        found: Default::default(),
     });
     let containers = items(&definition.container_definitions);
     for container in &told.containers {
@@ -107,7 +111,14 @@ fn merged(
             continue;
         };
         if containers.iter().any(|c| c.name.as_ref() == Some(name)) {
-            after.containers.insert(name.clone(), status_of(status));
+            let was = after.containers.insert(name.clone(), status_of(status));
+            if was == Some(status_of(status)) {
+                continue;
+            }
+            match &container.status_message {
+                Some(found) => after.found.insert(name.clone(), cut(found)),
+                None => after.found.remove(name),
+            };
         }
     }
     // Only essential containers count, and of them those that have a check.
@@ -127,6 +138,11 @@ fn merged(
         HealthStatus::Healthy
     };
     (before != Some(&after) && !after.containers.is_empty()).then_some(after)
+}
+
+/// An agent may tell much, and this is a row.
+fn cut(found: &str) -> String {
+    found.chars().take(FOUND_MAX).collect()
 }
 
 fn status_of(told: &ContainerHealthStatus) -> HealthStatus {
@@ -195,6 +211,25 @@ mod tests {
         );
         let third = merged(Some(&second), &told(&[("db", Unhealthy)]), &definition).unwrap();
         assert_eq!(third.status, HealthStatus::Unhealthy);
+    }
+
+    #[test]
+    fn what_the_check_saw_is_kept_from_the_change_that_it_made() {
+        use ContainerHealthStatus::{Healthy, Unhealthy};
+        let definition = definition(&[("web", true, true)]);
+        let saying = |status: ContainerHealthStatus, what: Option<&str>| {
+            let mut told = told(&[("web", status)]);
+            told.containers[0].status_message = what.map(str::to_owned);
+            told
+        };
+        let first = saying(Unhealthy, Some("exit code 7: refused"));
+        let first = merged(None, &first, &definition).unwrap();
+        assert_eq!(first.found["web"], "exit code 7: refused");
+        // What later checks of the same status say is no news, so that it costs no commit.
+        let again = saying(Unhealthy, Some("exit code 8"));
+        assert_eq!(merged(Some(&first), &again, &definition), None);
+        let better = merged(Some(&first), &saying(Healthy, None), &definition).unwrap();
+        assert!(better.found.is_empty());
     }
 
     #[test]

@@ -5,15 +5,17 @@ use gantry_api::ecs::{
     DescribeTasksRequest, DescribeTasksResponse, DesiredStatus, EcsError, Failure,
     ListTasksRequest, ListTasksResponse, Task, TaskField,
 };
+use gantry_env::Timestamp;
 
 use super::lookup::Rows;
 use crate::model::absent::items;
 use crate::model::page::{PageRequest, page};
 use crate::model::reference::Scope;
 use crate::model::refusal::{invalid, not_built};
+use crate::model::state_changes;
 use crate::model::task_view::TaskState;
 use crate::service::EcsService;
-use crate::tables::{DesiredPhase, service_group};
+use crate::tables::{DesiredPhase, StateChange, service_group};
 
 const DESCRIBED_MAX: usize = 100;
 const PAGE_MAX: usize = 100;
@@ -52,6 +54,19 @@ pub(super) async fn describe_tasks(
     Ok(DescribeTasksResponse {
         tasks: Some(tasks),
         failures: Some(failures),
+    })
+}
+
+/// The event of a task's change, if users can see one. Whoever writes the change writes the event.
+pub(crate) fn task_event(
+    rows: &Rows<'_>,
+    before: Option<&TaskState>,
+    after: &TaskState,
+    at: Timestamp,
+) -> Option<StateChange> {
+    state_changes::has_changed(before, after).then(|| {
+        let task = describe(rows, after, false);
+        state_changes::of_task(rows.scope, after, &task, at)
     })
 }
 

@@ -25,7 +25,7 @@ use crate::model::absent::items;
 use crate::model::reference::{Scope, TaskDefinitionReference};
 use crate::model::refusal::{client, invalid};
 use crate::model::task_view::TaskState;
-use crate::model::{overrides, run_request};
+use crate::model::{overrides, run_request, state_changes};
 use crate::service::EcsService;
 use crate::tables::{
     ClusterRow, LogDriverMode, Reserved, TaskContainer, TaskDefinitionRow, TaskRow,
@@ -232,6 +232,7 @@ impl NewTasks<'_> {
     ) -> Vec<Task> {
         let definitions = items(&ground.definition.definition.container_definitions);
         let mut described = Vec::with_capacity(reservation.tasks.len());
+        let mut told = Vec::with_capacity(reservation.tasks.len());
         reservation.write(&spec.reserved, transaction, |id, instance| {
             let container = |definition: &gantry_api::ecs::ContainerDefinition| TaskContainer {
                 name: definition.name.clone().unwrap_or_default(),
@@ -245,9 +246,17 @@ impl NewTasks<'_> {
                 report: None,
                 health: None,
             };
-            described.push(describe(&ground.rows, &state, true));
+            let described_task = describe(&ground.rows, &state, true);
+            told.push(state_changes::of_task(
+                self.scope,
+                &state,
+                &described_task,
+                self.ctx.now,
+            ));
+            described.push(described_task);
             task
         });
+        state_changes::write(self.scope, self.ctx.now, told, transaction);
         described
     }
 }

@@ -14,7 +14,7 @@ use gantry_store::Transaction;
 
 use super::describe_services::describe;
 use super::lookup::Rows;
-use super::services::{Drawn, active_service, ask_for_deployment, current_revision};
+use super::services::{Drawn, active_service, ask_for_deployment, current_revision, tell_wish};
 use super::task_definitions::find;
 use crate::model::reference::{Scope, TaskDefinitionReference};
 use crate::model::refusal::{client, invalid};
@@ -66,6 +66,7 @@ pub(super) async fn update_service(
             }
             if row != *read.row {
                 transaction.update::<ServiceRow>(&read, &row);
+                tell_wish(&rows, ctx, &drawn, Some(&read), &row, &mut transaction);
             }
             Ok((transaction, describe(&rows, &row, true)))
         })
@@ -123,6 +124,7 @@ pub(super) async fn delete_service(
     let scope = Scope::of(ctx);
     let cluster = scope.cluster(input.cluster.as_deref())?;
     let name = scope.service(&cluster, &input.service)?;
+    let drawn = Drawn::new(&service.env);
     let described = service
         .transact(|snapshot| {
             let rows = Rows::new(snapshot, &scope);
@@ -142,6 +144,7 @@ pub(super) async fn delete_service(
                 }
                 row.deleted_at = Some(ctx.now);
                 transaction.update::<ServiceRow>(&read, &row);
+                tell_wish(&rows, ctx, &drawn, Some(&read), &row, &mut transaction);
             }
             Ok((transaction, describe(&rows, &row, true)))
         })

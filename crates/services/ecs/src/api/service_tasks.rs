@@ -8,16 +8,17 @@ use std::sync::Arc;
 use gantry_api::ecs::{PropagateTags, Tag, TaskOverride};
 use gantry_arn::{ContainerInstanceId, TaskId};
 use gantry_env::Timestamp;
+use gantry_placement::{Constraint, Rejection, Request, Strategy, place};
 use gantry_store::{Transaction, Versioned};
 
 use super::lookup::Rows;
 use super::new_tasks::demand;
-use super::placing::{Choice, Extent, Placing, Planned, Reservation, Wanted};
+use super::placing::{Choice, Extent, Placing, Planned, Reservation, Wanted, candidate};
 use crate::model::absent::items;
 use crate::model::{overrides, tags};
 use crate::tables::{
-    DeploymentState, ReplicaSpec, ServiceRow, TaskContainer, TaskDefinitionRow, TaskRow,
-    service_group,
+    ContainerInstanceStatus, DeploymentState, ReplicaSpec, ServiceRow, TaskContainer,
+    TaskDefinitionRow, TaskRow, service_group,
 };
 
 /// Tasks that are equal but for their id, slot and place.
@@ -59,14 +60,40 @@ impl Replicas<'_> {
         placing.plan(self.rows.scope, &self.service.cluster, &wanted)
     }
 
-    /// Writes the tasks that found a place, and the allocations that they take.
+    /// What speaks against each container instance for one more task, as the rows are; nothing where one has
+    /// room. For people who ask: it looks at every instance of the cluster.
+    pub fn rejections(
+        &self,
+        constraints: &[Constraint],
+        strategies: &[Strategy],
+    ) -> Vec<Rejection> {
+        let spec = self.spec();
+        let demand = demand(self.definition, &spec.reserved, &spec.launch_type);
+        let instances = self.rows.container_instances(&self.service.cluster);
+        let candidates = instances
+            .into_iter()
+            .filter(|instance| instance.status != ContainerInstanceStatus::Inactive)
+            .map(|instance| candidate(self.rows, &self.service.cluster, instance))
+            .collect();
+        let request = Request {
+            demand: &demand,
+            count: 1,
+            constraints,
+            strategies,
+            seed: 0,
+        };
+        place(candidates, &request).rejections
+    }
+
+    /// Writes the tasks that found a place, and the allocations that they take. Answers the tasks.
     pub fn write(
         &self,
         reservation: &Reservation,
         mut replicas: BTreeMap<TaskId, NewReplica>,
         transaction: &mut Transaction,
-    ) {
+    ) -> Vec<Arc<TaskRow>> {
         let spec = self.spec();
+        let mut made = Vec::with_capacity(reservation.tasks.len());
         transaction.expect_read(self.definition);
         reservation.write(&spec.reserved, transaction, |id, instance| {
             let replica = replicas.remove(&id);
@@ -81,8 +108,11 @@ impl Replicas<'_> {
             if let Some(own) = &mut task.replica {
                 own.slot = slot;
             }
-            Arc::new(task)
+            let task = Arc::new(task);
+            made.push(task.clone());
+            task
         });
+        made
     }
 
     fn spec(&self) -> TaskRow {

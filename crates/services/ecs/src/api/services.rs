@@ -21,6 +21,7 @@ use crate::model::reference::{Scope, TaskDefinitionReference};
 use crate::model::refusal::{client, invalid};
 use crate::model::service::view::{ServiceStatus, deployments};
 use crate::model::service::{request, scheduling as rules};
+use crate::model::state_changes::{self, OfService};
 use crate::service::EcsService;
 use crate::tables::{
     ClientTokenRow, LogDriverMode, RevisionReference, ServiceDeploymentRow, ServiceRevisionRow,
@@ -118,6 +119,7 @@ pub(super) async fn create_service(
                 ),
             };
             ask_for_deployment(&rows, &row, &mut transaction);
+            tell_wish(&rows, ctx, &drawn, None, &row, &mut transaction);
             if let Some(token) = &token {
                 let used = ClientTokenRow {
                     fingerprint: fingerprint.clone(),
@@ -225,6 +227,26 @@ pub(crate) fn deployment_id(drawn: u64) -> String {
 fn digits(drawn: u64) -> String {
     const SMALLEST: u64 = 1_000_000_000_000_000_000;
     (SMALLEST + drawn % (9 * SMALLEST)).to_string()
+}
+
+/// Writes what a user asked for into the history.
+pub(super) fn tell_wish(
+    rows: &Rows<'_>,
+    ctx: &RequestContext,
+    drawn: &Drawn,
+    before: Option<&ServiceRow>,
+    after: &ServiceRow,
+    transaction: &mut Transaction,
+) {
+    let of = OfService::of(rows.scope, after, ctx.now);
+    let by = ctx.principal.arn.to_string();
+    let asked = of.asked(&drawn.incarnation, before, after, &by);
+    state_changes::write(
+        rows.scope,
+        ctx.now,
+        asked.into_iter().collect(),
+        transaction,
+    );
 }
 
 /// Writes the revision and the deployment that the service's target names.

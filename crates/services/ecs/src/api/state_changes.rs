@@ -8,6 +8,7 @@
 //! what the task holds there, in the commit that reports them: no placement is made beside it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use gantry_api::RequestContext;
 use gantry_api::ecs::{
@@ -18,10 +19,13 @@ use gantry_api::ecs::{
 use gantry_arn::ClusterName;
 use gantry_store::Transaction;
 
+use super::describe_tasks::task_event;
 use super::lookup::Rows;
 use crate::model::reference::Scope;
 use crate::model::refusal::{client, invalid};
 use crate::model::report::{Report, host_ports, merge};
+use crate::model::state_changes;
+use crate::model::task_view::TaskState;
 use crate::service::EcsService;
 use crate::tables::{
     AllocationRow, DesiredPhase, TaskDesiredRow, TaskReportRow, TaskRow, container_instance_name,
@@ -104,6 +108,23 @@ async fn submit(
                 Some(before) => transaction.update::<TaskReportRow>(before, &after),
                 None => transaction.create::<TaskReportRow>(account, region, &name, &after),
             };
+            let was = TaskState {
+                spec: spec.row.clone(),
+                desired: desired.as_ref().map(|row| row.row.clone()),
+                report: before.as_ref().map(|row| row.row.clone()),
+                health: None,
+            };
+            let is = TaskState {
+                report: Some(Arc::new(after.clone())),
+                ..was.clone()
+            };
+            let told = task_event(&rows, Some(&was), &is, ctx.now);
+            state_changes::write(
+                &scope,
+                ctx.now,
+                told.into_iter().collect(),
+                &mut transaction,
+            );
             if !after.status.is_stopped() {
                 hold_bound_ports(&rows, &cluster, &spec.row, &after, &mut transaction);
             }

@@ -4,10 +4,11 @@ use gantry_api::RequestContext;
 use gantry_api::ecs::{EcsError, StopTaskRequest, StopTaskResponse};
 use gantry_store::Transaction;
 
-use super::describe_tasks::describe;
+use super::describe_tasks::{describe, task_event};
 use super::lookup::Rows;
 use crate::model::reference::Scope;
 use crate::model::refusal::invalid;
+use crate::model::state_changes;
 use crate::service::EcsService;
 use crate::tables::{DesiredPhase, StopCode, TaskDesiredRow, TaskReportRow, TaskRow, task_name};
 
@@ -61,11 +62,18 @@ pub(super) async fn stop_task(
                     None => transaction.expect_absent::<TaskReportRow>(account, region, &name),
                 };
                 transaction.create::<TaskDesiredRow>(account, region, &name, &desired);
-                let before = state.last_status();
+                let before = state.clone();
                 state.desired = Some(desired.into());
+                let told = task_event(&rows, Some(&before), &state, ctx.now);
+                state_changes::write(
+                    &scope,
+                    ctx.now,
+                    told.into_iter().collect(),
+                    &mut transaction,
+                );
                 let mut task = describe(&rows, &state, true);
                 // The answer shows the task as the stop found it, with the stop decided.
-                task.last_status = Some(before.as_str().to_owned());
+                task.last_status = Some(before.last_status().as_str().to_owned());
                 return Ok((transaction, task));
             }
             Ok((transaction, describe(&rows, &state, true)))

@@ -8,8 +8,11 @@ use gantry_reconcile::{Controller, Plan};
 use gantry_store::{Key, Prefix, RowChange, Snapshot, Table, Transaction};
 
 use super::INACTIVE_INSTANCE_RETENTION;
+use crate::api::describe_tasks::task_event;
 use crate::api::lookup::Rows;
 use crate::model::reference::Scope;
+use crate::model::state_changes;
+use crate::model::task_view::TaskState;
 use crate::tables::{
     AcsSessionRow, AllocationRow, ContainerInstanceRow, ContainerInstanceStatus, DesiredPhase,
     StopCode, TaskDesiredRow, TaskReportRow, task_name,
@@ -59,10 +62,12 @@ impl Controller for DeregisteredInstances {
         if !tasks.is_empty() {
             let mut transaction = Transaction::new();
             transaction.expect_read(&instance);
+            let mut told = Vec::new();
             for task in tasks.iter().take(TASKS_AT_ONCE_MAX) {
-                let name = task_name(&task.spec.cluster, &task.spec.id);
-                give_up(&rows, &name, now, &mut transaction);
+                let given_up = give_up(&rows, task, now, &mut transaction);
+                told.extend(task_event(&rows, Some(task), &given_up, now));
             }
+            state_changes::write(&scope, now, told, &mut transaction);
             let more = tasks.len() > TASKS_AT_ONCE_MAX;
             return Plan {
                 transaction,
@@ -86,18 +91,25 @@ impl Controller for DeregisteredInstances {
     }
 }
 
-/// A stop that was decided before keeps its reason.
-fn give_up(rows: &Rows<'_>, name: &str, now: Timestamp, transaction: &mut Transaction) {
+/// A stop that was decided before keeps its reason. Answers what becomes of the task.
+fn give_up(
+    rows: &Rows<'_>,
+    task: &TaskState,
+    now: Timestamp,
+    transaction: &mut Transaction,
+) -> TaskState {
+    let name = &task_name(&task.spec.cluster, &task.spec.id);
     let (account, region) = (&rows.scope.account, &rows.scope.region);
     match rows.read::<TaskReportRow>(name) {
         Some(report) => transaction.expect_read(&report),
         None => transaction.expect_absent::<TaskReportRow>(account, region, name),
     };
-    match rows.read::<TaskDesiredRow>(name) {
+    let desired = match rows.read::<TaskDesiredRow>(name) {
         Some(read) => {
             let mut desired = (*read.row).clone();
             desired.given_up_at = Some(now);
             transaction.update::<TaskDesiredRow>(&read, &desired);
+            desired
         }
         None => {
             let desired = TaskDesiredRow {
@@ -108,6 +120,11 @@ fn give_up(rows: &Rows<'_>, name: &str, now: Timestamp, transaction: &mut Transa
                 given_up_at: Some(now),
             };
             transaction.create::<TaskDesiredRow>(account, region, name, &desired);
+            desired
         }
+    };
+    TaskState {
+        desired: Some(desired.into()),
+        ..task.clone()
     }
 }

@@ -30,6 +30,7 @@ mod judging;
 mod known_clusters;
 mod open;
 mod pass;
+mod telling;
 mod writing;
 
 use std::sync::{Arc, Mutex};

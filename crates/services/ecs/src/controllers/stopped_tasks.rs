@@ -1,5 +1,7 @@
 //! Removes stopped tasks once they have been shown long enough.
 
+use std::time::Duration;
+
 use gantry_env::Timestamp;
 use gantry_reconcile::{Controller, Plan};
 use gantry_store::{Key, Prefix, RowChange, Snapshot, Table, Transaction};
@@ -9,8 +11,25 @@ use crate::model::task_view::TaskState;
 use crate::tables::{TaskDesiredRow, TaskHealthRow, TaskProtectionRow, TaskReportRow, TaskRow};
 
 /// Looks at one task: by the key of its spec row.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StoppedTaskRetention;
+#[derive(Debug, Clone, Copy)]
+pub struct StoppedTaskRetention {
+    keep: Duration,
+}
+
+impl Default for StoppedTaskRetention {
+    fn default() -> Self {
+        Self::keeping(STOPPED_TASK_RETENTION)
+    }
+}
+
+impl StoppedTaskRetention {
+    /// Shows stopped tasks for so long, but never for less than AWS does.
+    pub fn keeping(keep: Duration) -> Self {
+        Self {
+            keep: keep.max(STOPPED_TASK_RETENTION),
+        }
+    }
+}
 
 fn spec_key(key: &Key) -> Key {
     TaskRow::key(&key.account(), &key.region(), key.name())
@@ -58,7 +77,7 @@ impl Controller for StoppedTaskRetention {
         else {
             return Plan::nothing();
         };
-        let until = stopped_at + STOPPED_TASK_RETENTION;
+        let until = stopped_at + self.keep;
         if now < until {
             return Plan::wait_until(until);
         }

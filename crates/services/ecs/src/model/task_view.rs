@@ -34,6 +34,16 @@ pub struct Stop {
 }
 
 impl TaskState {
+    /// A task that was just made.
+    pub fn begin(spec: Arc<TaskRow>) -> Self {
+        Self {
+            spec,
+            desired: None,
+            report: None,
+            health: None,
+        }
+    }
+
     pub fn last_status(&self) -> LastStatus {
         let reported = self
             .report

@@ -9,7 +9,7 @@ use gantry_api::ecs::{
 };
 use gantry_ecs::controllers::{
     CLIENT_TOKEN_RETENTION, ClientTokenExpiry, DeregisteredInstances, INACTIVE_INSTANCE_RETENTION,
-    STOPPED_TASK_RETENTION, StoppedTaskRetention, TaskDefinitionDeletion,
+    STOPPED_TASK_RETENTION, StateChangeRetention, StoppedTaskRetention, TaskDefinitionDeletion,
 };
 use gantry_reconcile::Controller;
 
@@ -36,7 +36,7 @@ fn settle<C: Controller>(harness: &Harness, controller: &C) -> usize {
 }
 
 fn settle_all(harness: &Harness) -> usize {
-    settle(harness, &StoppedTaskRetention)
+    settle(harness, &StoppedTaskRetention::default())
         + settle(harness, &DeregisteredInstances)
         + settle(harness, &TaskDefinitionDeletion)
         + settle(harness, &ClientTokenExpiry)
@@ -59,12 +59,16 @@ fn a_stopped_task_is_shown_for_an_hour_and_then_gone() {
     harness.stop(&stopped, "x").unwrap();
     harness.submit(&stopped, "STOPPED", Some(0));
     assert_eq!(settle_all(&harness), 0);
-    let key = StoppedTaskRetention
+    let key = StoppedTaskRetention::default()
         .all_keys(&harness.store.snapshot())
         .into_iter()
         .find(|key| stopped.ends_with(key.name().rsplit('/').next().unwrap()))
         .unwrap();
-    let plan = StoppedTaskRetention.reconcile(&harness.store.snapshot(), harness.env.now(), &key);
+    let plan = StoppedTaskRetention::default().reconcile(
+        &harness.store.snapshot(),
+        harness.env.now(),
+        &key,
+    );
     assert_eq!(
         plan.again_at,
         Some(harness.env.now() + STOPPED_TASK_RETENTION)
@@ -142,6 +146,7 @@ fn the_tasks_of_a_deregistered_instance_are_given_up() {
 
     harness.env.advance(INACTIVE_INSTANCE_RETENTION);
     assert!(settle_all(&harness) > 0);
+    settle(&harness, &StateChangeRetention::default());
     let snapshot = harness.store.snapshot();
     let prefix = gantry_store::Prefix::service_everywhere("ecs");
     let mut left: Vec<&str> = snapshot.scan(&prefix).map(|row| row.key().kind()).collect();

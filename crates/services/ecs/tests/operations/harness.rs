@@ -111,6 +111,8 @@ impl Harness {
             attribute("com.amazonaws.ecs.capability.logging-driver.awslogs", None),
             attribute("com.amazonaws.ecs.capability.docker-remote-api.1.18", None),
             attribute("com.amazonaws.ecs.capability.docker-remote-api.1.21", None),
+            attribute("com.amazonaws.ecs.capability.docker-remote-api.1.24", None),
+            attribute("ecs.capability.container-health-check", None),
         ];
         attributes.extend(own);
         let input = ecs::RegisterContainerInstanceRequest {

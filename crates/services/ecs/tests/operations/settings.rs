@@ -240,6 +240,7 @@ fn the_health_that_a_node_tells_is_shown_while_the_task_lives() {
     let health = TaskHealthRow {
         status: HealthStatus::Unhealthy,
         containers: [("web".to_owned(), HealthStatus::Unhealthy)].into(),
+        found: Default::default(),
     };
     let scope = harness.scope();
     let mut transaction = Transaction::new();

@@ -22,6 +22,8 @@ use crate::model::service::rolling::{self, Bounds, Stop, Why};
 use crate::model::service::scale_in::{Order, packed};
 use crate::model::service::sides;
 use crate::model::service::{events, request};
+use crate::model::state_changes::ServiceAction;
+use crate::model::task_view::TaskState;
 use crate::tables::{
     DeploymentState, DesiredPhase, Rollout, StopCode, TaskDesiredRow, TaskReportRow, TaskRow,
     Unplaced, task_name,
@@ -273,7 +275,10 @@ impl Pass<'_> {
             again_at,
         });
         self.look_again(again_at);
-        self.say(events::unplaced(&self.spec.name.clone(), rejections));
+        if self.say(events::unplaced(&self.spec.name.clone(), rejections)) {
+            let reason = events::placement_reason(rejections);
+            self.tell_action(&ServiceAction::TaskPlacementFailure { reason });
+        }
     }
 
     /// Finds places for as many as this commit has room for, and writes the tasks that got one. None
@@ -335,7 +340,9 @@ impl Pass<'_> {
             };
             (*id, replica)
         });
-        replicas.write(&reservation, new.collect(), &mut self.transaction);
+        for made in replicas.write(&reservation, new.collect(), &mut self.transaction) {
+            self.tell_of(None, TaskState::begin(made));
+        }
         // Its shares are taken until the commit is over.
         self.reservation = Some(reservation);
         Some((plan, started))
@@ -442,6 +449,7 @@ impl Pass<'_> {
         };
         // A task ends for one reason: what it reports at the same moment comes first.
         self.transaction.expect_read(&spec);
+        let before = self.rows.task_of(spec.row.clone(), &name);
         match self.rows.read::<TaskReportRow>(&name) {
             Some(report) => self.transaction.expect_read(&report),
             None => self
@@ -457,6 +465,11 @@ impl Pass<'_> {
         };
         self.transaction
             .create::<TaskDesiredRow>(account, region, &name, &desired);
+        let after = TaskState {
+            desired: Some(desired.into()),
+            ..before.clone()
+        };
+        self.tell_of(Some(&before), after);
     }
 }
 

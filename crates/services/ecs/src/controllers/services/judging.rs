@@ -11,6 +11,7 @@ use crate::api::services::deployment_id;
 use crate::model::service::failures::{FAILURES_SAID, delay, threshold};
 use crate::model::service::replica::Condition;
 use crate::model::service::{daemon, events, rolling};
+use crate::model::state_changes::ServiceAction;
 use crate::model::task_view::TaskState;
 use crate::tables::{
     DeploymentState, RollbackState, Rollout, ServiceDeploymentStateRow, StopCode, service_part_name,
@@ -85,8 +86,8 @@ impl Pass<'_> {
         self.tasks = tasks;
         self.note_healthy_ones();
         self.note_digests();
-        if said {
-            self.say(events::cannot_start(&self.spec.name.clone()));
+        if said && self.say(events::cannot_start(&self.spec.name.clone())) {
+            self.tell_action(&ServiceAction::TaskStartImpaired);
         }
     }
 
@@ -253,6 +254,7 @@ impl Pass<'_> {
             primary.reason = reason.to_owned();
             primary.updated_at = self.now;
         }
+        self.tell_failed();
     }
 
     /// A deployment before the PRIMARY one is over when none of its tasks is meant to run, and none is to be.

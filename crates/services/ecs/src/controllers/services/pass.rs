@@ -25,7 +25,8 @@ use crate::model::service::sides::BOTH_SIDES_PERCENT;
 use crate::model::task_view::TaskState;
 use crate::tables::{
     ContainerInstanceStatus, DeploymentState, DesiredPhase, ServiceDeploymentStateRow,
-    ServiceEventsRow, ServiceRow, ServiceStateRow, TaskDefinitionRow, TaskRow, service_row_name,
+    ServiceEventsRow, ServiceRow, ServiceStateRow, StateChange, TaskDefinitionRow, TaskRow,
+    service_row_name,
 };
 
 pub(super) struct Pass<'a> {
@@ -54,6 +55,8 @@ pub(super) struct Pass<'a> {
     pub known_zones: Option<Arc<BTreeSet<String>>>,
     /// The replicas as they were seen first, and under which PRIMARY deployment.
     seen: Option<(Option<String>, Rc<Vec<Replica>>)>,
+    /// What this pass has to tell of so far, in order.
+    pub told: Vec<StateChange>,
 }
 
 /// What a pass came to.
@@ -158,6 +161,7 @@ impl<'a> Pass<'a> {
             instances: None,
             known_zones: None,
             seen: None,
+            told: Vec::new(),
         }
     }
 
@@ -166,7 +170,8 @@ impl<'a> Pass<'a> {
         self.again_at = Some(self.again_at.map_or(at, |before| before.min(at)));
     }
 
-    pub(super) fn say(&mut self, message: String) {
+    /// True if it was said, and not suppressed as a repetition.
+    pub(super) fn say(&mut self, message: String) -> bool {
         let mut derived = Derived {
             incarnation: &self.spec.incarnation,
             next: &mut self.state.next_number,
@@ -176,7 +181,7 @@ impl<'a> Pass<'a> {
             self.now,
             || derived.uuid(),
             message,
-        );
+        )
     }
 
     pub(super) fn primary(&self) -> Option<&DeploymentState> {

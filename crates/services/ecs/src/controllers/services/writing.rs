@@ -72,6 +72,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn finish(mut self) -> Passed {
+        self.write_told();
         let (account, region) = (&self.rows.scope.account, &self.rows.scope.region);
         let name = service_row_name(&self.spec.cluster, &self.spec.name);
         match &self.state_before {

@@ -134,12 +134,7 @@ pub fn cannot_start(service: &ServiceName) -> String {
 
 /// Why a task found no place: what spoke against the instance that came closest.
 pub fn unplaced(service: &ServiceName, rejections: &[Rejection]) -> String {
-    let closest = rejections
-        .iter()
-        .filter(|rejection| !rejection.reasons.is_empty())
-        .min_by_key(|rejection| (rejection.reasons.len(), rejection.instance));
-    let Some((closest, reason)) = closest.and_then(|it| Some((it.instance, it.reasons.first()?)))
-    else {
+    let Some((closest, reason)) = closest(rejections) else {
         return format!(
             "(service {service}) was unable to place a task. Reason: No Container Instances were found in your cluster."
         );
@@ -148,6 +143,22 @@ pub fn unplaced(service: &ServiceName, rejections: &[Rejection]) -> String {
         "(service {service}) was unable to place a task because no container instance met all of its requirements. The closest matching {}",
         against(closest, reason)
     )
+}
+
+/// The same in the API's words: what spoke against the instance that came closest.
+pub fn placement_reason(rejections: &[Rejection]) -> String {
+    let reason = closest(rejections).map(|(_, reason)| reason.api_reason());
+    reason
+        .unwrap_or("No Container Instances were found in your cluster.")
+        .to_owned()
+}
+
+fn closest(rejections: &[Rejection]) -> Option<(ContainerInstanceId, &Unfit)> {
+    let closest = rejections
+        .iter()
+        .filter(|rejection| !rejection.reasons.is_empty())
+        .min_by_key(|rejection| (rejection.reasons.len(), rejection.instance))?;
+    Some((closest.instance, closest.reasons.first()?))
 }
 
 fn against(instance: ContainerInstanceId, reason: &Unfit) -> String {
