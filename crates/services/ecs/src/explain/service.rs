@@ -28,8 +28,8 @@ use crate::model::service::rolling::Bounds;
 use crate::model::service::view::{Counts, ServiceStatus, deployments};
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    ContainerInstanceStatus, DeploymentState, DesiredPhase, HealthStatus, Rollout, ServiceRow,
-    ServiceDeploymentStateRow, ServiceStateRow, TaskDefinitionRow, service_part_name,
+    ContainerInstanceStatus, DeploymentState, DesiredPhase, HealthStatus, Rollout,
+    ServiceDeploymentStateRow, ServiceRow, ServiceStateRow, TaskDefinitionRow, service_part_name,
 };
 
 /// How many tasks of a kind are told of one by one.
@@ -222,7 +222,10 @@ impl Look<'_> {
         let (cluster, name) = (&self.spec.cluster, &self.spec.name);
         let name = service_part_name(cluster, name, &primary.service_deployment);
         let state = self.rows.read::<ServiceDeploymentStateRow>(&name)?;
-        let course = state.course.as_ref().filter(|_| state.finished_at.is_none())?;
+        let course = state
+            .course
+            .as_ref()
+            .filter(|_| state.finished_at.is_none())?;
         Some(format!(
             "Its blue/green deployment is in stage {} since {} ago.",
             course.stage.as_str(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::desk::{Desk, GROUP, of, pair, refusal};
+use crate::desk::{Desk, GROUP, pair, refusal};
 use gantry_api::logs::{self, Logs};
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Events put: batches of bad form, many writers, restarts, and what an agent repeats.
 
-use crate::desk::{Desk, of, pair, refusal};
+use crate::desk::{Desk, pair, refusal};
 use crate::run;
 use gantry_api::logs::{self};
 use proptest::prelude::*;

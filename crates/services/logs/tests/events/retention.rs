@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::desk::{Desk, GROUP, of, refusal};
+use crate::desk::{Desk, GROUP, refusal};
 use gantry_api::logs::{self, Logs};
 
 #[tokio::test]
