@@ -120,7 +120,18 @@ const BANS: &[Ban] = &[
         why: "only foundation/env touches the clock, randomness and timers",
     },
     Ban {
-        words: &["tokio::", "std::thread", "std::net::", "std::fs::"],
+        // `std::thread::panicking` is no I/O, and tells whether a test has failed.
+        words: &[
+            "tokio::",
+            "std::thread;",
+            "thread::spawn",
+            "thread::sleep",
+            "thread::scope",
+            "thread::park",
+            "thread::Builder",
+            "std::net::",
+            "std::fs::",
+        ],
         folders: PURE,
         except: SHELLS,
         why: "cores do no I/O and know no runtime, so that the world can pump them",
