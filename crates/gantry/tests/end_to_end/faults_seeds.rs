@@ -22,19 +22,20 @@ const NETWORKS: [&str; 3] = ["none", "host", "bridge"];
 /// How long a sight is waited for that may never come, because something else happened first.
 const SIGHT_MAX: Duration = Duration::from_secs(2);
 
-fn seeds() -> Vec<u64> {
+/// The seeds that this run plays.
+pub fn seeds(most: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     match (number("GANTRY_SEED"), number("GANTRY_SEEDS")) {
         (Some(seed), _) => vec![seed],
-        (None, count) => (1..=count.unwrap_or(SEEDS)).collect(),
+        (None, count) => (1..=count.unwrap_or(most)).collect(),
     }
 }
 
 /// SplitMix64: small, and the same everywhere.
-struct Chance(u64);
+pub struct Chance(pub u64);
 
 impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -42,7 +43,7 @@ impl Chance {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    fn of<T: Copy>(&mut self, many: &[T]) -> T {
+    pub fn of<T: Copy>(&mut self, many: &[T]) -> T {
         many[self.below(many.len() as u64) as usize]
     }
 }
@@ -308,7 +309,7 @@ impl Scene {
 }
 
 /// Kills the process that a file of a task names, if it still is of that task.
-fn kill_of(task_dir: &std::path::Path, file: &str, task: &str) -> bool {
+pub fn kill_of(task_dir: &std::path::Path, file: &str, task: &str) -> bool {
     let Ok(text) = std::fs::read(task_dir.join(file)) else {
         return false;
     };
@@ -357,7 +358,7 @@ fn whatever_is_killed_in_whichever_state_every_task_ends_once_and_as_told() {
             kind.define(&mut scene.boto, network, &image, &scene.proof);
         }
     }
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let from = Instant::now();
         eprintln!("seed {seed}; GANTRY_SEED={seed} plays it again");
         scene.chance = Chance(seed);

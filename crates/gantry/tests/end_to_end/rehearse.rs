@@ -105,8 +105,15 @@ fn a_change_is_rehearsed_on_a_copy_and_then_made() {
     );
 
     // Bounds that deadlock, and a host port that is there once.
-    let tight = r#"{"service":"web","forceNewDeployment":true,
+    let both = r#"{"service":"web","forceNewDeployment":true,
         "deploymentConfiguration":{"minimumHealthyPercent":100,"maximumPercent":100}}"#;
+    let (_, said) = rehearse(&gantry, both, &[]);
+    says(
+        &said,
+        &["it would be refused", "this will block deployments"],
+    );
+    let tight = r#"{"service":"web","forceNewDeployment":true,
+        "deploymentConfiguration":{"minimumHealthyPercent":90,"maximumPercent":110}}"#;
     let (output, said) = rehearse(&gantry, tight, &["--for", "10m"]);
     assert!(!output.status.success(), "{said}");
     says(

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::image::push_busybox;
 use crate::installation::Installation;
 
 /// Clusters, task definitions, repositories, log groups and roles, as a user would declare them.
@@ -16,6 +17,9 @@ const GROUND_FLOOR: &str = include_str!("../terraform/ground_floor.tf");
 
 /// Users, keys, groups and providers.
 const IDENTITY: &str = include_str!("../terraform/identity.tf");
+
+/// A service without a load balancer.
+const SERVICES: &str = include_str!("../terraform/services.tf");
 
 /// A working directory of Terraform against one installation.
 struct Terraform<'a> {
@@ -214,6 +218,60 @@ fn identities_are_applied_planned_changed_and_destroyed() {
     terraform.succeed(&["destroy", "-auto-approve"], &changed);
     let users = gantry.aws(&["iam", "list-users"]);
     assert_eq!(users["Users"], serde_json::json!([]));
+}
+
+#[test]
+fn a_service_is_applied_planned_changed_in_place_and_destroyed() {
+    let gantry = Installation::up();
+    let image = push_busybox(&gantry, "tf-web", &[]);
+    let terraform = Terraform::init(&gantry, SERVICES);
+    let first = [("image", image.as_str())];
+    terraform.apply(&first);
+    terraform.plan_is_empty(&first);
+    let service = |query: &str| {
+        gantry.aws(&[
+            "ecs",
+            "describe-services",
+            "--services",
+            "tf-web",
+            "--include",
+            "TAGS",
+            "--query",
+            &format!("services[0].{query}"),
+        ])
+    };
+    assert_eq!(service("runningCount"), 2);
+    assert_eq!(service("tags[?key=='made-by'].value | [0]"), "terraform");
+    let task = gantry.aws(&["ecs", "list-tasks", "--service-name", "tf-web"]);
+    assert_eq!(task["taskArns"].as_array().map(Vec::len), Some(2));
+
+    // Another revision, another count and another grace period: in place, and steady when Terraform says so.
+    let before = service("serviceArn");
+    let changed = [
+        ("image", image.as_str()),
+        ("greeting", "hello again"),
+        ("desired", "1"),
+        ("grace", "9"),
+    ];
+    let said = terraform.apply(&changed);
+    assert!(
+        said.contains("aws_ecs_service.web: Modifications complete"),
+        "{said}"
+    );
+    terraform.plan_is_empty(&changed);
+    assert_eq!(service("serviceArn"), before);
+    assert_eq!(service("[runningCount, desiredCount]"), json!([1, 1]));
+    assert_eq!(service("healthCheckGracePeriodSeconds"), 9);
+    let rolled = service("taskDefinition");
+    assert!(
+        text(&rolled).ends_with("task-definition/tf-web:2"),
+        "{rolled}"
+    );
+
+    terraform.succeed(&["destroy", "-auto-approve"], &changed);
+    assert_eq!(service("status"), "INACTIVE");
+    let tasks = gantry.aws(&["ecs", "list-tasks"]);
+    assert_eq!(tasks["taskArns"], json!([]));
 }
 
 fn text(value: &Value) -> String {

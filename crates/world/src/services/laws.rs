@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_api::ecs::{DeploymentCircuitBreaker, ThresholdType};
 use gantry_ecs::tables::{
-    DeploymentState, Rollout, ServiceDeploymentStateRow, ServiceEventsRow, ServiceRow,
-    ServiceStateRow, StopCode, TaskDesiredRow, TaskReportRow, TaskRow,
+    DeploymentState, HealthStatus, Rollout, ServiceDeploymentStateRow, ServiceEventsRow,
+    ServiceRow, ServiceStateRow, StopCode, TaskDesiredRow, TaskReportRow, TaskRow,
 };
 use gantry_env::Timestamp;
 use gantry_store::{RowChange, Table};
@@ -202,6 +202,10 @@ impl ServiceLaws {
             StopCode::TaskFailedToStart => true,
             StopCode::ServiceSchedulerInitiated => {
                 stop.reason.as_deref() == Some("Task failed container health checks")
+            }
+            StopCode::EssentialContainerExited => {
+                let health = task.health.as_ref().map(|health| health.status);
+                self.mirror.is_checked(&task.spec) && health != Some(HealthStatus::Healthy)
             }
             _ => false,
         };

@@ -95,6 +95,28 @@ fn its_second_stage_counts_failed_health_checks() {
     assert!(failed.count() >= 3);
 }
 
+#[test]
+fn a_task_that_ends_before_its_health_check_has_passed_counts_and_puts_nothing_off() {
+    let ends = Behaviour::EndsAfter(Duration::from_secs(2));
+    let (stage, failures) = broken(2, None, ends, true);
+    assert_eq!(failures, 3);
+    let said = stage.messages();
+    assert!(
+        !said.iter().any(|it| it.contains("unable to consistently")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_task_that_ends_where_nothing_checks_its_health_does_not_count() {
+    let mut stage = running(&[10, 10], 2, with_breaker(breaker(true)));
+    let ends = stage.define(Behaviour::EndsAfter(Duration::from_secs(2)), false);
+    stage.update(to_revision(&ends));
+    stage.run(600);
+    assert_eq!(rollout(&primary(&stage)), "IN_PROGRESS");
+    assert_eq!(primary(&stage).failed_tasks, Some(0));
+}
+
 /// A deployment that is never completed, because a second task finds no place, and whose first is healthy for a
 /// while each time: whether its failures ever become two.
 fn fails_after_healthy_ones(reset: Option<bool>) -> Stage {

@@ -68,7 +68,12 @@ fn an_update_during_a_deployment_wins() {
     stage.run(20);
     let overtaken = stage.service().current_service_deployment;
     stage.update(to_revision(&third));
-    assert_eq!(stage.deployments().len(), 3);
+    let all = stage.deployments();
+    let statuses: Vec<_> = all.iter().filter_map(|it| it.status.as_deref()).collect();
+    assert_eq!(statuses[0], "PRIMARY");
+    assert!(statuses.len() > 1 && statuses[1..].iter().all(|it| *it == "ACTIVE"));
+    let primary = all[0].task_definition.as_deref();
+    assert!(primary.is_some_and(|it| it.ends_with(&third)));
     steady(&mut stage);
     assert!(stage.tasks("web").iter().all(|it| revision_of(it) == third));
     assert_ne!(stage.service().current_service_deployment, overtaken);

@@ -10,11 +10,12 @@ use super::pass::{Pass, Progress};
 use crate::api::services::deployment_id;
 use crate::model::service::failures::{FAILURES_SAID, delay, threshold};
 use crate::model::service::replica::Condition;
-use crate::model::service::{daemon, events, rolling};
+use crate::model::service::{daemon, events, replica, rolling};
 use crate::model::state_changes::ServiceAction;
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    DeploymentState, RollbackState, Rollout, ServiceDeploymentStateRow, StopCode, service_part_name,
+    DeploymentState, HealthStatus, RollbackState, Rollout, ServiceDeploymentStateRow, StopCode,
+    TaskHealthRow, service_part_name,
 };
 
 /// What a service deployment that was overtaken says.
@@ -76,11 +77,17 @@ impl Pass<'_> {
 
     /// Counts each task that failed of a deployment that starts tasks, once.
     pub(super) fn count_failures(&mut self) {
-        let (now, tasks, staying) = (self.now, std::mem::take(&mut self.tasks), self.staying());
+        let (now, staying) = (self.now, self.staying());
+        let checked: BTreeSet<String> = staying
+            .iter()
+            .filter(|id| self.is_checked(id))
+            .cloned()
+            .collect();
+        let tasks = std::mem::take(&mut self.tasks);
         let all = self.state.deployments.iter_mut();
         let mut said = false;
         for deployment in all.filter(|it| staying.contains(&it.id)) {
-            let has_failed = count(deployment, &tasks, now);
+            let has_failed = count(deployment, &tasks, checked.contains(&deployment.id), now);
             said |= has_failed && deployment.throttled >= FAILURES_SAID;
         }
         self.tasks = tasks;
@@ -89,6 +96,15 @@ impl Pass<'_> {
         if said && self.say(events::cannot_start(&self.spec.name.clone())) {
             self.tell_action(&ServiceAction::TaskStartImpaired);
         }
+    }
+
+    /// Whether a health check decides which of the deployment's tasks are healthy.
+    fn is_checked(&self, deployment: &str) -> bool {
+        let is_of = |task: &&TaskState| task.spec.started_by.as_deref() == Some(deployment);
+        self.tasks.iter().find(is_of).is_some_and(|task| {
+            let row = (self.rows).task_definition(&task.spec.family, task.spec.revision);
+            row.is_some_and(|row| replica::is_checked(&row.definition))
+        })
     }
 
     /// A revision runs the images that its deployment found, for as long as it is described.
@@ -203,8 +219,9 @@ impl Pass<'_> {
             deployment_id(derived.number())
         });
         // What failed before it was asked to return does not speak against it, whether it was counted then or not.
+        let is_checked = self.is_checked(&id);
         let failed_before = self.tasks.iter().filter(|task| {
-            task.spec.started_by.as_deref() == Some(id.as_str()) && failed_to_start(task)
+            task.spec.started_by.as_deref() == Some(id.as_str()) && has_failed(task, is_checked)
         });
         let rollback = DeploymentState {
             counted: failed_before.map(|task| task.spec.id).collect(),
@@ -326,17 +343,32 @@ fn failed_to_start(task: &TaskState) -> bool {
         .is_some_and(|stop| stop.code == StopCode::TaskFailedToStart)
 }
 
-/// Counts the deployment's failed tasks. True if there were new ones.
-fn count(deployment: &mut DeploymentState, tasks: &[TaskState], now: Timestamp) -> bool {
+/// It did not start; or it ended by itself, and the health check that decides had not passed.
+fn has_failed(task: &TaskState, is_checked: bool) -> bool {
+    let is_healthy = |health: &TaskHealthRow| health.status == HealthStatus::Healthy;
+    let ended = |task: &TaskState| {
+        task.stop()
+            .is_some_and(|stop| stop.code == StopCode::EssentialContainerExited)
+    };
+    failed_to_start(task)
+        || is_checked && ended(task) && !task.health.as_deref().is_some_and(is_healthy)
+}
+
+/// Counts the deployment's failed tasks. True if some did not start.
+fn count(
+    deployment: &mut DeploymentState,
+    tasks: &[TaskState],
+    is_checked: bool,
+    now: Timestamp,
+) -> bool {
     let mine: Vec<&TaskState> = tasks
         .iter()
         .filter(|task| task.spec.started_by.as_deref() == Some(deployment.id.as_str()))
         .collect();
-    let failed: Vec<_> = mine
+    let failed: Vec<&TaskState> = mine
         .iter()
-        .filter(|task| failed_to_start(task))
-        .map(|task| task.spec.id)
-        .filter(|id| !deployment.counted.contains(id))
+        .copied()
+        .filter(|task| has_failed(task, is_checked) && !deployment.counted.contains(&task.spec.id))
         .collect();
     if !deployment.counted.is_empty() {
         let known: BTreeSet<_> = mine.iter().map(|task| task.spec.id).collect();
@@ -372,9 +404,12 @@ fn count(deployment: &mut DeploymentState, tasks: &[TaskState], now: Timestamp) 
     let count = u32::try_from(failed.len()).unwrap_or(u32::MAX);
     deployment.failed_tasks = deployment.failed_tasks.saturating_add(count);
     deployment.breaker_failures = deployment.breaker_failures.saturating_add(count);
-    deployment.counted.extend(failed);
-    deployment.throttled = deployment.throttled.saturating_add(1);
-    deployment.throttled_until = Some(now + delay(deployment.throttled));
+    (deployment.counted).extend(failed.iter().map(|task| task.spec.id));
     deployment.updated_at = now;
-    true
+    let puts_off = failed.iter().any(|task| failed_to_start(task));
+    if puts_off {
+        deployment.throttled = deployment.throttled.saturating_add(1);
+        deployment.throttled_until = Some(now + delay(deployment.throttled));
+    }
+    puts_off
 }

@@ -95,7 +95,7 @@ pub fn condition(
 }
 
 /// Whether a health check of its containers decides: a task is as healthy as its essential ones.
-fn is_checked(definition: &TaskDefinition) -> bool {
+pub fn is_checked(definition: &TaskDefinition) -> bool {
     items(&definition.container_definitions)
         .iter()
         .any(|container| container.essential != Some(false) && container.health_check.is_some())
