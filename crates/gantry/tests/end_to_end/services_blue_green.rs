@@ -32,7 +32,7 @@ def ends(status):
 def counts(revision):
     return [revision[it + "TaskCount"] for it in ("requested", "running", "pending")]
 def answer(action):
-    whole = until("a hook", newest, lambda it: it["lifecycleStage"] == "POST_SCALE_UP" and it["lifecycleHookDetails"])
+    whole = until("a hook", newest, lambda it: it.get("lifecycleStage") == "POST_SCALE_UP" and it["lifecycleHookDetails"])
     hook = whole["lifecycleHookDetails"][0]
     assert hook["targetType"] == "PAUSE" and hook["status"] == "AWAITING_ACTION" and hook["timeoutAction"] == "ROLLBACK", hook
     assert counts(whole["targetServiceRevision"]) == [2, 2, 0] == counts(whole["sourceServiceRevisions"][0]), whole

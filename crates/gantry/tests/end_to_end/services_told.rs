@@ -93,12 +93,25 @@ fn a_service_says_what_it_waits_for_and_what_happened_to_it() {
         "web",
         "--task-definition",
         "web",
+        "--health-check-grace-period-seconds",
+        "15",
     ]);
     until_said(
         &gantry,
         &explain,
         &[
-            "UNHEALTHY",
+            "is UNHEALTHY, which counts from",
+            "The health check of container web failed: exit code 7: broken",
+        ],
+    );
+    // When it has gone back to what was good, what failed of the other is still told.
+    until_said(
+        &gantry,
+        &explain,
+        &[
+            "The deployment that it rolls back to",
+            "It is steady: it waits for nothing.",
+            "Task failed container health checks",
             "The health check of container web failed: exit code 7: broken",
         ],
     );

@@ -338,9 +338,11 @@ impl Look<'_> {
     }
 
     /// The latest tasks that ended by themselves or were found unhealthy, since the deployment was asked
-    /// for: also those of one that is rolled back.
+    /// for: also those of one that was rolled back, because that is still not what was asked for.
     fn failed(&self, primary: &DeploymentState) -> Vec<String> {
-        if primary.rollout == Rollout::Completed && self.state.is_some_and(|it| it.steady) {
+        let is_steady =
+            primary.rollout == Rollout::Completed && self.state.is_some_and(|it| it.steady);
+        if is_steady && !primary.is_rollback {
             return Vec::new();
         }
         let mut ended: Vec<(Timestamp, &TaskState)> = self
