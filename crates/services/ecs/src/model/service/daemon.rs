@@ -297,7 +297,8 @@ mod tests {
             for _ in 0..60 {
                 let starts = lacking(&instances, &all, &held);
                 let stopped = stops(&bounds, &instances, &all, &none(), |_| true);
-                if starts.is_empty() && stopped.is_empty() && held.is_empty() {
+                let is_young = |it: &Replica| matches!(it.condition, Condition::Pending | Condition::Running);
+                if starts.is_empty() && stopped.is_empty() && held.is_empty() && !all.iter().any(is_young) {
                     break;
                 }
                 held.clear();
