@@ -3,6 +3,8 @@
 //! What always holds: a default is lowered to what this machine allows; what a definition names itself is given as it is,
 //! or refused by name. What it leaves to others: devices (`devices`), and the task's own cgroup.
 
+use std::path::Path;
+
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
@@ -131,7 +133,70 @@ pub(super) fn resources(spec: &ContainerSpec, devices: &[Value]) -> Result<Value
     Ok(resources)
 }
 
+/// Where v2 keeps how much a cgroup may swap, which v1 counts together with its memory.
+const SWAP_MAX: &str = "memory.swap.max";
+const SWAP_MAX_V1: &str = "memory.memsw.limit_in_bytes";
+
+/// libcontainer takes no swap at all for no limit on v2, and leaves it as large as the machine's.
+pub(super) fn bound_swap(cgroup: &Path, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    let memory = spec.resources.memory_bytes.map(i64::try_from);
+    let (Some(swap), Some(Ok(memory))) = (spec.memory_swap_bytes, memory) else {
+        return Ok(());
+    };
+    if swap != memory {
+        return Ok(());
+    }
+    std::fs::write(cgroup.join(SWAP_MAX), "0")
+        .map_err(|error| refused(no_swap(&format!("{SWAP_MAX}: {error}"))))
+}
+
+/// The member by its name, if what libcontainer says of a failed start is about swap.
+pub(super) fn swap_refused(said: &str, spec: &ContainerSpec) -> Option<RuntimeError> {
+    let is_swap = said.contains(SWAP_MAX) || said.contains(SWAP_MAX_V1);
+    (spec.memory_swap_bytes.is_some() && is_swap).then(|| refused(no_swap(said)))
+}
+
+fn no_swap(why: &str) -> String {
+    format!("maxSwap cannot be had, because this machine's kernel does not account for swap: {why}")
+}
+
 /// One hierarchy for everything.
 pub(super) fn cgroup_is_v2() -> bool {
-    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(memory: u64, swap: Option<i64>) -> ContainerSpec {
+        let mut spec = ContainerSpec::new("c".parse().unwrap(), "image");
+        spec.resources.memory_bytes = Some(memory);
+        spec.memory_swap_bytes = swap;
+        spec
+    }
+
+    #[test]
+    fn no_swap_is_none_and_not_all_there_is() {
+        let cgroup = tempfile::tempdir().unwrap();
+        let file = cgroup.path().join(SWAP_MAX);
+        for (swap, written) in [(64, "0"), (96, "max"), (-1, "max")] {
+            std::fs::write(&file, "max").unwrap();
+            bound_swap(cgroup.path(), &spec(64, Some(swap))).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), written, "{swap}");
+        }
+        bound_swap(cgroup.path(), &spec(64, None)).unwrap();
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_account_for_swap_is_told_of_by_the_members_name() {
+        let nowhere = Path::new("/nowhere");
+        let error = bound_swap(nowhere, &spec(64, Some(64))).unwrap_err();
+        assert!(error.message.contains("maxSwap"), "{}", error.message);
+        let said = format!("writing /sys/fs/cgroup/memory/x/{SWAP_MAX_V1}: no such file");
+        let error = swap_refused(&said, &spec(64, Some(96))).unwrap();
+        assert!(error.message.contains("maxSwap"), "{}", error.message);
+        assert!(swap_refused(&said, &spec(64, None)).is_none());
+        assert!(swap_refused("something else", &spec(64, Some(96))).is_none());
+    }
 }

@@ -35,7 +35,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -112,7 +112,9 @@ pub(crate) fn create(
     spec.save(dir.join("config.json"))
         .map_err(|error| cannot_create("writing the container's configuration", error))?;
     let failed = |error: libcontainer::error::LibcontainerError| {
-        RuntimeError::new(ErrorKind::CannotStartContainer, error_chain(&error))
+        let said = sysctls::named(error_chain(&error), &file.spec.sysctls);
+        limits::swap_refused(&said, &file.spec)
+            .unwrap_or_else(|| RuntimeError::new(ErrorKind::CannotStartContainer, said))
     };
     let (mut reasons, reason) = std::io::pipe().map_err(|error| cannot_create("a pipe", error))?;
     let executor = ExecOrSay {
@@ -137,6 +139,9 @@ pub(crate) fn create(
         .build()
         .map_err(failed)?;
     bound_devices(&file.cgroup, &devices)?;
+    if limits::cgroup_is_v2() {
+        limits::bound_swap(&cgroup_folder("", &file.cgroup), &file.spec)?;
+    }
     let first = container.pid().map(|pid| pid.as_raw()).ok_or_else(|| {
         RuntimeError::new(
             ErrorKind::CannotStartContainer,
@@ -154,19 +159,22 @@ pub(crate) fn create(
     Ok(first)
 }
 
+/// The hierarchy of v2 has no name.
+fn cgroup_folder(hierarchy: &str, cgroup: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup")
+        .join(hierarchy)
+        .join(cgroup.trim_start_matches('/'))
+}
+
 /// The cgroup's rules of devices, as far as libcontainer does not make them. The program does not run yet.
 fn bound_devices(cgroup: &str, devices: &Devices) -> Result<(), RuntimeError> {
     if devices.all {
         return Ok(());
     }
     let failed = |error: std::io::Error| cannot_create("bounding the container's devices", error);
-    let folder = |hierarchy: &str| {
-        Path::new("/sys/fs/cgroup")
-            .join(hierarchy)
-            .join(cgroup.trim_start_matches('/'))
-    };
     if limits::cgroup_is_v2() {
-        return device_filter::attach(&folder(""), &devices.rules).map_err(failed);
+        let folder = cgroup_folder("", cgroup);
+        return device_filter::attach(&folder, &devices.rules).map_err(failed);
     }
     // libcontainer lets everybody have the device that makes network interfaces; Docker's runtime no longer does.
     let refused = devices.refused(TUN.0, TUN.1);
@@ -174,7 +182,7 @@ fn bound_devices(cgroup: &str, devices: &Devices) -> Result<(), RuntimeError> {
         return Ok(());
     }
     std::fs::write(
-        folder("devices").join("devices.deny"),
+        cgroup_folder("devices", cgroup).join("devices.deny"),
         format!("c {}:{} {refused}", TUN.0, TUN.1),
     )
     .map_err(failed)

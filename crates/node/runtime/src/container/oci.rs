@@ -14,7 +14,7 @@ use super::devices::Devices;
 use super::holder::Shared;
 use super::program::Process;
 use super::user::User;
-use super::{cannot_create, limits, lsm, mounts, sysctls};
+use super::{cannot_create, limits, lsm, mounts, refused, sysctls};
 use crate::error::RuntimeError;
 use crate::spec::{IpcMode, NetworkMode, PidMode};
 use crate::state::ContainerFile;
@@ -36,6 +36,9 @@ const MASKED_PATHS: [&str; 12] = [
 /// One a processor, where the machine has it: it tells of what its neighbours do.
 const PROCESSORS: &str = "/sys/devices/system/cpu";
 const MASKED_OF_A_PROCESSOR: &str = "thermal_throttle";
+
+/// The kernel's HOST_NAME_MAX.
+const HOSTNAME_BYTES_MAX: usize = 64;
 
 const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
@@ -104,7 +107,7 @@ pub(super) fn spec(parts: &Parts<'_>) -> Result<Spec, RuntimeError> {
         value["linux"]["mountLabel"] = json!(label);
     }
     if own_name(file) {
-        value["hostname"] = json!(hostname(file));
+        value["hostname"] = json!(hostname(file)?);
     }
     serde_json::from_value(value)
         .map_err(|error| cannot_create("the container's configuration", error))
@@ -115,9 +118,14 @@ fn own_name(file: &ContainerFile) -> bool {
     file.spec.hostname.is_some() || file.task.network != NetworkMode::Host
 }
 
-fn hostname(file: &ContainerFile) -> String {
-    let asked = file.spec.hostname.clone();
-    asked.unwrap_or_else(|| short_name(&file.spool_id))
+fn hostname(file: &ContainerFile) -> Result<String, RuntimeError> {
+    match &file.spec.hostname {
+        Some(asked) if asked.len() > HOSTNAME_BYTES_MAX => Err(refused(format!(
+            "hostname \"{asked}\" has more than the kernel's {HOSTNAME_BYTES_MAX} characters"
+        ))),
+        Some(asked) => Ok(asked.clone()),
+        None => Ok(short_name(&file.spool_id)),
+    }
 }
 
 /// As Docker names a container that nobody named: twelve digits.

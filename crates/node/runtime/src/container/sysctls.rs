@@ -52,9 +52,54 @@ pub(super) fn check(
     Ok(())
 }
 
+/// What libcontainer says of a failed start, with the parameters that it leaves out.
+pub(super) fn named(said: String, sysctls: &BTreeMap<String, String>) -> String {
+    let why = if said.contains("failed to set sysctl") {
+        "the kernel refuses the value"
+    } else if said.contains("open subpath in procfs failed") {
+        "the kernel has no such parameter that a container may set"
+    } else {
+        return said;
+    };
+    let asked: Vec<String> = sysctls
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    match asked.as_slice() {
+        [] => said,
+        [one] => format!("systemControls \"{one}\": {why}"),
+        // It does not say at which of them it failed.
+        many => format!("one of systemControls \"{}\": {why}", many.join("\", \"")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_that_the_kernel_refuses_is_named() {
+        let one = BTreeMap::from([("net.core.somaxconn".to_owned(), "abc".to_owned())]);
+        let said = "exec process failed with error error in executing process : ";
+        let text = named(format!("{said}failed to set sysctl"), &one);
+        assert_eq!(
+            text,
+            "systemControls \"net.core.somaxconn=abc\": the kernel refuses the value"
+        );
+        let mut two = one.clone();
+        two.insert("net.nothing".to_owned(), "1".to_owned());
+        let text = named(format!("{said}open subpath in procfs failed"), &two);
+        assert!(
+            text.starts_with("one of") && text.contains("net.nothing=1"),
+            "{text}"
+        );
+        // Whatever else goes wrong is told as it is, also where there are parameters.
+        assert_eq!(named("no space".to_owned(), &one), "no space");
+        assert_eq!(
+            named(format!("{said}failed to set sysctl"), &BTreeMap::new()),
+            format!("{said}failed to set sysctl")
+        );
+    }
 
     #[test]
     fn only_what_is_namespaced_is_allowed() {

@@ -227,6 +227,18 @@ async fn swap_and_swappiness_are_the_cgroups() {
     if is_v1 {
         assert_eq!(told[2], "30");
     }
+    // None at all, as `maxSwap` 0 asks for.
+    spec.memory_swappiness = None;
+    spec.memory_swap_bytes = Some(64 * MIB);
+    let (_, told) = fixture.run(spec.clone()).await;
+    assert_eq!(
+        told[1],
+        if is_v1 {
+            (64 * MIB).to_string()
+        } else {
+            "0".to_owned()
+        }
+    );
     spec.memory_swappiness = Some(101);
     assert!(fixture.refusal(spec.clone()).await.contains("swappiness"));
     spec.memory_swappiness = None;
