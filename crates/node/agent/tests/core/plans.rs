@@ -173,11 +173,19 @@ fn every_member_that_is_not_honoured_is_refused_by_name() {
             "seccomp=unconfined",
         ),
         ("ExtraHosts", json!(["one\ntwo:1.2.3.4"]), "extraHosts"),
+        ("ExtraHosts", json!(["one:two"]), "extraHosts"),
+        ("Dns", json!(["one.two"]), "dnsServers"),
         ("Tmpfs", json!({"/t": "size=lots"}), "/t"),
         ("Devices", json!([{"PathOnHost": "relative"}]), "relative"),
     ] {
         let reason = plan_task(&task(host_config(json!({ member: value })))).unwrap_err();
         assert!(reason.contains(named), "{member}: {reason}");
+        // What kind of error it is comes first, and one line is one line.
+        assert!(
+            reason.starts_with("ResourceInitializationError: "),
+            "{reason}"
+        );
+        assert!(!reason.contains('\n'), "{reason}");
     }
     let mut whole = task(json!({}));
     whole.unknown = BTreeMap::from([("elasticNetworkInterfaces".to_owned(), json!([1]))]);

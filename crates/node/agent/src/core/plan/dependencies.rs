@@ -9,6 +9,9 @@ use gantry_api::acs::{self, Condition};
 use super::ContainerPlan;
 use super::unknown::not_built;
 
+/// How a reason begins that is about who waits for whom.
+pub(super) const KIND: &str = "TaskDependencyError";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartCondition {
     Start,
@@ -54,13 +57,13 @@ pub(super) fn complete(plans: &mut [ContainerPlan]) -> Result<(), String> {
         for (other, condition) in &plan.depends_on {
             let Some(other_plan) = plans.iter().find(|p| p.name == *other) else {
                 return Err(format!(
-                    "TaskDependencyError: container '{}' depends on '{other}', which is not in the task",
+                    "{KIND}: container '{}' depends on '{other}', which is not in the task",
                     plan.name
                 ));
             };
             if *condition == StartCondition::Healthy && other_plan.health_check.is_none() {
                 return Err(format!(
-                    "TaskDependencyError: container '{}' waits for '{other}' to be HEALTHY, which has no health check",
+                    "{KIND}: container '{}' waits for '{other}' to be HEALTHY, which has no health check",
                     plan.name
                 ));
             }
@@ -81,7 +84,7 @@ pub(super) fn complete(plans: &mut [ContainerPlan]) -> Result<(), String> {
         }
         if still.len() == left.len() {
             return Err(format!(
-                "TaskDependencyError: containers wait for each other in a cycle: {}",
+                "{KIND}: containers wait for each other in a cycle: {}",
                 names.join(", ")
             ));
         }

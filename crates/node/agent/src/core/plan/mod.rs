@@ -74,8 +74,26 @@ pub enum IpcMode {
     None,
 }
 
-/// Plans a task, or says in words for the user what this agent cannot honour.
+/// Plans a task, or says in words for the user what this agent cannot honour. The words begin with what kind of error it
+/// is, as every reason of a stopped task does.
 pub fn plan_task(task: &acs::Task) -> Result<TaskPlan, String> {
+    planned(task).map_err(|why| {
+        // One line, whatever somebody put into a name.
+        let why: String = why
+            .chars()
+            .flat_map(|c| match c.is_control() {
+                true => c.escape_default().collect::<Vec<_>>(),
+                false => vec![c],
+            })
+            .collect();
+        match why.starts_with(dependencies::KIND) {
+            true => why,
+            false => format!("ResourceInitializationError: {why}"),
+        }
+    })
+}
+
+fn planned(task: &acs::Task) -> Result<TaskPlan, String> {
     let acs::Task {
         arn,
         containers,

@@ -74,7 +74,7 @@ pub(super) fn names(
         .iter()
         .map(|entry| match entry.split_once(':') {
             // A newline would be a line of its own in the container's file.
-            Some((host, address)) if is_word(host) && is_word(address) => {
+            Some((host, address)) if is_word(host) && is_address(address) => {
                 Ok((host.to_owned(), address.to_owned()))
             }
             _ => Err(format!(
@@ -82,10 +82,14 @@ pub(super) fn names(
             )),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let words = dns_servers.iter().chain(&dns_search_domains);
-    if let Some(bad) = words.into_iter().find(|word| !is_word(word)) {
+    if let Some(bad) = dns_servers.iter().find(|server| !is_address(server)) {
         return Err(format!(
-            "container '{container}': '{bad}' is not a name server or a search domain"
+            "container '{container}': '{bad}' of dnsServers is not an address"
+        ));
+    }
+    if let Some(bad) = dns_search_domains.iter().find(|domain| !is_word(domain)) {
+        return Err(format!(
+            "container '{container}': '{bad}' of dnsSearchDomains is not a domain"
         ));
     }
     Ok(NamesPlan {
@@ -93,6 +97,10 @@ pub(super) fn names(
         dns_servers,
         dns_search_domains,
     })
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn is_word(text: &str) -> bool {
