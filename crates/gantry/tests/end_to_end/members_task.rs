@@ -41,7 +41,7 @@ def running(**overrides):
     answer = ecs.run_task(taskDefinition="limits", overrides=overrides)
     assert not answer["failures"], answer
     arn = answer["tasks"][0]["taskArn"]
-    ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+    ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
     return arn
 arn = running()
 seen = limits(arn)
@@ -58,7 +58,7 @@ check(seen["task", "memory"], str(256 << 20))
 check(seen["task", "quota"], "50000")
 check((seen["container", "memory"], seen["container", "soft"]), (str(48 << 20), str(24 << 20)))
 check(seen.get(("container", "shares"), "300"), "300")
-deadline = time.time() + 10
+deadline = time.time() + 10 * PATIENCE
 while True:
     try:
         events = logs.get_log_events(logGroupName="/limits", logStreamName="p/c/" + arn.split("/")[-1])["events"]
@@ -89,45 +89,111 @@ except ecs.exceptions.InvalidParameterException as error:
     );
 }
 
+/// What the table says of members that are refused when the task starts, in its own words.
+fn documented_reasons() -> Vec<&'static str> {
+    let table = include_str!("../../../../docs/task-definitions.md");
+    let mut reasons: Vec<&str> = table
+        .lines()
+        .filter_map(|row| row.split_once("| refused | ResourceInitializationError: "))
+        .map(|(_, reason)| reason.trim_end_matches(" |"))
+        .collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    assert!(
+        reasons.len() > 15,
+        "the table has another form: {reasons:?}"
+    );
+    reasons
+}
+
 #[test]
 fn what_is_not_built_fails_the_task_by_name() {
     let gantry = Installation::up();
     let image = push_busybox(&gantry, "unbuilt", &[]);
-    with_image(
-        &gantry,
-        &image,
-        r#"
-families = []
-def refused(word, container={}, **task):
+    let documented = format!("DOCUMENTED = {:?}\n", documented_reasons());
+    let program = r#"
+import json, re
+families, extra = [], {}
+role = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole"
+# Members that are newer than this machine's client.
+def beyond_the_client(params, **_):
+    params["body"] = json.dumps(dict(json.loads(params["body"]), **extra)).encode()
+ecs.meta.events.register("before-call.ecs.RegisterTaskDefinition", beyond_the_client)
+def refused(container={}, overrides={}, newer={}, **task):
     family = "u%d" % len(families)
-    role = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole"
+    extra.clear()
+    extra.update(newer)
     ecs.register_task_definition(family=family, containerDefinitions=[dict(dict(name="c", image=IMAGE, memory=32, command=["true"]), **container)],
         **dict(dict(networkMode="none", executionRoleArn=role) if needs_role(container) else dict(networkMode="none"), **task))
-    answer = ecs.run_task(taskDefinition=family)
-    assert not answer["failures"], (word, answer)
-    families.append((word, answer["tasks"][0]["taskArn"]))
+    answer = ecs.run_task(taskDefinition=family, overrides=overrides)
+    assert not answer["failures"], answer
+    families.append(answer["tasks"][0]["taskArn"])
+# A role that is not there fails a task before anybody looks at its members, but some must name one.
 def needs_role(container):
-    return any(member in container for member in ("secrets", "repositoryCredentials", "environmentFiles"))
+    return any(member in container for member in ("secrets", "repositoryCredentials", "environmentFiles", "logConfiguration"))
 volume = lambda **kind: dict(volumes=[dict(name="v", **kind)])
-refused("efsVolumeConfiguration", **volume(efsVolumeConfiguration=dict(fileSystemId="fs-1")))
-refused("configuredAtLaunch", **volume(configuredAtLaunch=True))
-refused("rexray/ebs", **volume(dockerVolumeConfiguration=dict(driver="rexray/ebs", scope="task")))
-refused("WINDOWS_SERVER_2022_CORE", runtimePlatform=dict(operatingSystemFamily="WINDOWS_SERVER_2022_CORE"))
-refused("disableNetworking", dict(disableNetworking=True), networkMode="host")
-refused("resourceRequirements", dict(resourceRequirements=[dict(type="GPU", value="1")]))
-refused("secrets", dict(secrets=[dict(name="A", valueFrom="b")]))
+newer_volume = lambda **kind: dict(newer=dict(volumes=[dict(name="v", **kind)]))
+override = lambda **more: dict(overrides=dict(containerOverrides=[dict(name="c", **more)]))
+log = lambda **more: dict(logConfiguration=dict(dict(logDriver="awslogs", options={"awslogs-group": "g", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p"}), **more))
+refused(dict(credentialSpecs=["credentialspec:x"]))
+refused(dict(environmentFiles=[dict(type="s3", value="arn:aws:s3:::b/x.env")]))
+refused(dict(firelensConfiguration=dict(type="fluentbit")))
+refused(log(logDriver="splunk", options={}))
+refused(log(secretOptions=[dict(name="a", valueFrom="b")]))
+refused(dict(repositoryCredentials=dict(credentialsParameter="arn:aws:secretsmanager:us-east-1:000000000000:secret:x")))
+refused(dict(resourceRequirements=[dict(type="GPU", value="1")]))
+refused(dict(secrets=[dict(name="A", valueFrom="b")]))
+refused(dict(disableNetworking=True), networkMode="host")
+refused(**volume(configuredAtLaunch=True))
+refused(**volume(dockerVolumeConfiguration=dict(driver="rexray/ebs", scope="task")))
+refused(**volume(efsVolumeConfiguration=dict(fileSystemId="fs-1")))
+refused(**volume(fsxWindowsFileServerVolumeConfiguration=dict(fileSystemId="fs-1", rootDirectory="x", authorizationConfig=dict(credentialsParameter="arn:aws:secretsmanager:us-east-1:000000000000:secret:x", domain="d"))))
+refused(**newer_volume(s3filesVolumeConfiguration=dict(fileSystemArn="arn:aws:s3files:us-east-1:000000000000:file-system/fs-1")))
+refused(**override(environmentFiles=[dict(type="s3", value="arn:aws:s3:::b/x.env")]))
+refused(**override(resourceRequirements=[dict(type="GPU", value="1")]))
+refused(runtimePlatform=dict(operatingSystemFamily="WINDOWS_SERVER_2022_CORE"))
+refused(enableFaultInjection=True)
+refused(ephemeralStorage=dict(sizeInGiB=30))
+refused(inferenceAccelerators=[dict(deviceName="d", deviceType="eia1.medium")])
+refused(newer=dict(trustedExecutionConfiguration=dict(isolationMode="SHARED")))
+# What only the agent looks at says as well what kind of error it is, and names the member.
+agents = {}
+for word, container, task in [
+    ("dockerSecurityOptions", dict(dockerSecurityOptions=["nonsense"]), {}),
+    ("'rel'", dict(mountPoints=[dict(sourceVolume="v", containerPath="rel")]), volume(host={})),
+    ("host.sourcePath", {}, volume(host=dict(sourcePath="rel"))),
+    ("'nope'", {}, volume(dockerVolumeConfiguration=dict(driver="local", scope="task", driverOpts=dict(nope="x")))),
+    ("extraHosts", dict(extraHosts=[dict(hostname="a", ipAddress="b")]), dict(networkMode="host")),
+    ("dnsServers", dict(dnsServers=["b"]), dict(networkMode="host")),
+    ("systemControls \"kernel.sem=x\"", dict(systemControls=[dict(namespace="kernel.sem", value="x")]), {}),
+    ("hostname", dict(hostname="a" * 65), {}),
+]:
+    refused(container, **task)
+    agents[families[-1]] = word
 # LINUX is what container instances are.
+extra.clear()
 ecs.register_task_definition(family="linux", networkMode="none", runtimePlatform=dict(operatingSystemFamily="LINUX", cpuArchitecture="X86_64"),
     containerDefinitions=[dict(name="c", image=IMAGE, memory=32, command=["true"])])
 linux = ecs.run_task(taskDefinition="linux")["tasks"][0]["taskArn"]
-arns = [arn for _, arn in families]
-ecs.get_waiter("tasks_stopped").wait(tasks=arns + [linux], WaiterConfig=dict(Delay=1, MaxAttempts=60))
-tasks = {t["taskArn"]: t for t in ecs.describe_tasks(tasks=arns + [linux])["tasks"]}
-for word, arn in families:
+ecs.get_waiter("tasks_stopped").wait(tasks=families + [linux], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
+tasks = {t["taskArn"]: t for t in ecs.describe_tasks(tasks=families + [linux])["tasks"]}
+seen = []
+for arn in families:
     task = tasks[arn]
-    check((word, task["stopCode"]), (word, "TaskFailedToStart"))
-    assert word in task["stoppedReason"], (word, task["stoppedReason"])
+    kind, _, reason = task["stoppedReason"].partition(": ")
+    check((task["stopCode"], reason), ("TaskFailedToStart", reason))
+    if arn in agents:
+        assert kind.endswith("Error") and agents[arn] in reason, (agents[arn], task["stoppedReason"])
+    else:
+        check(kind, "ResourceInitializationError")
+        seen.append(reason)
 check(tasks[linux]["containers"][0]["exitCode"], 0)
-"#,
-    );
+# Each in the words of the table, and none of the table is missing.
+words = lambda reason: re.escape(reason).replace("NAME", "[cv]").replace("VALUE", "[A-Za-z0-9_/]+") + "$"
+for reason in DOCUMENTED:
+    assert any(re.match(words(reason), was) for was in seen), (reason, seen)
+for was in seen:
+    assert any(re.match(words(reason), was) for reason in DOCUMENTED), was
+"#;
+    with_image(&gantry, &image, &(documented + program));
 }

@@ -83,9 +83,9 @@ pub(super) const REFUSED: &[Refused] = &[
     },
     Refused {
         member: "proxyConfiguration",
-        reason: "ResourceInitializationError: task definition member 'proxyConfiguration' is not built yet; it needs awsvpc",
-        sample: "{\"proxyConfiguration\": {\"containerName\": \"app\"}}",
-        at_run_task: false,
+        reason: "Network mode awsvpc is not built in Gantry yet.",
+        sample: "{\"networkMode\": \"awsvpc\", \"proxyConfiguration\": {\"containerName\": \"app\"}}",
+        at_run_task: true,
     },
     Refused {
         member: "runtimePlatform.operatingSystemFamily | Windows",
