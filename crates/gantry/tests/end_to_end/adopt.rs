@@ -17,7 +17,7 @@ ecs.register_task_definition(family="long", networkMode="host", containerDefinit
     logConfiguration=dict(logDriver="awslogs", options={{"awslogs-group": "/long", "awslogs-region": "us-east-1",
         "awslogs-stream-prefix": "p", "awslogs-create-group": "true", "mode": "blocking"}}))])
 arn = ecs.run_task(taskDefinition="long")["tasks"][0]["taskArn"]
-ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 print(arn)
 "#
     ))

@@ -21,11 +21,11 @@ def run(containers, overrides=None, stop_after_running=False, network="host", **
     assert not answer["failures"], answer
     arn = answer["tasks"][0]["taskArn"]
     if stop_after_running:
-        ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+        ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
         ecs.stop_task(task=arn)
-    ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=90))
+    ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=90 * PATIENCE))
     task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
-    deadline = time.time() + 10
+    deadline = time.time() + 10 * PATIENCE
     while True:
         lines = []
         for c in task["containers"]:

@@ -33,7 +33,7 @@ def image(name, tag, data, **more):
     assert status == 201, (status, body)
     return {"mediaType": IMAGE, "digest": digest(text), "size": len(text)}, headers
 def eventually(condition):
-    end = time.time() + 20
+    end = time.time() + 20 * PATIENCE
     while not condition():
         assert time.time() < end, "it did not come true"
         time.sleep(0.05)

@@ -144,7 +144,7 @@ ecs.register_task_definition(family="app", networkMode="host", containerDefiniti
 tasks = ecs.run_task(taskDefinition="app:1", count=3, group="blue", startedBy="me", tags=[dict(key="k", value="v")])["tasks"]
 assert len(tasks) == 3 and all(t["desiredStatus"] == "RUNNING" for t in tasks), tasks
 arns = [t["taskArn"] for t in tasks]
-ecs.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 described = ecs.describe_tasks(tasks=arns, include=["TAGS"])["tasks"]
 assert [t["tags"] for t in described] == [[dict(key="k", value="v")]] * 3, described
 assert all(t["launchType"] == "EC2" and t["group"] == "blue" and t["startedBy"] == "me" for t in described)
@@ -163,7 +163,7 @@ stopped = ecs.stop_task(task=arns[0], reason="enough")["task"]
 assert stopped["desiredStatus"] == "STOPPED" and stopped["stopCode"] == "UserInitiated", stopped
 for arn in arns[1:]:
     ecs.stop_task(task=arn.split("/")[-1])
-ecs.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 first = ecs.describe_tasks(tasks=arns[:1])["tasks"][0]
 assert first["stoppedReason"] == "enough", first
 assert sorted(ecs.list_tasks(desiredStatus="STOPPED")["taskArns"]) == sorted(arns)

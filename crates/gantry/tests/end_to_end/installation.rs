@@ -208,11 +208,11 @@ impl Installation {
         String::from_utf8_lossy(&output.stderr).trim().to_owned()
     }
 
-    /// A Python program with boto3; returns what it printed.
+    /// A Python program with boto3; returns what it printed. It takes its deadlines `PATIENCE` times.
     pub fn python(&self, program: &str) -> String {
         let output = self
             .command("python3")
-            .args(["-c", program])
+            .args(["-c", &format!("PATIENCE = {}\n{program}", patience())])
             .output()
             .expect("python3");
         assert!(

@@ -30,7 +30,7 @@ task, _ = run([
     dict(name="init", essential=False, command=["sh", "-c", "echo init starts; sleep 1; echo init gone"]),
 ], stop_after_running=True)
 wanted = ["init starts", "init gone", "db starts", "db is ready", "app starts", "app stops", "app gone", "db stops", "db gone"]
-deadline = time.time() + 20
+deadline = time.time() + 20 * PATIENCE
 while True:
     seen = stamped("t0", task["taskArn"], ["app", "db", "init"])
     if seen == wanted: break
@@ -77,7 +77,7 @@ ecs.register_task_definition(family="again", networkMode="host", containerDefini
         healthCheck=dict(command=["CMD-SHELL", "echo checked >>/checks"], interval=5)),
     container("side", "echo run; sleep 61; exit 3", essential=False)])
 arn = ecs.run_task(taskDefinition="again")["tasks"][0]["taskArn"]
-ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 print(arn)
 "#
         ))

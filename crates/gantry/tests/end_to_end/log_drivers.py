@@ -157,12 +157,12 @@ def start(driver, options, text, **more):
 
 
 def end(arn):
-    ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=90))
+    ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=90 * PATIENCE))
     return ecs.describe_tasks(tasks=[arn])["tasks"][0]
 
 
 def until(what, look):
-    deadline = time.time() + 30
+    deadline = time.time() + 30 * PATIENCE
     while True:
         seen = look()
         if seen or time.time() > deadline:

@@ -197,7 +197,7 @@ def stored():
         if not token: return found
 assert stored() == acknowledged, (len(stored()), len(acknowledged))
 subprocess.run(["mount", "-o", "remount,size=96m", {archive:?}], check=True)
-deadline = time.time() + 20
+deadline = time.time() + 20 * PATIENCE
 while True:
     try:
         put()

@@ -53,7 +53,7 @@ fn ports_and_links_join_the_containers_of_a_bridge_task() {
 import socket
 serve = lambda word: ["sh", "-c", "while true; do echo %s | /bin/busybox nc -l -p 8080; done" % word]
 def ask(port):
-    deadline = time.time() + 20
+    deadline = time.time() + 20 * PATIENCE
     while True:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=2) as s:
@@ -75,9 +75,9 @@ ecs.register_task_definition(family="bridge", networkMode="bridge", containerDef
     dict(common, name="alone", command=["sh", "-c", "test $(ls /sys/class/net) = lo && sleep 1000"], disableNetworking=True),
 ])
 arn = ecs.run_task(taskDefinition="bridge")["tasks"][0]["taskArn"]
-ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 bindings = {}
-deadline = time.time() + 10
+deadline = time.time() + 10 * PATIENCE
 while len(bindings) < 2 and time.time() < deadline:
     task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
     bindings = {c["name"]: c["networkBindings"][0] for c in task["containers"] if c.get("networkBindings")}
@@ -88,7 +88,7 @@ check(ask(bindings["web"]["hostPort"]), "linked")
 task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
 check({c["name"]: c["lastStatus"] for c in task["containers"]}, dict(db="RUNNING", web="RUNNING", alone="RUNNING"))
 ecs.stop_task(task=arn)
-ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 "#,
     );
 }

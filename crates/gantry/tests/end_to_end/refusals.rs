@@ -118,7 +118,7 @@ import boto3
 ecs = boto3.client("ecs")
 ecs.register_task_definition(family="arm", networkMode="host", containerDefinitions=[dict(name="c", image="{image}", memory=32)])
 arn = ecs.run_task(taskDefinition="arm")["tasks"][0]["taskArn"]
-ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
 assert task["stopCode"] == "TaskFailedToStart", task
 reason = task["containers"][0]["reason"]

@@ -123,7 +123,7 @@ import boto3
 ecs = boto3.client("ecs")
 ecs.register_task_definition(family="built", networkMode="none", containerDefinitions=[dict(name="c", image="{reference}", memory=32)])
 arn = ecs.run_task(taskDefinition="built")["tasks"][0]["taskArn"]
-ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
 assert task["containers"][0]["exitCode"] == 0, task
 assert task["containers"][0]["imageDigest"].startswith("sha256:"), task

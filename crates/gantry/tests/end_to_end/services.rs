@@ -14,7 +14,7 @@ SERVES = ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.1; done"]
 def service():
     return ecs.describe_services(services=["web"])["services"][0]
 def until(what, holds, seconds=150):
-    deadline = time.time() + seconds
+    deadline = time.time() + seconds * PATIENCE
     while True:
         now = service()
         if holds(now): return now
@@ -23,7 +23,7 @@ def until(what, holds, seconds=150):
 def running():
     return sorted(ecs.list_tasks(serviceName="web")["taskArns"])
 def stable():
-    ecs.get_waiter("services_stable").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=120))
+    ecs.get_waiter("services_stable").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=120 * PATIENCE))
 def completed():
     return until("completed", lambda it: len(it["deployments"]) == 1 and it["deployments"][0]["rolloutState"] == "COMPLETED")
 "#;
@@ -91,7 +91,7 @@ stable()
 ecs.update_service(service="web", desiredCount=0)
 stable()
 ecs.delete_service(service="web")
-ecs.get_waiter("services_inactive").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("services_inactive").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 assert running() == [] and ecs.list_services()["serviceArns"] == []
 "#,
     );

@@ -12,7 +12,7 @@ def register(word):
         memory=16, stopTimeout=2, command=["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.1; done", word],
         healthCheck=dict(command=["CMD-SHELL", "true"], interval=5))])["taskDefinition"]["taskDefinitionArn"]
 def until(what, seen, holds, seconds=120):
-    deadline = time.time() + seconds
+    deadline = time.time() + seconds * PATIENCE
     while True:
         now = seen()
         if holds(now): return now
@@ -79,7 +79,7 @@ began = time.time()
 after = ends("SUCCESSFUL")
 assert time.time() - began > 50, "it bakes for a minute"
 assert after["lifecycleStage"] == "CLEAN_UP" and counts(after["targetServiceRevision"]) == [2, 2, 0], after
-ecs.get_waiter("services_stable").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("services_stable").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 green = running()
 assert len(green) == 2 and set(green) < set(both), (green, both)
 # The next one is turned away at its hook, and what ran runs on untouched.
@@ -99,7 +99,7 @@ assert running() == green, (green, running())
 now = service()
 assert now["taskDefinition"].endswith("web:2") and len(now["deployments"]) == 1, now
 ecs.delete_service(service="web", force=True)
-ecs.get_waiter("services_inactive").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("services_inactive").wait(services=["web"], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 "#,
     );
 }

@@ -18,14 +18,15 @@ def role(name):
     trust = json.dumps(dict(Version="2012-10-17", Statement=[dict(Effect="Allow", Principal=dict(Service="ecs-tasks.amazonaws.com"), Action="sts:AssumeRole")]))
     return boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
 folders = {}
-for source, target in [("/usr", "/usr"), ("/lib", "/lib"), ("/lib64", "/lib64")] + [(p, p) for p in {sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(boto3.__file__))}]:
-    if os.path.isdir(source) and (target == "/usr" or not target.startswith("/usr/")):
-        folders["v%d" % len(folders)] = (os.path.realpath(source), target)
+# Each once: where Python is Debian's own, its folder is `/usr`.
+for folder in sorted({"/usr", "/lib", "/lib64", sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(boto3.__file__))}):
+    if os.path.isdir(folder) and not folder.startswith("/usr/"):
+        folders["v%d" % len(folders)] = (os.path.realpath(folder), folder)
 # A folder within another one that is mounted is there already.
 folders = {n: (s, t) for n, (s, t) in folders.items() if not any(t != o and t.startswith(o + "/") for _, o in folders.values())}
 volumes = [dict(name=n, host=dict(sourcePath=s)) for n, (s, _) in folders.items()]
 def python(program, **more):
-    env = dict(PYTHONPATH=os.path.dirname(os.path.dirname(boto3.__file__)), PYTHONDONTWRITEBYTECODE="1", AWS_EC2_METADATA_DISABLED="true", AWS_DEFAULT_REGION="us-east-1")
+    env = dict(PYTHONPATH=os.path.dirname(os.path.dirname(boto3.__file__)), PYTHONDONTWRITEBYTECODE="1", AWS_EC2_METADATA_DISABLED="true", AWS_DEFAULT_REGION="us-east-1", PATIENCE=str(PATIENCE))
     env.update(more.pop("env", {}))
     return dict(dict(name="c", memory=256, command=["sh", "-c", 'exec "$0" -c "$1"', sys.executable, program + "\nprint('end') # echo end"],
         environment=[dict(name=n, value=v) for n, v in env.items()],
@@ -100,7 +101,7 @@ assert v4.startswith("http://169.254.170.2/v4/") and v3.startswith("http://169.2
 # What the task asks for is also what its role's credentials say.
 credentials = boto3.Session().get_credentials()
 print(json.dumps([credentials.method, credentials.access_key, credentials.secret_key, credentials.token]))
-deadline = time.time() + 10
+deadline = time.time() + 10 * int(os.environ["PATIENCE"])
 while True:
     status, own = get(v4)
     assert status == 200, own
@@ -153,7 +154,7 @@ task, lines = run([first, dict(name="side", essential=False, command=["sleep", "
     tags=[dict(key="of", value="definition")])
 assert lines[-1] == "end" and len(lines) == 10, lines
 credentials, own, whole, tagged, old, stats, again, all_stats, protection = map(json.loads, lines[:-1])
-ecs.get_waiter("tasks_stopped").wait(tasks=[other], WaiterConfig=dict(Delay=1, MaxAttempts=60))
+ecs.get_waiter("tasks_stopped").wait(tasks=[other], WaiterConfig=dict(Delay=1, MaxAttempts=60 * PATIENCE))
 check(ecs.describe_tasks(tasks=[other])["tasks"][0]["containers"][0]["exitCode"], 0)
 arn, task_id = task["taskArn"], task["taskArn"].split("/")[-1]
 method, key, secret, token = credentials

@@ -61,7 +61,7 @@ for wanted in ["a", "b", "c", "read only", "not mine", "end"]:
     assert wanted in lines, (wanted, lines)
 assert any("tmpfs" in l and "size=1024k" in l for l in lines), lines
 check(open(SCRATCH + "/file").read(), "f\n")
-deadline = time.time() + 20
+deadline = time.time() + 20 * PATIENCE
 while folders() and time.time() < deadline:
     time.sleep(0.05)
 check(folders(), [])
