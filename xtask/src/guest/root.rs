@@ -12,7 +12,8 @@ use crate::shell::{self, command, say};
 
 /// What the guest needs besides a minimal system.
 const PACKAGES: &str = "linux-image-cloud-amd64 busybox-static iproute2 nftables procps kmod ca-certificates \
-    curl openssl skopeo buildah umoci awscli python3 python3-venv strace findutils e2fsprogs util-linux";
+    curl openssl skopeo buildah umoci awscli docker-registry xmlsec1 python3 python3-venv strace findutils e2fsprogs \
+    util-linux";
 
 /// Debian's AWS clients know no AWS_ENDPOINT_URL, so those from PyPI come before them on the PATH. Its `aws` stays
 /// for `aws logs tail`, which PyPI's has not.
