@@ -123,7 +123,8 @@ from concurrent.futures import ThreadPoolExecutor
 began = time.monotonic()
 with ThreadPoolExecutor(16) as threads: statuses = list(threads.map(lambda _: get(v4)[0], range(600)))
 allowed, passed = statuses.count(200), time.monotonic() - began
-assert 60 <= allowed <= 61 + 40 * passed and statuses.count(429) == 600 - allowed > 0, (allowed, passed, set(statuses))
+# Whoever asks faster than that is refused; an emulated machine does not get to ask so fast.
+assert 60 <= allowed <= 61 + 40 * passed and statuses.count(429) == 600 - allowed, (allowed, passed, set(statuses))
 time.sleep(1)
 assert get(v4)[0] == 200
 # For the task that comes next, while this one still runs.
