@@ -148,6 +148,8 @@ pub(crate) struct Node {
     disk_is_free_at: Duration,
     /// The telemetry socket brings what it brings in order.
     health_arrives: Duration,
+    /// Which of its agents is about to tell all of its health again.
+    tells_again: Option<Incarnation>,
     /// The last frames that told its agent of tasks.
     delivered: VecDeque<Frame>,
 }
@@ -283,6 +285,7 @@ impl World {
             is_cut_off: false,
             disk_is_free_at: Duration::ZERO,
             health_arrives: Duration::ZERO,
+            tells_again: None,
             delivered: VecDeque::new(),
         });
         let soon = self.chance.duration(Duration::ZERO..Duration::from_secs(1));
@@ -408,7 +411,10 @@ impl World {
             Event::HealthAgain {
                 machine,
                 incarnation,
-            } if self.lives(machine, incarnation) => self.tell_health(machine, true),
+            } if self.lives(machine, incarnation) => {
+                self.nodes[machine].tells_again = None;
+                self.tell_health(machine, true);
+            }
             Event::UserActs if self.users_act => self.user_acts(),
             Event::FaultHappens if self.faults.every != Duration::MAX => {
                 self.fault();

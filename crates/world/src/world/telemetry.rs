@@ -38,8 +38,12 @@ impl World {
         }
     }
 
+    /// Once for all that is lost until then: otherwise each repetition of each task's health would be repeated.
     fn tell_health_again(&mut self, machine: usize) {
         let incarnation = self.nodes[machine].machine.incarnation();
+        if self.nodes[machine].tells_again.replace(incarnation) == Some(incarnation) {
+            return;
+        }
         let again = Event::HealthAgain {
             machine,
             incarnation,
