@@ -22,6 +22,7 @@ pub fn routes(data: &[u8]) {
     };
     let plain = match &route {
         Route::Base => "/v2/".to_owned(),
+        Route::Catalog => "/v2/_catalog".to_owned(),
         Route::Blob { repository, digest } => format!("/v2/{repository}/blobs/{digest}"),
         Route::Uploads { repository } => format!("/v2/{repository}/blobs/uploads/"),
         Route::Upload { repository, upload } => format!("/v2/{repository}/blobs/uploads/{upload}"),

@@ -13,8 +13,8 @@
 //! - A lifecycle policy never takes an image that an index still needs.
 //!
 //! What it deliberately does not do: evaluate the policies of repositories and registries (they
-//! are kept, and another account's registry is closed), encrypt with KMS or scan (both settings
-//! are kept and returned), convert between media types, archive, replicate.
+//! are kept, and another account's registry is closed), encrypt with KMS (refused by name), scan (its
+//! settings are kept and returned), convert between media types, archive, replicate.
 
 #![forbid(unsafe_code)]
 

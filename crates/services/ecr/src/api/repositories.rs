@@ -13,7 +13,7 @@ use gantry_api::ecr::{
 use gantry_store::Transaction;
 
 use super::tags::checked_tags;
-use super::{Found, invalid_token, page_limit, repository_name};
+use super::{Found, invalid_token, not_built, page_limit, repository_name};
 use crate::EcrService;
 use crate::error::RegistryError;
 use crate::layers::Place;
@@ -37,6 +37,13 @@ impl EcrService {
                 .unwrap_or(ImageTagMutability::Mutable),
             input.image_tag_mutability_exclusion_filters,
         )?;
+        let encryption = input
+            .encryption_configuration
+            .unwrap_or(EncryptionConfiguration {
+                encryption_type: EncryptionType::Aes256,
+                kms_key: None,
+            });
+        check_encryption(&encryption.encryption_type, encryption.kms_key.as_deref())?;
         let row = RepositoryRow {
             id: hex::encode(self.state.env.entropy.bytes16()),
             name: name.clone(),
@@ -50,12 +57,7 @@ impl EcrService {
                         .unwrap_or(false),
                 ),
             },
-            encryption: input
-                .encryption_configuration
-                .unwrap_or(EncryptionConfiguration {
-                    encryption_type: EncryptionType::Aes256,
-                    kms_key: None,
-                }),
+            encryption,
             tags: checked_tags(BTreeMap::new(), input.tags.unwrap_or_default())?,
         };
         let mut transaction = Transaction::new();
@@ -210,6 +212,23 @@ fn described(ctx: &RequestContext, place: &Place, row: &RepositoryRow) -> Reposi
         repository_arn: Some(EcrService::arn(place, &row.name)),
         repository_name: Some(row.name.to_string()),
         repository_uri: Some(format!("{}/{}", EcrService::host(ctx), row.name)),
+    }
+}
+
+/// Whether this is how layers are kept here. A key of KMS would have to encrypt them.
+pub(super) fn check_encryption(
+    encryption_type: &EncryptionType,
+    key: Option<&str>,
+) -> Result<(), EcrError> {
+    match (encryption_type, key) {
+        (EncryptionType::Aes256, None) => Ok(()),
+        (EncryptionType::Aes256, Some(_)) => Err(EcrError::invalid_parameter_exception(
+            "Invalid parameter at 'encryptionConfiguration' failed to satisfy constraint: 'kmsKey does not go with encryptionType AES256'",
+        )),
+        (other, _) => Err(not_built(&format!(
+            "encryptionType {} of ecr, for which there are no keys,",
+            other.as_str()
+        ))),
     }
 }
 

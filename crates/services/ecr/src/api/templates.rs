@@ -12,7 +12,7 @@ use gantry_api::ecr::{
 };
 use gantry_store::{Transaction, Versioned};
 
-use super::repositories::mutability;
+use super::repositories::{check_encryption, mutability};
 use super::tags::checked_tags;
 use super::{invalid_token, lifecycle, page_limit, policies};
 use crate::EcrService;
@@ -203,6 +203,9 @@ fn checked(template: RepositoryCreationTemplate) -> Result<CreationTemplateRow, 
     }
     if let Some(text) = some(&template.repository_policy) {
         policies::checked(&text, "repository")?;
+    }
+    if let Some(encryption) = &template.encryption_configuration {
+        check_encryption(&encryption.encryption_type, encryption.kms_key.as_deref())?;
     }
     let setting = template.image_tag_mutability.clone();
     let mutability = mutability(

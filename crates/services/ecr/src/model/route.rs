@@ -12,6 +12,8 @@ use super::{Digest, Reference};
 pub enum Route {
     /// `/v2/`: does this speak the API, and am I let in?
     Base,
+    /// `/v2/_catalog`: which repositories are there? Not of the specification, and older than it.
+    Catalog,
     Blob {
         repository: RepositoryName,
         digest: Digest,
@@ -61,6 +63,8 @@ impl Route {
         let segments = decoded.ok_or(RouteError::Unknown)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
+            // No repository's name begins with an underscore.
+            ["_catalog"] => Ok(Self::Catalog),
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
                 Ok(Self::Uploads {
                     repository: repository(name)?,
@@ -174,6 +178,7 @@ mod tests {
             })
         );
         assert_eq!(Route::parse("/v2"), Ok(Route::Base));
+        assert_eq!(Route::parse("/v2/_catalog"), Ok(Route::Catalog));
         assert_eq!(
             Route::parse("/v2/a/b/blobs/uploads/"),
             Ok(Route::Uploads {
@@ -192,7 +197,8 @@ mod tests {
             ("/v2/ab/blobs/uploads/..%2fx", RouteError::Upload),
             ("/v2/manifests/latest", RouteError::Name),
             ("/v2/ab/other", RouteError::Unknown),
-            ("/v2/_catalog", RouteError::Unknown),
+            ("/v2/ab/_catalog", RouteError::Unknown),
+            ("/v2/_catalog/", RouteError::Unknown),
             ("/v1/", RouteError::Unknown),
             ("/v2x", RouteError::Unknown),
             ("/v2/ab/blobs/%zz", RouteError::Unknown),

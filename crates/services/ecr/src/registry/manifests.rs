@@ -1,4 +1,4 @@
-//! Manifests, tags and referrers.
+//! Manifests and referrers.
 
 use bytes::{Bytes, BytesMut};
 use gantry_api::server::ResponseBody;
@@ -20,9 +20,6 @@ use crate::model::{Digest, Reference};
 use crate::tables::ImageRow;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-
-/// Both the default and the most tags on a page, as at ECR.
-const TAGS_PAGE: usize = 1000;
 
 /// The most entries on a page of referrers, and the most bytes: clients read no more than 4 MiB.
 const REFERRERS_PAGE: usize = 1000;
@@ -129,37 +126,6 @@ impl Call<'_> {
             }
         }
         Ok(Answer::new(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0))
-    }
-
-    pub(super) fn list_tags(&self, name: &RepositoryName) -> Result<Answer, Refusal> {
-        let state = &self.service.state;
-        let snapshot = state.store.snapshot();
-        let repository = state.repository(&snapshot, &self.place, name)?;
-        let asked = self.parameter("n").map(|n| {
-            n.parse::<usize>().map_err(|_| {
-                Refusal::new(
-                    StatusCode::BAD_REQUEST,
-                    "PAGINATION_NUMBER_INVALID",
-                    "n is not a number",
-                )
-            })
-        });
-        let limit = asked.transpose()?.unwrap_or(TAGS_PAGE).min(TAGS_PAGE);
-        let last = self.parameter("last").unwrap_or_default();
-        let rows = state.tags(&snapshot, &self.place, &repository.id);
-        let mut rest = rows
-            .iter()
-            .map(|row| row.tag.as_str())
-            .filter(|tag| *tag > last.as_str())
-            .peekable();
-        let page: Vec<&str> = rest.by_ref().take(limit).collect();
-        let body = json!({"name": name.as_str(), "tags": page});
-        let mut answer = Answer::json(StatusCode::OK, body.to_string());
-        if let (Some(last), Some(_)) = (page.last(), rest.peek()) {
-            let next = format!("</v2/{name}/tags/list?n={limit}&last={last}>; rel=\"next\"");
-            answer = answer.header(LINK, next);
-        }
-        Ok(answer)
     }
 
     /// The images that are about another one. An image that nobody is about has an empty list,

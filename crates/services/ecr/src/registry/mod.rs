@@ -8,6 +8,7 @@
 mod answers;
 mod blobs;
 mod conditions;
+mod lists;
 mod manifests;
 mod uploads;
 
@@ -30,6 +31,7 @@ use crate::error::RegistryError;
 use crate::layers::Place;
 use crate::model::download::{DownloadGrant, PARAMETER};
 use crate::model::route::{self, Route, RouteError};
+use crate::model::tag::InvalidReference;
 use crate::model::token::{Grant, TokenError};
 use answers::{Answer, Refusal};
 
@@ -99,9 +101,11 @@ impl Registry {
         let password = header.to_str().ok().and_then(basic_password);
         let password = password.ok_or_else(|| unknown("the authorization is not Basic AWS:…"))?;
         match Grant::verify(&password, &self.service.token_key, now) {
-            // A node pulls what it runs; what it runs is never its to change.
+            // A node pulls what it runs; what it runs is never its to change, nor what else there is to know.
             Ok(grant)
-                if grant.is_a_nodes() && !matches!(parts.method, Method::GET | Method::HEAD) =>
+                if grant.is_a_nodes()
+                    && (!matches!(parts.method, Method::GET | Method::HEAD)
+                        || Route::parse(parts.uri.path()) == Ok(Route::Catalog)) =>
             {
                 Err(Refusal::new(
                     StatusCode::FORBIDDEN,
@@ -166,12 +170,22 @@ impl Call<'_> {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let route = Route::parse(self.parts.uri.path())?;
         let method = &self.parts.method;
+        let route = match Route::parse(self.parts.uri.path()) {
+            // No image has a tag that none can have, so who asks for one is told that it is not there.
+            Err(error @ RouteError::Reference(InvalidReference::Tag(_)))
+                if *method != Method::PUT =>
+            {
+                let (status, code) = (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
+                return Err(Refusal::new(status, code, error.to_string()));
+            }
+            route => route?,
+        };
         let (get, head) = (*method == Method::GET, *method == Method::HEAD);
         let is = |wanted: Method| *method == wanted;
         match route {
             Route::Base if get || head => Ok(Answer::json(StatusCode::OK, "{}")),
+            Route::Catalog if get => self.catalog(),
             Route::Blob { repository, digest } if get || head => {
                 self.blob(&repository, &digest).await
             }
@@ -236,8 +250,12 @@ impl From<RouteError> for Refusal {
         let (status, code) = match error {
             RouteError::Unknown => (StatusCode::NOT_FOUND, "UNSUPPORTED"),
             RouteError::Name => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
-            RouteError::Digest(_) => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
-            RouteError::Reference(_) => (StatusCode::BAD_REQUEST, "TAG_INVALID"),
+            RouteError::Digest(_) | RouteError::Reference(InvalidReference::Digest(_)) => {
+                (StatusCode::BAD_REQUEST, "DIGEST_INVALID")
+            }
+            RouteError::Reference(InvalidReference::Tag(_)) => {
+                (StatusCode::BAD_REQUEST, "TAG_INVALID")
+            }
             RouteError::Upload => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
         };
         Self::new(status, code, error.to_string())

@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gantry_api::ApiError;
 use gantry_api::ecr::{
-    BatchDeleteImageRequest, BatchGetImageRequest, CreateRepositoryRequest,
-    DeleteRepositoryRequest, DescribeImagesRequest, DescribeRepositoriesRequest, Ecr, EcrError,
-    EncryptionConfiguration, EncryptionType, GetAuthorizationTokenRequest, ImageFailureCode,
-    ImageIdentifier, ImageScanningConfiguration, ImageTagMutability, ListImagesFilter,
-    ListImagesRequest, ListTagsForResourceRequest, PutImageRequest, Tag, TagResourceRequest,
-    TagStatus, UntagResourceRequest,
+    BatchDeleteImageRequest, BatchGetImageRequest, CreateRepositoryCreationTemplateRequest,
+    CreateRepositoryRequest, DeleteRepositoryRequest, DescribeImagesRequest,
+    DescribeRepositoriesRequest, Ecr, EcrError, EncryptionConfiguration,
+    EncryptionConfigurationForRepositoryCreationTemplate, EncryptionType,
+    GetAuthorizationTokenRequest, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
+    ImageTagMutability, ListImagesFilter, ListImagesRequest, ListTagsForResourceRequest,
+    PutImageRequest, RCTAppliedFor, Tag, TagResourceRequest, TagStatus, UntagResourceRequest,
 };
 use gantry_ecr::model::Digest;
 use gantry_ecr::model::manifest::{DOCKER_IMAGE, OCI_IMAGE};
@@ -38,6 +39,56 @@ fn by_digest(digest: &Digest) -> ImageIdentifier {
 }
 
 #[tokio::test]
+async fn encryption_with_a_key_of_kms_is_refused_by_its_name() {
+    let fixture = Fixture::new().await;
+    let with = |encryption_type, kms_key| CreateRepositoryRequest {
+        repository_name: "app".to_owned(),
+        encryption_configuration: Some(EncryptionConfiguration {
+            encryption_type,
+            kms_key,
+        }),
+        ..CreateRepositoryRequest::default()
+    };
+    let key = || Some("alias/k".to_owned());
+    for (input, code, word) in [
+        (with(EncryptionType::Kms, None), "NotImplemented", "KMS"),
+        (with(EncryptionType::Kms, key()), "NotImplemented", "KMS"),
+        (
+            with(EncryptionType::KmsDsse, None),
+            "NotImplemented",
+            "KMS_DSSE",
+        ),
+        (
+            with(EncryptionType::Aes256, key()),
+            "InvalidParameterException",
+            "kmsKey",
+        ),
+    ] {
+        let refused = fixture
+            .service
+            .create_repository(&fixture.context(), input)
+            .await;
+        let (seen, message) = error(refused.unwrap_err());
+        assert_eq!(seen, code, "{message}");
+        assert!(message.contains(word), "{message}");
+    }
+    let template = CreateRepositoryCreationTemplateRequest {
+        prefix: "team".to_owned(),
+        applied_for: vec![RCTAppliedFor::CreateOnPush],
+        encryption_configuration: Some(EncryptionConfigurationForRepositoryCreationTemplate {
+            encryption_type: EncryptionType::Kms,
+            kms_key: None,
+        }),
+        ..CreateRepositoryCreationTemplateRequest::default()
+    };
+    let refused = fixture
+        .service
+        .create_repository_creation_template(&fixture.context(), template)
+        .await;
+    assert_eq!(error(refused.unwrap_err()).0, "NotImplemented");
+}
+
+#[tokio::test]
 async fn a_repository_is_described_as_it_was_made() {
     let fixture = Fixture::new().await;
     let input = CreateRepositoryRequest {
@@ -47,8 +98,8 @@ async fn a_repository_is_described_as_it_was_made() {
             scan_on_push: Some(true),
         }),
         encryption_configuration: Some(EncryptionConfiguration {
-            encryption_type: EncryptionType::Kms,
-            kms_key: Some("alias/k".to_owned()),
+            encryption_type: EncryptionType::Aes256,
+            kms_key: None,
         }),
         tags: Some(vec![Tag {
             key: "team".to_owned(),

@@ -160,8 +160,27 @@ async fn what_is_not_there_has_its_own_code() {
             404,
             "UNSUPPORTED",
         ),
-        ("GET", "/v2/app/manifests/-x".to_owned(), 400, "TAG_INVALID"),
-        ("GET", "/v2/_catalog".to_owned(), 404, "UNSUPPORTED"),
+        (
+            "GET",
+            "/v2/app/manifests/.INVALID".to_owned(),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
+        (
+            "DELETE",
+            "/v2/app/manifests/-x".to_owned(),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
+        ("PUT", "/v2/app/manifests/-x".to_owned(), 400, "TAG_INVALID"),
+        (
+            "GET",
+            "/v2/app/manifests/sha256:0".to_owned(),
+            400,
+            "DIGEST_INVALID",
+        ),
+        ("POST", "/v2/_catalog".to_owned(), 405, "UNSUPPORTED"),
+        ("GET", "/v2/app/_catalog".to_owned(), 404, "UNSUPPORTED"),
         ("POST", "/v2/".to_owned(), 405, "UNSUPPORTED"),
         (
             "DELETE",
@@ -272,6 +291,30 @@ async fn tags_come_in_pages() {
     );
     let bad = fixture.call("GET", "/v2/app/tags/list?n=-1", &[], "").await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn repositories_come_in_pages_and_only_the_callers() {
+    let fixture = Fixture::with_repository().await;
+    for name in ["team/web", "app-2", "team/app"] {
+        fixture.create(name).await;
+    }
+    let (mut seen, mut path) = (Vec::new(), "/v2/_catalog?n=3".to_owned());
+    for expected in [3, 1] {
+        let page = fixture.call("GET", &path, &[], "").await;
+        let names = page.json()["repositories"].as_array().unwrap().clone();
+        assert_eq!(names.len(), expected, "{path}");
+        seen.extend(names);
+        let link = page.header("link").to_owned();
+        path = link.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+    }
+    assert_eq!(path, "", "the second page was the last");
+    assert_eq!(seen, ["app", "app-2", "team/app", "team/web"]);
+
+    let other = format!("Basic {}", fixture.token("111111111111").await);
+    let headers = [("authorization", other.as_str())];
+    let theirs = fixture.call_raw("GET", "/v2/_catalog", &headers, "").await;
+    assert_eq!(theirs.json(), json!({"repositories": []}));
 }
 
 #[tokio::test]
