@@ -12,11 +12,12 @@ pub fn validate(input: &dyn Structure) -> Result<(), EcsError> {
     let Err(found) = validate::validate(input) else {
         return Ok(());
     };
-    // Lengths, ranges and patterns are ECS's own rules, with ECS's own words.
+    // Lengths, ranges and patterns are ECS's own rules, with ECS's own words. A list of words is told as
+    // a whole, with what each of them must satisfy in brackets.
     let unknown = |error: &validate::ValidationError| {
         error
             .constraint
-            .starts_with("Member must satisfy enum value set")
+            .contains("Member must satisfy enum value set")
     };
     // Loki's driver is a plug-in of Docker's, which Gantry's agent has of its own and AWS's does not.
     let is_ours = |error: &validate::ValidationError| {

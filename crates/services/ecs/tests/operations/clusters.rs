@@ -162,6 +162,28 @@ fn a_cluster_in_use_is_not_deleted_and_its_numbers_are_real() {
 }
 
 #[test]
+fn what_is_to_be_included_is_one_of_the_models_words() {
+    let harness = Harness::new();
+    harness.create_cluster("c");
+    let input = DescribeClustersRequest {
+        clusters: Some(vec!["c".to_owned()]),
+        include: Some(vec![
+            ClusterField::Tags,
+            ClusterField::Unknown("MOON".into()),
+        ]),
+    };
+    let refused = refusal(done(
+        harness.service.describe_clusters(&harness.ctx(), input),
+    ));
+    assert_eq!(refused.0, "InvalidParameterException");
+    assert!(
+        refused.1.contains("Value '[TAGS, MOON]' at 'include'"),
+        "{}",
+        refused.1
+    );
+}
+
+#[test]
 fn lists_come_in_pages_whose_tokens_cannot_be_made_up() {
     let harness = Harness::new();
     for n in 0..25 {

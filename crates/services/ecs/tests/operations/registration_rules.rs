@@ -518,6 +518,14 @@ fn unknown_words_and_bad_tags_are_invalid_parameters() {
         refuse(with("networkMode", json!("bridged"))),
         "1 validation error detected: Value 'bridged' at 'networkMode' failed to satisfy constraint: Member must satisfy enum value set: [bridge, host, awsvpc, none]"
     );
+    // A list is told as a whole.
+    let listed = refuse(with("requiresCompatibilities", json!(["EC2", "MOON"])));
+    assert!(
+        listed.starts_with(
+            "1 validation error detected: Value '[EC2, MOON]' at 'requiresCompatibilities'"
+        ),
+        "{listed}"
+    );
     assert!(refuse(c("logConfiguration", json!({"logDriver": "paper"}))).contains("logDriver"));
     let tags = |n: usize| -> Value {
         (0..n)
