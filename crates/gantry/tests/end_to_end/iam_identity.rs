@@ -84,9 +84,12 @@ fn a_users_key_and_sessions_work_in_every_protocol_until_they_do_not() {
         !good && said.contains("UnrecognizedClientException"),
         "{said}"
     );
-    let refused = gantry.aws_refused(&["iam", "list-mfa-devices"]);
+    // What cannot be made is refused by its name, and there is none of it.
+    let refused = gantry.aws_refused(&["iam", "create-login-profile", "--user-name", "ann"]);
     assert!(
-        refused.contains("iam:ListMFADevices is not built"),
+        refused.contains("iam:CreateLoginProfile is not built"),
         "{refused}"
     );
+    let devices = gantry.aws(&["iam", "list-mfa-devices"]);
+    assert_eq!(devices["MFADevices"], serde_json::json!([]));
 }

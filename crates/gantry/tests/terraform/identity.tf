@@ -35,6 +35,12 @@ resource "aws_iam_user" "u" {
   name = "tf-user"
   path = var.path
   permissions_boundary = aws_iam_policy.read.arn
+  # Removes keys, certificates, MFA devices and a login profile first, whatever there is.
+  force_destroy = true
+}
+resource "aws_iam_service_linked_role" "s" {
+  aws_service_name = "autoscaling.amazonaws.com"
+  tags = { path = var.path }
 }
 resource "aws_iam_access_key" "k" {
   user = aws_iam_user.u.name

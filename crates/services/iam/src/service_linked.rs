@@ -18,9 +18,9 @@ pub struct ServiceLinked {
     pub service: &'static str,
     pub role: &'static str,
     pub policy: Option<&'static str>,
-    pub description: &'static str,
-    /// Whether it is there before anybody asks for it.
-    from_the_start: bool,
+    /// What the role says of itself that is there before anybody asks for it; `None`: it is made when somebody
+    /// does, and says what they say.
+    from_the_start: Option<&'static str>,
 }
 
 /// The services of which CreateServiceLinkedRole knows what their role is called.
@@ -29,15 +29,13 @@ const SERVICES: [ServiceLinked; 5] = [
         service: "ecs.amazonaws.com",
         role: ECS_ROLE,
         policy: Some("arn:aws:iam::aws:policy/aws-service-role/AmazonECSServiceRolePolicy"),
-        description: "Role to enable Amazon ECS to manage your cluster.",
-        from_the_start: true,
+        from_the_start: Some("Role to enable Amazon ECS to manage your cluster."),
     },
     ServiceLinked {
         service: "node.gantry.internal",
         role: NODE_ROLE,
         policy: Some("arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"),
-        description: "Role of the agent that runs tasks on this machine.",
-        from_the_start: true,
+        from_the_start: Some("Role of the agent that runs tasks on this machine."),
     },
     ServiceLinked {
         service: "ecs.application-autoscaling.amazonaws.com",
@@ -45,23 +43,19 @@ const SERVICES: [ServiceLinked; 5] = [
         policy: Some(
             "arn:aws:iam::aws:policy/aws-service-role/AWSApplicationAutoscalingECSServicePolicy",
         ),
-        description: "",
-        from_the_start: false,
+        from_the_start: None,
     },
     ServiceLinked {
         service: "elasticloadbalancing.amazonaws.com",
         role: "AWSServiceRoleForElasticLoadBalancing",
         policy: None,
-        description: "Allows ELB to call AWS services on your behalf.",
-        from_the_start: false,
+        from_the_start: None,
     },
     ServiceLinked {
         service: "autoscaling.amazonaws.com",
         role: "AWSServiceRoleForAutoScaling",
         policy: None,
-        description: "Default Service-Linked Role enables access to AWS Services and Resources \
-                      used or managed by Auto Scaling",
-        from_the_start: false,
+        from_the_start: None,
     },
 ];
 
@@ -71,7 +65,7 @@ pub fn find(service: &str) -> Option<&'static ServiceLinked> {
 
 /// Whether Gantry itself works as the role of this service.
 pub(crate) fn is_from_the_start(service: &str) -> bool {
-    find(service).is_some_and(|linked| linked.from_the_start)
+    find(service).is_some_and(|linked| linked.from_the_start.is_some())
 }
 
 /// Adds to the transaction the roles that are there from the start and are missing. Returns the
@@ -83,12 +77,15 @@ pub(crate) fn create_missing(
     env: &Env,
 ) -> String {
     let mut node_role_id = String::new();
-    for linked in SERVICES.iter().filter(|linked| linked.from_the_start) {
+    for linked in &SERVICES {
+        let Some(description) = linked.from_the_start else {
+            continue;
+        };
         let name = row_name(linked.role);
         let id = match snapshot.read::<Roles>(account, &Region::global(), &name) {
             Some(role) => role.id.clone(),
             None => {
-                let role = linked.row(account, None, None, env);
+                let role = linked.row(account, None, Some(description.to_owned()), env);
                 transaction.create::<Roles>(account, &Region::global(), &name, &role);
                 role.id
             }
@@ -124,8 +121,7 @@ impl ServiceLinked {
                 r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Service":"{}"}},"Action":"sts:AssumeRole"}}]}}"#,
                 self.service
             ),
-            description: description
-                .or_else(|| (!self.description.is_empty()).then(|| self.description.to_owned())),
+            description,
             max_session_duration_s: 3600,
             permissions_boundary: None,
             tags: Default::default(),

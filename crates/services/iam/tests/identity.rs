@@ -40,6 +40,45 @@ fn signed(desk: &Desk, access_key_id: &str) -> Option<RequestContext> {
 }
 
 #[test]
+fn nobody_has_what_cannot_be_made_here_and_one_can_ask() {
+    let desk = Desk::new();
+    user(&desk, "ann");
+    let (iam, ctx) = (&desk.iam, &desk.ctx);
+    let named = |name: &str| Some(name.to_owned());
+    for (name, found) in [("ann", true), ("ghost", false)] {
+        let keys = desk.wait(iam.list_ssh_public_keys(
+            ctx,
+            iam::ListSSHPublicKeysRequest {
+                user_name: named(name),
+                ..Default::default()
+            },
+        ));
+        assert_eq!(
+            keys.map(|keys| keys.ssh_public_keys.unwrap().is_empty())
+                .ok(),
+            found.then_some(true)
+        );
+        let devices = desk.wait(iam.list_mfa_devices(
+            ctx,
+            iam::ListMFADevicesRequest {
+                user_name: named(name),
+                ..Default::default()
+            },
+        ));
+        assert_eq!(
+            devices.map(|devices| devices.mfa_devices.is_empty()).ok(),
+            found.then_some(true)
+        );
+        let input = iam::DeleteLoginProfileRequest {
+            user_name: named(name),
+        };
+        let (code, message) = refusal(desk.wait(iam.delete_login_profile(ctx, input)));
+        assert_eq!(code, "NoSuchEntity");
+        assert_eq!(message.starts_with("Login Profile"), found, "{message}");
+    }
+}
+
+#[test]
 fn sessions_last_as_long_as_aws_lets_them() {
     let desk = Desk::new();
     user(&desk, "ann");

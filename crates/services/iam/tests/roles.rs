@@ -340,14 +340,17 @@ fn a_role_with_anything_on_it_is_not_deleted() {
     assert!(get(&desk, "web").is_err());
 }
 
+fn tag(key: &str, value: &str) -> iam::Tag {
+    iam::Tag {
+        key: key.into(),
+        value: value.into(),
+    }
+}
+
 #[test]
 fn tags_are_added_replaced_listed_and_removed() {
     let desk = Desk::new();
     desk.role("web");
-    let tag = |key: &str, value: &str| iam::Tag {
-        key: key.into(),
-        value: value.into(),
-    };
     let set = |tags| {
         desk.wait(desk.iam.tag_role(
             &desk.ctx,
@@ -425,4 +428,40 @@ fn service_linked_roles_are_there_and_belong_to_their_service() {
     );
     assert!(create("autoscaling.amazonaws.com").is_ok());
     assert_eq!(refusal(create("nobody.amazonaws.com")).0, "InvalidInput");
+
+    // Its description and its tags are the owner's, and nothing else.
+    let made = "AWSServiceRoleForAutoScaling";
+    assert_eq!(get(&desk, made).unwrap().description, None);
+    desk.wait(desk.iam.tag_role(
+        &desk.ctx,
+        iam::TagRoleRequest {
+            role_name: made.into(),
+            tags: vec![tag("a", "1")],
+        },
+    ))
+    .unwrap();
+    let update = |description: Option<&str>, max_session_duration| {
+        desk.wait(desk.iam.update_role(
+            &desk.ctx,
+            iam::UpdateRoleRequest {
+                role_name: made.into(),
+                description: description.map(str::to_owned),
+                max_session_duration,
+            },
+        ))
+    };
+    update(Some("scales"), None).unwrap();
+    assert_eq!(
+        refusal(update(Some("longer"), Some(7200))).0,
+        "UnmodifiableEntity"
+    );
+    let role = get(&desk, made).unwrap();
+    assert_eq!(role.description.as_deref(), Some("scales"));
+    assert_eq!(role.tags, Some(vec![tag("a", "1")]));
+    let untag = iam::UntagRoleRequest {
+        role_name: made.into(),
+        tag_keys: vec!["a".into()],
+    };
+    desk.wait(desk.iam.untag_role(&desk.ctx, untag)).unwrap();
+    assert_eq!(get(&desk, made).unwrap().tags, None);
 }

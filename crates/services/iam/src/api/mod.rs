@@ -11,6 +11,7 @@ mod group_policies;
 mod groups;
 mod holder;
 mod instance_profiles;
+mod never_held;
 mod oidc_providers;
 mod permissions_boundaries;
 mod policies;
@@ -169,7 +170,7 @@ impl View<'_> {
             .read::<Roles>(self.account, &self.region, &row_name(name))
     }
 
-    /// A role that its owner may change: any but a service-linked one.
+    /// A role that its owner may change: any but a service-linked one, of which only tags and the description are the owner's.
     pub fn changeable_role(&self, name: &str) -> Result<Versioned<RoleRow>, IamError> {
         let role = self.role(name)?;
         if role.linked_to.is_some() {
@@ -323,6 +324,7 @@ operations! {
         delete_group(DeleteGroupRequest) -> () = groups::delete;
         delete_group_policy(DeleteGroupPolicyRequest) -> () = group_policies::delete_inline;
         delete_instance_profile(DeleteInstanceProfileRequest) -> () = instance_profiles::delete;
+        delete_login_profile(DeleteLoginProfileRequest) -> () = never_held::delete_login_profile;
         delete_open_id_connect_provider(DeleteOpenIDConnectProviderRequest) -> () = oidc_providers::delete;
         delete_policy(DeletePolicyRequest) -> () = policies::delete;
         delete_policy_version(DeletePolicyVersionRequest) -> () = policy_versions::delete;
@@ -374,6 +376,7 @@ operations! {
         get_group(GetGroupRequest) -> GetGroupResponse = groups::get;
         get_group_policy(GetGroupPolicyRequest) -> GetGroupPolicyResponse = group_policies::get_inline;
         get_instance_profile(GetInstanceProfileRequest) -> GetInstanceProfileResponse = instance_profiles::get;
+        get_login_profile(GetLoginProfileRequest) -> GetLoginProfileResponse = never_held::login_profile;
         get_open_id_connect_provider(GetOpenIDConnectProviderRequest) -> GetOpenIDConnectProviderResponse = oidc_providers::get;
         get_policy(GetPolicyRequest) -> GetPolicyResponse = policies::get;
         get_policy_version(GetPolicyVersionRequest) -> GetPolicyVersionResponse = policy_versions::get;
@@ -395,6 +398,7 @@ operations! {
         list_instance_profile_tags(ListInstanceProfileTagsRequest) -> ListInstanceProfileTagsResponse = instance_profiles::list_tags;
         list_instance_profiles(ListInstanceProfilesRequest) -> ListInstanceProfilesResponse = instance_profiles::list;
         list_instance_profiles_for_role(ListInstanceProfilesForRoleRequest) -> ListInstanceProfilesForRoleResponse = instance_profiles::list_for_role;
+        list_mfa_devices(ListMFADevicesRequest) -> ListMFADevicesResponse = never_held::mfa_devices;
         list_open_id_connect_provider_tags(ListOpenIDConnectProviderTagsRequest) -> ListOpenIDConnectProviderTagsResponse = oidc_providers::list_tags;
         list_open_id_connect_providers(ListOpenIDConnectProvidersRequest) -> ListOpenIDConnectProvidersResponse = oidc_providers::list;
         list_policies(ListPoliciesRequest) -> ListPoliciesResponse = policies::list;
@@ -405,8 +409,12 @@ operations! {
         list_roles(ListRolesRequest) -> ListRolesResponse = roles::list;
         list_saml_provider_tags(ListSAMLProviderTagsRequest) -> ListSAMLProviderTagsResponse = saml_providers::list_tags;
         list_saml_providers(ListSAMLProvidersRequest) -> ListSAMLProvidersResponse = saml_providers::list;
+        list_service_specific_credentials(ListServiceSpecificCredentialsRequest) -> ListServiceSpecificCredentialsResponse = never_held::service_specific_credentials;
+        list_signing_certificates(ListSigningCertificatesRequest) -> ListSigningCertificatesResponse = never_held::signing_certificates;
+        list_ssh_public_keys(ListSSHPublicKeysRequest) -> ListSSHPublicKeysResponse = never_held::ssh_public_keys;
         list_user_policies(ListUserPoliciesRequest) -> ListUserPoliciesResponse = user_policies::list_inline;
         list_user_tags(ListUserTagsRequest) -> ListUserTagsResponse = tags::list_user_tags;
         list_users(ListUsersRequest) -> ListUsersResponse = users::list;
+        list_virtual_mfa_devices(ListVirtualMFADevicesRequest) -> ListVirtualMFADevicesResponse = never_held::virtual_mfa_devices;
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn create_service_linked(
     let row = linked.row(
         view.account,
         input.custom_suffix.as_deref(),
-        input.description.clone(),
+        input.description.clone().filter(|text| !text.is_empty()),
         view.env,
     );
     if view.find_role(&row.name).is_some() {
@@ -125,7 +125,11 @@ pub(super) fn update(
     view: &View<'_>,
     input: &iam::UpdateRoleRequest,
 ) -> Result<Change<iam::UpdateRoleResponse>, IamError> {
-    let role = view.changeable_role(&input.role_name)?;
+    // How long its sessions are is the service's own business, and what the role says of itself is not.
+    let role = match input.max_session_duration {
+        Some(_) => view.changeable_role(&input.role_name)?,
+        None => view.role(&input.role_name)?,
+    };
     let mut row = RoleRow::clone(&role);
     if let Some(description) = &input.description {
         row.description = Some(description.clone()).filter(|text| !text.is_empty());
@@ -140,7 +144,7 @@ pub(super) fn update_description(
     view: &View<'_>,
     input: &iam::UpdateRoleDescriptionRequest,
 ) -> Result<Change<iam::UpdateRoleDescriptionResponse>, IamError> {
-    let role = view.changeable_role(&input.role_name)?;
+    let role = view.role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
     row.description = Some(input.description.clone()).filter(|text| !text.is_empty());
     let output = iam::UpdateRoleDescriptionResponse {

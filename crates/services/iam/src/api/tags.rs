@@ -115,7 +115,7 @@ pub(super) fn tag_role(
     view: &View<'_>,
     input: &iam::TagRoleRequest,
 ) -> Result<Change<()>, IamError> {
-    let role = view.changeable_role(&input.role_name)?;
+    let role = view.role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
     add(&mut row.tags, &input.tags)?;
     Ok(write(&role, &row, ()))
@@ -125,7 +125,7 @@ pub(super) fn untag_role(
     view: &View<'_>,
     input: &iam::UntagRoleRequest,
 ) -> Result<Change<()>, IamError> {
-    let role = view.changeable_role(&input.role_name)?;
+    let role = view.role(&input.role_name)?;
     let mut row = RoleRow::clone(&role);
     remove(&mut row.tags, &input.tag_keys);
     Ok(write(&role, &row, ()))

@@ -43,7 +43,8 @@ for number in range(5):
 pages = iam.get_paginator("list_users").paginate(PaginationConfig={"PageSize": 2})
 assert [u["UserName"] for page in pages for u in page["Users"]] == ["ann", "u0", "u1", "u2", "u3", "u4"]
 assert [u["UserName"] for u in iam.list_users(PathPrefix="/a/")["Users"]] == ["ann"]
-refused("NotImplemented", iam.list_mfa_devices, UserName="ann")
+refused("NotImplemented", iam.create_virtual_mfa_device, VirtualMFADeviceName="ann")
+assert iam.list_mfa_devices(UserName="ann")["MFADevices"] == []
 
 # Keys are good for signatures, two at most, and only while they are active.
 key = iam.create_access_key(UserName="ann")["AccessKey"]

@@ -31,6 +31,12 @@ open_enum! { AssertionEncryptionModeType {
     Allowed = "Allowed",
 } }
 
+open_enum! { AssignmentStatusType {
+    Assigned = "Assigned",
+    Unassigned = "Unassigned",
+    Any = "Any",
+} }
+
 open_enum! { PolicyScopeType {
     All = "All",
     Aws = "AWS",

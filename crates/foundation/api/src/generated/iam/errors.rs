@@ -7,7 +7,8 @@ use super::types::{
     ConcurrentModificationException, DeleteConflictException, EntityAlreadyExistsException,
     EntityTemporarilyUnmodifiableException, InvalidInputException, LimitExceededException,
     MalformedPolicyDocumentException, NoSuchEntityException, OpenIdIdpCommunicationErrorException,
-    PolicyNotAttachableException, ServiceFailureException, UnmodifiableEntityException,
+    PolicyNotAttachableException, ServiceFailureException, ServiceNotSupportedException,
+    UnmodifiableEntityException,
 };
 use crate::error::ApiError;
 
@@ -25,6 +26,7 @@ pub enum IamError {
     OpenIdIdpCommunicationErrorException(OpenIdIdpCommunicationErrorException),
     PolicyNotAttachableException(PolicyNotAttachableException),
     ServiceFailureException(ServiceFailureException),
+    ServiceNotSupportedException(ServiceNotSupportedException),
     UnmodifiableEntityException(UnmodifiableEntityException),
 
     /// An error that the model does not list.
@@ -98,6 +100,12 @@ impl IamError {
         })
     }
 
+    pub fn service_not_supported_exception(message: impl Into<String>) -> Self {
+        Self::ServiceNotSupportedException(ServiceNotSupportedException {
+            message: Some(message.into()),
+        })
+    }
+
     pub fn unmodifiable_entity_exception(message: impl Into<String>) -> Self {
         Self::UnmodifiableEntityException(UnmodifiableEntityException {
             message: Some(message.into()),
@@ -142,6 +150,9 @@ impl From<IamError> for ApiError {
                 Self::modelled(Arc::new(exception))
             }
             IamError::ServiceFailureException(exception) => Self::modelled(Arc::new(exception)),
+            IamError::ServiceNotSupportedException(exception) => {
+                Self::modelled(Arc::new(exception))
+            }
             IamError::UnmodifiableEntityException(exception) => Self::modelled(Arc::new(exception)),
             IamError::Other(error) => error,
         }

@@ -14,19 +14,20 @@ use super::types::{
     CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse, CreateUserRequest,
     CreateUserResponse, DeleteAccessKeyRequest, DeleteAccountAliasRequest,
     DeleteGroupPolicyRequest, DeleteGroupRequest, DeleteInstanceProfileRequest,
-    DeleteOpenIDConnectProviderRequest, DeletePolicyRequest, DeletePolicyVersionRequest,
-    DeleteRolePermissionsBoundaryRequest, DeleteRolePolicyRequest, DeleteRoleRequest,
-    DeleteSAMLProviderRequest, DeleteServiceLinkedRoleRequest, DeleteServiceLinkedRoleResponse,
-    DeleteUserPermissionsBoundaryRequest, DeleteUserPolicyRequest, DeleteUserRequest,
-    DetachGroupPolicyRequest, DetachRolePolicyRequest, DetachUserPolicyRequest,
+    DeleteLoginProfileRequest, DeleteOpenIDConnectProviderRequest, DeletePolicyRequest,
+    DeletePolicyVersionRequest, DeleteRolePermissionsBoundaryRequest, DeleteRolePolicyRequest,
+    DeleteRoleRequest, DeleteSAMLProviderRequest, DeleteServiceLinkedRoleRequest,
+    DeleteServiceLinkedRoleResponse, DeleteUserPermissionsBoundaryRequest, DeleteUserPolicyRequest,
+    DeleteUserRequest, DetachGroupPolicyRequest, DetachRolePolicyRequest, DetachUserPolicyRequest,
     GetAccessKeyLastUsedRequest, GetAccessKeyLastUsedResponse,
     GetAccountAuthorizationDetailsRequest, GetAccountAuthorizationDetailsResponse,
     GetAccountPasswordPolicyResponse, GetAccountSummaryResponse, GetGroupPolicyRequest,
     GetGroupPolicyResponse, GetGroupRequest, GetGroupResponse, GetInstanceProfileRequest,
-    GetInstanceProfileResponse, GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse,
-    GetPolicyRequest, GetPolicyResponse, GetPolicyVersionRequest, GetPolicyVersionResponse,
-    GetRolePolicyRequest, GetRolePolicyResponse, GetRoleRequest, GetRoleResponse,
-    GetSAMLProviderRequest, GetSAMLProviderResponse, GetServiceLinkedRoleDeletionStatusRequest,
+    GetInstanceProfileResponse, GetLoginProfileRequest, GetLoginProfileResponse,
+    GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse, GetPolicyRequest,
+    GetPolicyResponse, GetPolicyVersionRequest, GetPolicyVersionResponse, GetRolePolicyRequest,
+    GetRolePolicyResponse, GetRoleRequest, GetRoleResponse, GetSAMLProviderRequest,
+    GetSAMLProviderResponse, GetServiceLinkedRoleDeletionStatusRequest,
     GetServiceLinkedRoleDeletionStatusResponse, GetUserPolicyRequest, GetUserPolicyResponse,
     GetUserRequest, GetUserResponse, ListAccessKeysRequest, ListAccessKeysResponse,
     ListAccountAliasesRequest, ListAccountAliasesResponse, ListAttachedGroupPoliciesRequest,
@@ -37,15 +38,19 @@ use super::types::{
     ListGroupsForUserResponse, ListGroupsRequest, ListGroupsResponse,
     ListInstanceProfileTagsRequest, ListInstanceProfileTagsResponse,
     ListInstanceProfilesForRoleRequest, ListInstanceProfilesForRoleResponse,
-    ListInstanceProfilesRequest, ListInstanceProfilesResponse,
-    ListOpenIDConnectProviderTagsRequest, ListOpenIDConnectProviderTagsResponse,
-    ListOpenIDConnectProvidersRequest, ListOpenIDConnectProvidersResponse, ListPoliciesRequest,
-    ListPoliciesResponse, ListPolicyTagsRequest, ListPolicyTagsResponse, ListPolicyVersionsRequest,
+    ListInstanceProfilesRequest, ListInstanceProfilesResponse, ListMFADevicesRequest,
+    ListMFADevicesResponse, ListOpenIDConnectProviderTagsRequest,
+    ListOpenIDConnectProviderTagsResponse, ListOpenIDConnectProvidersRequest,
+    ListOpenIDConnectProvidersResponse, ListPoliciesRequest, ListPoliciesResponse,
+    ListPolicyTagsRequest, ListPolicyTagsResponse, ListPolicyVersionsRequest,
     ListPolicyVersionsResponse, ListRolePoliciesRequest, ListRolePoliciesResponse,
     ListRoleTagsRequest, ListRoleTagsResponse, ListRolesRequest, ListRolesResponse,
     ListSAMLProviderTagsRequest, ListSAMLProviderTagsResponse, ListSAMLProvidersRequest,
-    ListSAMLProvidersResponse, ListUserPoliciesRequest, ListUserPoliciesResponse,
-    ListUserTagsRequest, ListUserTagsResponse, ListUsersRequest, ListUsersResponse,
+    ListSAMLProvidersResponse, ListSSHPublicKeysRequest, ListSSHPublicKeysResponse,
+    ListServiceSpecificCredentialsRequest, ListServiceSpecificCredentialsResponse,
+    ListSigningCertificatesRequest, ListSigningCertificatesResponse, ListUserPoliciesRequest,
+    ListUserPoliciesResponse, ListUserTagsRequest, ListUserTagsResponse, ListUsersRequest,
+    ListUsersResponse, ListVirtualMFADevicesRequest, ListVirtualMFADevicesResponse,
     PutGroupPolicyRequest, PutRolePermissionsBoundaryRequest, PutRolePolicyRequest,
     PutUserPermissionsBoundaryRequest, PutUserPolicyRequest,
     RemoveClientIDFromOpenIDConnectProviderRequest, RemoveRoleFromInstanceProfileRequest,
@@ -101,6 +106,7 @@ pub static MODEL: ServiceModel = ServiceModel {
         &DELETE_GROUP,
         &DELETE_GROUP_POLICY,
         &DELETE_INSTANCE_PROFILE,
+        &DELETE_LOGIN_PROFILE,
         &DELETE_OPEN_ID_CONNECT_PROVIDER,
         &DELETE_POLICY,
         &DELETE_POLICY_VERSION,
@@ -122,6 +128,7 @@ pub static MODEL: ServiceModel = ServiceModel {
         &GET_GROUP,
         &GET_GROUP_POLICY,
         &GET_INSTANCE_PROFILE,
+        &GET_LOGIN_PROFILE,
         &GET_OPEN_ID_CONNECT_PROVIDER,
         &GET_POLICY,
         &GET_POLICY_VERSION,
@@ -143,6 +150,7 @@ pub static MODEL: ServiceModel = ServiceModel {
         &LIST_INSTANCE_PROFILE_TAGS,
         &LIST_INSTANCE_PROFILES,
         &LIST_INSTANCE_PROFILES_FOR_ROLE,
+        &LIST_MFA_DEVICES,
         &LIST_OPEN_ID_CONNECT_PROVIDER_TAGS,
         &LIST_OPEN_ID_CONNECT_PROVIDERS,
         &LIST_POLICIES,
@@ -153,9 +161,13 @@ pub static MODEL: ServiceModel = ServiceModel {
         &LIST_ROLES,
         &LIST_SAML_PROVIDER_TAGS,
         &LIST_SAML_PROVIDERS,
+        &LIST_SSH_PUBLIC_KEYS,
+        &LIST_SERVICE_SPECIFIC_CREDENTIALS,
+        &LIST_SIGNING_CERTIFICATES,
         &LIST_USER_POLICIES,
         &LIST_USER_TAGS,
         &LIST_USERS,
+        &LIST_VIRTUAL_MFA_DEVICES,
         &PUT_GROUP_POLICY,
         &PUT_ROLE_PERMISSIONS_BOUNDARY,
         &PUT_ROLE_POLICY,
@@ -197,7 +209,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         "CreateServiceSpecificCredential",
         "CreateVirtualMFADevice",
         "DeactivateMFADevice",
-        "DeleteLoginProfile",
         "DeleteSSHPublicKey",
         "DeleteServerCertificate",
         "DeleteServiceSpecificCredential",
@@ -219,7 +230,6 @@ pub static MODEL: ServiceModel = ServiceModel {
         "GetCredentialReport",
         "GetDelegationRequest",
         "GetHumanReadableSummary",
-        "GetLoginProfile",
         "GetMFADevice",
         "GetOrganizationsAccessReport",
         "GetOutboundWebIdentityFederationInfo",
@@ -230,15 +240,10 @@ pub static MODEL: ServiceModel = ServiceModel {
         "GetServiceLastAccessedDetailsWithEntities",
         "ListDelegationRequests",
         "ListMFADeviceTags",
-        "ListMFADevices",
         "ListOrganizationsFeatures",
         "ListPoliciesGrantingServiceAccess",
-        "ListSSHPublicKeys",
         "ListServerCertificateTags",
         "ListServerCertificates",
-        "ListServiceSpecificCredentials",
-        "ListSigningCertificates",
-        "ListVirtualMFADevices",
         "PutAccountProperties",
         "RejectDelegationRequest",
         "ResetServiceSpecificCredential",
@@ -884,6 +889,33 @@ impl Operation for DeleteInstanceProfile {
     }
 }
 
+static DELETE_LOGIN_PROFILE: OperationModel = OperationModel {
+    name: "DeleteLoginProfile",
+    input: &schemas::DELETE_LOGIN_PROFILE_REQUEST,
+    output: &crate::protocol::UNIT,
+    result_wrapper: None,
+    readonly: false,
+    new_input: || Box::new(DeleteLoginProfileRequest::default()),
+    new_output: || Box::new(Unit::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteLoginProfile;
+
+impl Operation for DeleteLoginProfile {
+    type Input = DeleteLoginProfileRequest;
+    type Output = Unit;
+    type Error = IamError;
+    const NAME: &'static str = "DeleteLoginProfile";
+    fn model() -> &'static OperationModel {
+        &DELETE_LOGIN_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static DELETE_OPEN_ID_CONNECT_PROVIDER: OperationModel = OperationModel {
     name: "DeleteOpenIDConnectProvider",
     input: &schemas::DELETE_OPEN_ID_CONNECT_PROVIDER_REQUEST,
@@ -1445,6 +1477,33 @@ impl Operation for GetInstanceProfile {
     const NAME: &'static str = "GetInstanceProfile";
     fn model() -> &'static OperationModel {
         &GET_INSTANCE_PROFILE
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static GET_LOGIN_PROFILE: OperationModel = OperationModel {
+    name: "GetLoginProfile",
+    input: &schemas::GET_LOGIN_PROFILE_REQUEST,
+    output: &schemas::GET_LOGIN_PROFILE_RESPONSE,
+    result_wrapper: Some("GetLoginProfileResult"),
+    readonly: false,
+    new_input: || Box::new(GetLoginProfileRequest::default()),
+    new_output: || Box::new(GetLoginProfileResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLoginProfile;
+
+impl Operation for GetLoginProfile {
+    type Input = GetLoginProfileRequest;
+    type Output = GetLoginProfileResponse;
+    type Error = IamError;
+    const NAME: &'static str = "GetLoginProfile";
+    fn model() -> &'static OperationModel {
+        &GET_LOGIN_PROFILE
     }
     fn service() -> &'static ServiceModel {
         &MODEL
@@ -2018,6 +2077,33 @@ impl Operation for ListInstanceProfilesForRole {
     }
 }
 
+static LIST_MFA_DEVICES: OperationModel = OperationModel {
+    name: "ListMFADevices",
+    input: &schemas::LIST_MFA_DEVICES_REQUEST,
+    output: &schemas::LIST_MFA_DEVICES_RESPONSE,
+    result_wrapper: Some("ListMFADevicesResult"),
+    readonly: false,
+    new_input: || Box::new(ListMFADevicesRequest::default()),
+    new_output: || Box::new(ListMFADevicesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListMFADevices;
+
+impl Operation for ListMFADevices {
+    type Input = ListMFADevicesRequest;
+    type Output = ListMFADevicesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListMFADevices";
+    fn model() -> &'static OperationModel {
+        &LIST_MFA_DEVICES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS: OperationModel = OperationModel {
     name: "ListOpenIDConnectProviderTags",
     input: &schemas::LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_REQUEST,
@@ -2288,6 +2374,87 @@ impl Operation for ListSAMLProviders {
     }
 }
 
+static LIST_SSH_PUBLIC_KEYS: OperationModel = OperationModel {
+    name: "ListSSHPublicKeys",
+    input: &schemas::LIST_SSH_PUBLIC_KEYS_REQUEST,
+    output: &schemas::LIST_SSH_PUBLIC_KEYS_RESPONSE,
+    result_wrapper: Some("ListSSHPublicKeysResult"),
+    readonly: false,
+    new_input: || Box::new(ListSSHPublicKeysRequest::default()),
+    new_output: || Box::new(ListSSHPublicKeysResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListSSHPublicKeys;
+
+impl Operation for ListSSHPublicKeys {
+    type Input = ListSSHPublicKeysRequest;
+    type Output = ListSSHPublicKeysResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListSSHPublicKeys";
+    fn model() -> &'static OperationModel {
+        &LIST_SSH_PUBLIC_KEYS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_SERVICE_SPECIFIC_CREDENTIALS: OperationModel = OperationModel {
+    name: "ListServiceSpecificCredentials",
+    input: &schemas::LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST,
+    output: &schemas::LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE,
+    result_wrapper: Some("ListServiceSpecificCredentialsResult"),
+    readonly: false,
+    new_input: || Box::new(ListServiceSpecificCredentialsRequest::default()),
+    new_output: || Box::new(ListServiceSpecificCredentialsResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListServiceSpecificCredentials;
+
+impl Operation for ListServiceSpecificCredentials {
+    type Input = ListServiceSpecificCredentialsRequest;
+    type Output = ListServiceSpecificCredentialsResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListServiceSpecificCredentials";
+    fn model() -> &'static OperationModel {
+        &LIST_SERVICE_SPECIFIC_CREDENTIALS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_SIGNING_CERTIFICATES: OperationModel = OperationModel {
+    name: "ListSigningCertificates",
+    input: &schemas::LIST_SIGNING_CERTIFICATES_REQUEST,
+    output: &schemas::LIST_SIGNING_CERTIFICATES_RESPONSE,
+    result_wrapper: Some("ListSigningCertificatesResult"),
+    readonly: false,
+    new_input: || Box::new(ListSigningCertificatesRequest::default()),
+    new_output: || Box::new(ListSigningCertificatesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListSigningCertificates;
+
+impl Operation for ListSigningCertificates {
+    type Input = ListSigningCertificatesRequest;
+    type Output = ListSigningCertificatesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListSigningCertificates";
+    fn model() -> &'static OperationModel {
+        &LIST_SIGNING_CERTIFICATES
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
 static LIST_USER_POLICIES: OperationModel = OperationModel {
     name: "ListUserPolicies",
     input: &schemas::LIST_USER_POLICIES_REQUEST,
@@ -2363,6 +2530,33 @@ impl Operation for ListUsers {
     const NAME: &'static str = "ListUsers";
     fn model() -> &'static OperationModel {
         &LIST_USERS
+    }
+    fn service() -> &'static ServiceModel {
+        &MODEL
+    }
+}
+
+static LIST_VIRTUAL_MFA_DEVICES: OperationModel = OperationModel {
+    name: "ListVirtualMFADevices",
+    input: &schemas::LIST_VIRTUAL_MFA_DEVICES_REQUEST,
+    output: &schemas::LIST_VIRTUAL_MFA_DEVICES_RESPONSE,
+    result_wrapper: Some("ListVirtualMFADevicesResult"),
+    readonly: false,
+    new_input: || Box::new(ListVirtualMFADevicesRequest::default()),
+    new_output: || Box::new(ListVirtualMFADevicesResponse::default()),
+};
+
+/// The operation, for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct ListVirtualMFADevices;
+
+impl Operation for ListVirtualMFADevices {
+    type Input = ListVirtualMFADevicesRequest;
+    type Output = ListVirtualMFADevicesResponse;
+    type Error = IamError;
+    const NAME: &'static str = "ListVirtualMFADevices";
+    fn model() -> &'static OperationModel {
+        &LIST_VIRTUAL_MFA_DEVICES
     }
     fn service() -> &'static ServiceModel {
         &MODEL

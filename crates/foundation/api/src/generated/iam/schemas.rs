@@ -101,6 +101,8 @@ static ATTACHED_POLICY_MEMBERS: [Member; 2] = [
 ];
 pub static ATTACHED_POLICY: Schema = Schema::structure("AttachedPolicy", &ATTACHED_POLICY_MEMBERS);
 
+pub static BOOTSTRAP_DATUM: Schema = Schema::scalar("BootstrapDatum", Kind::Blob).secret();
+
 static CONCURRENT_MODIFICATION_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &CONCURRENT_MODIFICATION_MESSAGE)];
 pub static CONCURRENT_MODIFICATION_EXCEPTION: Schema = Schema::structure(
@@ -327,6 +329,13 @@ static DELETE_INSTANCE_PROFILE_REQUEST_MEMBERS: [Member; 1] =
 pub static DELETE_INSTANCE_PROFILE_REQUEST: Schema = Schema::structure(
     "DeleteInstanceProfileRequest",
     &DELETE_INSTANCE_PROFILE_REQUEST_MEMBERS,
+);
+
+static DELETE_LOGIN_PROFILE_REQUEST_MEMBERS: [Member; 1] =
+    [Member::new("UserName", &USER_NAME_TYPE)];
+pub static DELETE_LOGIN_PROFILE_REQUEST: Schema = Schema::structure(
+    "DeleteLoginProfileRequest",
+    &DELETE_LOGIN_PROFILE_REQUEST_MEMBERS,
 );
 
 static DELETE_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 1] =
@@ -584,6 +593,17 @@ static GET_INSTANCE_PROFILE_RESPONSE_MEMBERS: [Member; 1] =
 pub static GET_INSTANCE_PROFILE_RESPONSE: Schema = Schema::structure(
     "GetInstanceProfileResponse",
     &GET_INSTANCE_PROFILE_RESPONSE_MEMBERS,
+);
+
+static GET_LOGIN_PROFILE_REQUEST_MEMBERS: [Member; 1] = [Member::new("UserName", &USER_NAME_TYPE)];
+pub static GET_LOGIN_PROFILE_REQUEST: Schema =
+    Schema::structure("GetLoginProfileRequest", &GET_LOGIN_PROFILE_REQUEST_MEMBERS);
+
+static GET_LOGIN_PROFILE_RESPONSE_MEMBERS: [Member; 1] =
+    [Member::new("LoginProfile", &LOGIN_PROFILE).required()];
+pub static GET_LOGIN_PROFILE_RESPONSE: Schema = Schema::structure(
+    "GetLoginProfileResponse",
+    &GET_LOGIN_PROFILE_RESPONSE_MEMBERS,
 );
 
 static GET_OPEN_ID_CONNECT_PROVIDER_REQUEST_MEMBERS: [Member; 1] =
@@ -1006,6 +1026,22 @@ pub static LIST_INSTANCE_PROFILES_RESPONSE: Schema = Schema::structure(
     &LIST_INSTANCE_PROFILES_RESPONSE_MEMBERS,
 );
 
+static LIST_MFA_DEVICES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE),
+];
+pub static LIST_MFA_DEVICES_REQUEST: Schema =
+    Schema::structure("ListMFADevicesRequest", &LIST_MFA_DEVICES_REQUEST_MEMBERS);
+
+static LIST_MFA_DEVICES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("MFADevices", &MFA_DEVICE_LIST_TYPE).required(),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_MFA_DEVICES_RESPONSE: Schema =
+    Schema::structure("ListMFADevicesResponse", &LIST_MFA_DEVICES_RESPONSE_MEMBERS);
+
 static LIST_OPEN_ID_CONNECT_PROVIDER_TAGS_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("Marker", &MARKER_TYPE),
     Member::new("MaxItems", &MAX_ITEMS_TYPE),
@@ -1181,6 +1217,71 @@ pub static LIST_SAML_PROVIDERS_RESPONSE: Schema = Schema::structure(
     &LIST_SAML_PROVIDERS_RESPONSE_MEMBERS,
 );
 
+static LIST_SSH_PUBLIC_KEYS_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE),
+];
+pub static LIST_SSH_PUBLIC_KEYS_REQUEST: Schema = Schema::structure(
+    "ListSSHPublicKeysRequest",
+    &LIST_SSH_PUBLIC_KEYS_REQUEST_MEMBERS,
+);
+
+static LIST_SSH_PUBLIC_KEYS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("SSHPublicKeys", &SSH_PUBLIC_KEY_LIST_TYPE),
+];
+pub static LIST_SSH_PUBLIC_KEYS_RESPONSE: Schema = Schema::structure(
+    "ListSSHPublicKeysResponse",
+    &LIST_SSH_PUBLIC_KEYS_RESPONSE_MEMBERS,
+);
+
+static LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST_MEMBERS: [Member; 5] = [
+    Member::new("AllUsers", &ALL_USERS),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("ServiceName", &SERVICE_NAME),
+    Member::new("UserName", &USER_NAME_TYPE),
+];
+pub static LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST: Schema = Schema::structure(
+    "ListServiceSpecificCredentialsRequest",
+    &LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST_MEMBERS,
+);
+
+static LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new(
+        "ServiceSpecificCredentials",
+        &SERVICE_SPECIFIC_CREDENTIALS_LIST_TYPE,
+    ),
+];
+pub static LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE: Schema = Schema::structure(
+    "ListServiceSpecificCredentialsResponse",
+    &LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE_MEMBERS,
+);
+
+static LIST_SIGNING_CERTIFICATES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+    Member::new("UserName", &EXISTING_USER_NAME_TYPE),
+];
+pub static LIST_SIGNING_CERTIFICATES_REQUEST: Schema = Schema::structure(
+    "ListSigningCertificatesRequest",
+    &LIST_SIGNING_CERTIFICATES_REQUEST_MEMBERS,
+);
+
+static LIST_SIGNING_CERTIFICATES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("Certificates", &CERTIFICATE_LIST_TYPE).required(),
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+];
+pub static LIST_SIGNING_CERTIFICATES_RESPONSE: Schema = Schema::structure(
+    "ListSigningCertificatesResponse",
+    &LIST_SIGNING_CERTIFICATES_RESPONSE_MEMBERS,
+);
+
 static LIST_USER_POLICIES_REQUEST_MEMBERS: [Member; 3] = [
     Member::new("Marker", &MARKER_TYPE),
     Member::new("MaxItems", &MAX_ITEMS_TYPE),
@@ -1232,6 +1333,40 @@ static LIST_USERS_RESPONSE_MEMBERS: [Member; 3] = [
 ];
 pub static LIST_USERS_RESPONSE: Schema =
     Schema::structure("ListUsersResponse", &LIST_USERS_RESPONSE_MEMBERS);
+
+static LIST_VIRTUAL_MFA_DEVICES_REQUEST_MEMBERS: [Member; 3] = [
+    Member::new("AssignmentStatus", &ASSIGNMENT_STATUS_TYPE),
+    Member::new("Marker", &MARKER_TYPE),
+    Member::new("MaxItems", &MAX_ITEMS_TYPE),
+];
+pub static LIST_VIRTUAL_MFA_DEVICES_REQUEST: Schema = Schema::structure(
+    "ListVirtualMFADevicesRequest",
+    &LIST_VIRTUAL_MFA_DEVICES_REQUEST_MEMBERS,
+);
+
+static LIST_VIRTUAL_MFA_DEVICES_RESPONSE_MEMBERS: [Member; 3] = [
+    Member::new("IsTruncated", &BOOLEAN_TYPE),
+    Member::new("Marker", &RESPONSE_MARKER_TYPE),
+    Member::new("VirtualMFADevices", &VIRTUAL_MFA_DEVICE_LIST_TYPE).required(),
+];
+pub static LIST_VIRTUAL_MFA_DEVICES_RESPONSE: Schema = Schema::structure(
+    "ListVirtualMFADevicesResponse",
+    &LIST_VIRTUAL_MFA_DEVICES_RESPONSE_MEMBERS,
+);
+
+static LOGIN_PROFILE_MEMBERS: [Member; 3] = [
+    Member::new("CreateDate", &DATE_TYPE).required(),
+    Member::new("PasswordResetRequired", &BOOLEAN_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static LOGIN_PROFILE: Schema = Schema::structure("LoginProfile", &LOGIN_PROFILE_MEMBERS);
+
+static MFA_DEVICE_MEMBERS: [Member; 3] = [
+    Member::new("EnableDate", &DATE_TYPE).required(),
+    Member::new("SerialNumber", &SERIAL_NUMBER_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static MFA_DEVICE: Schema = Schema::structure("MFADevice", &MFA_DEVICE_MEMBERS);
 
 static MALFORMED_POLICY_DOCUMENT_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &MALFORMED_POLICY_DOCUMENT_MESSAGE)];
@@ -1550,6 +1685,20 @@ pub static SAML_PROVIDER_NAME_TYPE: Schema = Schema::scalar("SAMLProviderNameTyp
     .limited(Some(1), Some(128))
     .matching("[\\w._-]+");
 
+pub static SSH_PUBLIC_KEY_LIST_TYPE: Schema = Schema::list(
+    "SSHPublicKeyListType",
+    Member::new("member", &SSH_PUBLIC_KEY_METADATA),
+);
+
+static SSH_PUBLIC_KEY_METADATA_MEMBERS: [Member; 4] = [
+    Member::new("SSHPublicKeyId", &PUBLIC_KEY_ID_TYPE).required(),
+    Member::new("Status", &STATUS_TYPE).required(),
+    Member::new("UploadDate", &DATE_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static SSH_PUBLIC_KEY_METADATA: Schema =
+    Schema::structure("SSHPublicKeyMetadata", &SSH_PUBLIC_KEY_METADATA_MEMBERS);
+
 static SERVICE_FAILURE_EXCEPTION_MEMBERS: [Member; 1] =
     [Member::new("message", &SERVICE_FAILURE_EXCEPTION_MESSAGE)];
 pub static SERVICE_FAILURE_EXCEPTION: Schema = Schema::structure(
@@ -1563,6 +1712,43 @@ pub static SERVICE_FAILURE_EXCEPTION: Schema = Schema::structure(
     sender_fault: true,
 });
 
+static SERVICE_NOT_SUPPORTED_EXCEPTION_MEMBERS: [Member; 1] =
+    [Member::new("message", &SERVICE_NOT_SUPPORTED_MESSAGE)];
+pub static SERVICE_NOT_SUPPORTED_EXCEPTION: Schema = Schema::structure(
+    "ServiceNotSupportedException",
+    &SERVICE_NOT_SUPPORTED_EXCEPTION_MEMBERS,
+)
+.exception(ErrorTraits {
+    code: "NotSupportedService",
+    query_code: None,
+    http_status: 404,
+    sender_fault: true,
+});
+
+static SERVICE_SPECIFIC_CREDENTIAL_METADATA_MEMBERS: [Member; 8] = [
+    Member::new("CreateDate", &DATE_TYPE).required(),
+    Member::new("ExpirationDate", &DATE_TYPE),
+    Member::new("ServiceCredentialAlias", &SERVICE_CREDENTIAL_ALIAS),
+    Member::new("ServiceName", &SERVICE_NAME).required(),
+    Member::new(
+        "ServiceSpecificCredentialId",
+        &SERVICE_SPECIFIC_CREDENTIAL_ID,
+    )
+    .required(),
+    Member::new("ServiceUserName", &SERVICE_USER_NAME),
+    Member::new("Status", &STATUS_TYPE).required(),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static SERVICE_SPECIFIC_CREDENTIAL_METADATA: Schema = Schema::structure(
+    "ServiceSpecificCredentialMetadata",
+    &SERVICE_SPECIFIC_CREDENTIAL_METADATA_MEMBERS,
+);
+
+pub static SERVICE_SPECIFIC_CREDENTIALS_LIST_TYPE: Schema = Schema::list(
+    "ServiceSpecificCredentialsListType",
+    Member::new("member", &SERVICE_SPECIFIC_CREDENTIAL_METADATA),
+);
+
 static SET_DEFAULT_POLICY_VERSION_REQUEST_MEMBERS: [Member; 2] = [
     Member::new("PolicyArn", &ARN_TYPE).required(),
     Member::new("VersionId", &POLICY_VERSION_ID_TYPE).required(),
@@ -1571,6 +1757,16 @@ pub static SET_DEFAULT_POLICY_VERSION_REQUEST: Schema = Schema::structure(
     "SetDefaultPolicyVersionRequest",
     &SET_DEFAULT_POLICY_VERSION_REQUEST_MEMBERS,
 );
+
+static SIGNING_CERTIFICATE_MEMBERS: [Member; 5] = [
+    Member::new("CertificateBody", &CERTIFICATE_BODY_TYPE).required(),
+    Member::new("CertificateId", &CERTIFICATE_ID_TYPE).required(),
+    Member::new("Status", &STATUS_TYPE).required(),
+    Member::new("UploadDate", &DATE_TYPE),
+    Member::new("UserName", &USER_NAME_TYPE).required(),
+];
+pub static SIGNING_CERTIFICATE: Schema =
+    Schema::structure("SigningCertificate", &SIGNING_CERTIFICATE_MEMBERS);
 
 static SOURCE_ROLE_TEMPLATE_MEMBERS: [Member; 2] = [
     Member::new("TemplateArn", &ARN_TYPE).required(),
@@ -1822,6 +2018,17 @@ static USER_DETAIL_MEMBERS: [Member; 10] = [
 ];
 pub static USER_DETAIL: Schema = Schema::structure("UserDetail", &USER_DETAIL_MEMBERS);
 
+static VIRTUAL_MFA_DEVICE_MEMBERS: [Member; 6] = [
+    Member::new("Base32StringSeed", &BOOTSTRAP_DATUM),
+    Member::new("EnableDate", &DATE_TYPE),
+    Member::new("QRCodePNG", &BOOTSTRAP_DATUM),
+    Member::new("SerialNumber", &SERIAL_NUMBER_TYPE).required(),
+    Member::new("Tags", &TAG_LIST_TYPE),
+    Member::new("User", &USER),
+];
+pub static VIRTUAL_MFA_DEVICE: Schema =
+    Schema::structure("VirtualMFADevice", &VIRTUAL_MFA_DEVICE_MEMBERS);
+
 pub static ACCESS_KEY_ID_TYPE: Schema = Schema::scalar("accessKeyIdType", Kind::String)
     .limited(Some(16), Some(128))
     .matching("[\\w]+");
@@ -1843,12 +2050,17 @@ pub static ACCOUNT_ALIAS_TYPE: Schema = Schema::scalar("accountAliasType", Kind:
     .limited(Some(3), Some(63))
     .matching("^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$");
 
+pub static ALL_USERS: Schema = Schema::scalar("allUsers", Kind::Boolean);
+
 pub static ARN_TYPE: Schema = Schema::scalar("arnType", Kind::String).limited(Some(20), Some(2048));
 
 pub static ASSERTION_ENCRYPTION_MODE_TYPE: Schema = Schema::enumeration(
     "assertionEncryptionModeType",
     enums::AssertionEncryptionModeType::VALUES,
 );
+
+pub static ASSIGNMENT_STATUS_TYPE: Schema =
+    Schema::enumeration("assignmentStatusType", enums::AssignmentStatusType::VALUES);
 
 pub static ATTACHED_POLICIES_LIST_TYPE: Schema = Schema::list(
     "attachedPoliciesListType",
@@ -1860,6 +2072,19 @@ pub static ATTACHMENT_COUNT_TYPE: Schema = Schema::scalar("attachmentCountType",
 pub static BOOLEAN_OBJECT_TYPE: Schema = Schema::scalar("booleanObjectType", Kind::Boolean);
 
 pub static BOOLEAN_TYPE: Schema = Schema::scalar("booleanType", Kind::Boolean);
+
+pub static CERTIFICATE_BODY_TYPE: Schema = Schema::scalar("certificateBodyType", Kind::String)
+    .limited(Some(1), Some(16384))
+    .matching("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+");
+
+pub static CERTIFICATE_ID_TYPE: Schema = Schema::scalar("certificateIdType", Kind::String)
+    .limited(Some(24), Some(128))
+    .matching("[\\w]+");
+
+pub static CERTIFICATE_LIST_TYPE: Schema = Schema::list(
+    "certificateListType",
+    Member::new("member", &SIGNING_CERTIFICATE),
+);
 
 pub static CLIENT_ID_LIST_TYPE: Schema =
     Schema::list("clientIDListType", Member::new("member", &CLIENT_ID_TYPE));
@@ -1932,6 +2157,9 @@ pub static MAX_ITEMS_TYPE: Schema =
 
 pub static MAX_PASSWORD_AGE_TYPE: Schema =
     Schema::scalar("maxPasswordAgeType", Kind::Integer).limited(Some(1), Some(1095));
+
+pub static MFA_DEVICE_LIST_TYPE: Schema =
+    Schema::list("mfaDeviceListType", Member::new("member", &MFA_DEVICE));
 
 pub static MINIMUM_PASSWORD_LENGTH_TYPE: Schema =
     Schema::scalar("minimumPasswordLengthType", Kind::Integer).limited(Some(6), Some(128));
@@ -2006,6 +2234,10 @@ pub static PRIVATE_KEY_TYPE: Schema = Schema::scalar("privateKeyType", Kind::Str
     .matching("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")
     .secret();
 
+pub static PUBLIC_KEY_ID_TYPE: Schema = Schema::scalar("publicKeyIdType", Kind::String)
+    .limited(Some(20), Some(128))
+    .matching("[\\w]+");
+
 pub static RESPONSE_MARKER_TYPE: Schema = Schema::scalar("responseMarkerType", Kind::String);
 
 pub static ROLE_DESCRIPTION_TYPE: Schema = Schema::scalar("roleDescriptionType", Kind::String)
@@ -2024,8 +2256,31 @@ pub static ROLE_NAME_TYPE: Schema = Schema::scalar("roleNameType", Kind::String)
     .limited(Some(1), Some(64))
     .matching("[\\w+=,.@-]+");
 
+pub static SERIAL_NUMBER_TYPE: Schema = Schema::scalar("serialNumberType", Kind::String)
+    .limited(Some(9), Some(256))
+    .matching("[\\w+=/:,.@-]+");
+
+pub static SERVICE_CREDENTIAL_ALIAS: Schema =
+    Schema::scalar("serviceCredentialAlias", Kind::String)
+        .limited(Some(0), Some(200))
+        .matching("[\\w+=,.@-]+");
+
 pub static SERVICE_FAILURE_EXCEPTION_MESSAGE: Schema =
     Schema::scalar("serviceFailureExceptionMessage", Kind::String);
+
+pub static SERVICE_NAME: Schema = Schema::scalar("serviceName", Kind::String);
+
+pub static SERVICE_NOT_SUPPORTED_MESSAGE: Schema =
+    Schema::scalar("serviceNotSupportedMessage", Kind::String);
+
+pub static SERVICE_SPECIFIC_CREDENTIAL_ID: Schema =
+    Schema::scalar("serviceSpecificCredentialId", Kind::String)
+        .limited(Some(20), Some(128))
+        .matching("[\\w]+");
+
+pub static SERVICE_USER_NAME: Schema = Schema::scalar("serviceUserName", Kind::String)
+    .limited(Some(0), Some(200))
+    .matching("[\\w+=,.@-]*");
 
 pub static STATUS_TYPE: Schema = Schema::enumeration("statusType", enums::StatusType::VALUES);
 
@@ -2075,3 +2330,8 @@ pub static USER_LIST_TYPE: Schema = Schema::list("userListType", Member::new("me
 pub static USER_NAME_TYPE: Schema = Schema::scalar("userNameType", Kind::String)
     .limited(Some(1), Some(64))
     .matching("[\\w+=,.@-]+");
+
+pub static VIRTUAL_MFA_DEVICE_LIST_TYPE: Schema = Schema::list(
+    "virtualMFADeviceListType",
+    Member::new("member", &VIRTUAL_MFA_DEVICE),
+);

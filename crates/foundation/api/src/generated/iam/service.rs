@@ -18,19 +18,20 @@ use super::types::{
     CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse, CreateUserRequest,
     CreateUserResponse, DeleteAccessKeyRequest, DeleteAccountAliasRequest,
     DeleteGroupPolicyRequest, DeleteGroupRequest, DeleteInstanceProfileRequest,
-    DeleteOpenIDConnectProviderRequest, DeletePolicyRequest, DeletePolicyVersionRequest,
-    DeleteRolePermissionsBoundaryRequest, DeleteRolePolicyRequest, DeleteRoleRequest,
-    DeleteSAMLProviderRequest, DeleteServiceLinkedRoleRequest, DeleteServiceLinkedRoleResponse,
-    DeleteUserPermissionsBoundaryRequest, DeleteUserPolicyRequest, DeleteUserRequest,
-    DetachGroupPolicyRequest, DetachRolePolicyRequest, DetachUserPolicyRequest,
+    DeleteLoginProfileRequest, DeleteOpenIDConnectProviderRequest, DeletePolicyRequest,
+    DeletePolicyVersionRequest, DeleteRolePermissionsBoundaryRequest, DeleteRolePolicyRequest,
+    DeleteRoleRequest, DeleteSAMLProviderRequest, DeleteServiceLinkedRoleRequest,
+    DeleteServiceLinkedRoleResponse, DeleteUserPermissionsBoundaryRequest, DeleteUserPolicyRequest,
+    DeleteUserRequest, DetachGroupPolicyRequest, DetachRolePolicyRequest, DetachUserPolicyRequest,
     GetAccessKeyLastUsedRequest, GetAccessKeyLastUsedResponse,
     GetAccountAuthorizationDetailsRequest, GetAccountAuthorizationDetailsResponse,
     GetAccountPasswordPolicyResponse, GetAccountSummaryResponse, GetGroupPolicyRequest,
     GetGroupPolicyResponse, GetGroupRequest, GetGroupResponse, GetInstanceProfileRequest,
-    GetInstanceProfileResponse, GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse,
-    GetPolicyRequest, GetPolicyResponse, GetPolicyVersionRequest, GetPolicyVersionResponse,
-    GetRolePolicyRequest, GetRolePolicyResponse, GetRoleRequest, GetRoleResponse,
-    GetSAMLProviderRequest, GetSAMLProviderResponse, GetServiceLinkedRoleDeletionStatusRequest,
+    GetInstanceProfileResponse, GetLoginProfileRequest, GetLoginProfileResponse,
+    GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse, GetPolicyRequest,
+    GetPolicyResponse, GetPolicyVersionRequest, GetPolicyVersionResponse, GetRolePolicyRequest,
+    GetRolePolicyResponse, GetRoleRequest, GetRoleResponse, GetSAMLProviderRequest,
+    GetSAMLProviderResponse, GetServiceLinkedRoleDeletionStatusRequest,
     GetServiceLinkedRoleDeletionStatusResponse, GetUserPolicyRequest, GetUserPolicyResponse,
     GetUserRequest, GetUserResponse, ListAccessKeysRequest, ListAccessKeysResponse,
     ListAccountAliasesRequest, ListAccountAliasesResponse, ListAttachedGroupPoliciesRequest,
@@ -41,15 +42,19 @@ use super::types::{
     ListGroupsForUserResponse, ListGroupsRequest, ListGroupsResponse,
     ListInstanceProfileTagsRequest, ListInstanceProfileTagsResponse,
     ListInstanceProfilesForRoleRequest, ListInstanceProfilesForRoleResponse,
-    ListInstanceProfilesRequest, ListInstanceProfilesResponse,
-    ListOpenIDConnectProviderTagsRequest, ListOpenIDConnectProviderTagsResponse,
-    ListOpenIDConnectProvidersRequest, ListOpenIDConnectProvidersResponse, ListPoliciesRequest,
-    ListPoliciesResponse, ListPolicyTagsRequest, ListPolicyTagsResponse, ListPolicyVersionsRequest,
+    ListInstanceProfilesRequest, ListInstanceProfilesResponse, ListMFADevicesRequest,
+    ListMFADevicesResponse, ListOpenIDConnectProviderTagsRequest,
+    ListOpenIDConnectProviderTagsResponse, ListOpenIDConnectProvidersRequest,
+    ListOpenIDConnectProvidersResponse, ListPoliciesRequest, ListPoliciesResponse,
+    ListPolicyTagsRequest, ListPolicyTagsResponse, ListPolicyVersionsRequest,
     ListPolicyVersionsResponse, ListRolePoliciesRequest, ListRolePoliciesResponse,
     ListRoleTagsRequest, ListRoleTagsResponse, ListRolesRequest, ListRolesResponse,
     ListSAMLProviderTagsRequest, ListSAMLProviderTagsResponse, ListSAMLProvidersRequest,
-    ListSAMLProvidersResponse, ListUserPoliciesRequest, ListUserPoliciesResponse,
-    ListUserTagsRequest, ListUserTagsResponse, ListUsersRequest, ListUsersResponse,
+    ListSAMLProvidersResponse, ListSSHPublicKeysRequest, ListSSHPublicKeysResponse,
+    ListServiceSpecificCredentialsRequest, ListServiceSpecificCredentialsResponse,
+    ListSigningCertificatesRequest, ListSigningCertificatesResponse, ListUserPoliciesRequest,
+    ListUserPoliciesResponse, ListUserTagsRequest, ListUserTagsResponse, ListUsersRequest,
+    ListUsersResponse, ListVirtualMFADevicesRequest, ListVirtualMFADevicesResponse,
     PutGroupPolicyRequest, PutRolePermissionsBoundaryRequest, PutRolePolicyRequest,
     PutUserPermissionsBoundaryRequest, PutUserPolicyRequest,
     RemoveClientIDFromOpenIDConnectProviderRequest, RemoveRoleFromInstanceProfileRequest,
@@ -203,6 +208,12 @@ pub trait Iam: Send + Sync {
         input: DeleteInstanceProfileRequest,
     ) -> Result<(), IamError>;
 
+    async fn delete_login_profile(
+        &self,
+        ctx: &RequestContext,
+        input: DeleteLoginProfileRequest,
+    ) -> Result<(), IamError>;
+
     async fn delete_open_id_connect_provider(
         &self,
         ctx: &RequestContext,
@@ -326,6 +337,12 @@ pub trait Iam: Send + Sync {
         ctx: &RequestContext,
         input: GetInstanceProfileRequest,
     ) -> Result<GetInstanceProfileResponse, IamError>;
+
+    async fn get_login_profile(
+        &self,
+        ctx: &RequestContext,
+        input: GetLoginProfileRequest,
+    ) -> Result<GetLoginProfileResponse, IamError>;
 
     async fn get_open_id_connect_provider(
         &self,
@@ -453,6 +470,12 @@ pub trait Iam: Send + Sync {
         input: ListInstanceProfilesForRoleRequest,
     ) -> Result<ListInstanceProfilesForRoleResponse, IamError>;
 
+    async fn list_mfa_devices(
+        &self,
+        ctx: &RequestContext,
+        input: ListMFADevicesRequest,
+    ) -> Result<ListMFADevicesResponse, IamError>;
+
     async fn list_open_id_connect_provider_tags(
         &self,
         ctx: &RequestContext,
@@ -513,6 +536,24 @@ pub trait Iam: Send + Sync {
         input: ListSAMLProvidersRequest,
     ) -> Result<ListSAMLProvidersResponse, IamError>;
 
+    async fn list_ssh_public_keys(
+        &self,
+        ctx: &RequestContext,
+        input: ListSSHPublicKeysRequest,
+    ) -> Result<ListSSHPublicKeysResponse, IamError>;
+
+    async fn list_service_specific_credentials(
+        &self,
+        ctx: &RequestContext,
+        input: ListServiceSpecificCredentialsRequest,
+    ) -> Result<ListServiceSpecificCredentialsResponse, IamError>;
+
+    async fn list_signing_certificates(
+        &self,
+        ctx: &RequestContext,
+        input: ListSigningCertificatesRequest,
+    ) -> Result<ListSigningCertificatesResponse, IamError>;
+
     async fn list_user_policies(
         &self,
         ctx: &RequestContext,
@@ -530,6 +571,12 @@ pub trait Iam: Send + Sync {
         ctx: &RequestContext,
         input: ListUsersRequest,
     ) -> Result<ListUsersResponse, IamError>;
+
+    async fn list_virtual_mfa_devices(
+        &self,
+        ctx: &RequestContext,
+        input: ListVirtualMFADevicesRequest,
+    ) -> Result<ListVirtualMFADevicesResponse, IamError>;
 
     async fn put_group_policy(
         &self,
@@ -860,7 +907,7 @@ impl Dispatch for Table {
             23 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_open_id_connect_provider(ctx, downcast(input)?)
+                        .delete_login_profile(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -868,7 +915,7 @@ impl Dispatch for Table {
             24 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_policy(ctx, downcast(input)?)
+                        .delete_open_id_connect_provider(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -876,7 +923,7 @@ impl Dispatch for Table {
             25 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_policy_version(ctx, downcast(input)?)
+                        .delete_policy(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -884,7 +931,7 @@ impl Dispatch for Table {
             26 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_role(ctx, downcast(input)?)
+                        .delete_policy_version(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -892,7 +939,7 @@ impl Dispatch for Table {
             27 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_role_permissions_boundary(ctx, downcast(input)?)
+                        .delete_role(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -900,7 +947,7 @@ impl Dispatch for Table {
             28 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_role_policy(ctx, downcast(input)?)
+                        .delete_role_permissions_boundary(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -908,7 +955,7 @@ impl Dispatch for Table {
             29 => Box::pin(async move {
                 answer(
                     self.0
-                        .delete_saml_provider(ctx, downcast(input)?)
+                        .delete_role_policy(ctx, downcast(input)?)
                         .await
                         .map(|()| Unit {}),
                 )
@@ -916,11 +963,19 @@ impl Dispatch for Table {
             30 => Box::pin(async move {
                 answer(
                     self.0
+                        .delete_saml_provider(ctx, downcast(input)?)
+                        .await
+                        .map(|()| Unit {}),
+                )
+            }),
+            31 => Box::pin(async move {
+                answer(
+                    self.0
                         .delete_service_linked_role(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            31 => Box::pin(async move {
+            32 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_user(ctx, downcast(input)?)
@@ -928,7 +983,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            32 => Box::pin(async move {
+            33 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_user_permissions_boundary(ctx, downcast(input)?)
@@ -936,7 +991,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            33 => Box::pin(async move {
+            34 => Box::pin(async move {
                 answer(
                     self.0
                         .delete_user_policy(ctx, downcast(input)?)
@@ -944,7 +999,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            34 => Box::pin(async move {
+            35 => Box::pin(async move {
                 answer(
                     self.0
                         .detach_group_policy(ctx, downcast(input)?)
@@ -952,7 +1007,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            35 => Box::pin(async move {
+            36 => Box::pin(async move {
                 answer(
                     self.0
                         .detach_role_policy(ctx, downcast(input)?)
@@ -960,7 +1015,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            36 => Box::pin(async move {
+            37 => Box::pin(async move {
                 answer(
                     self.0
                         .detach_user_policy(ctx, downcast(input)?)
@@ -968,170 +1023,198 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            37 => Box::pin(async move {
+            38 => Box::pin(async move {
                 answer(self.0.get_access_key_last_used(ctx, downcast(input)?).await)
             }),
-            38 => Box::pin(async move {
+            39 => Box::pin(async move {
                 answer(
                     self.0
                         .get_account_authorization_details(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            39 => Box::pin(async move { answer(self.0.get_account_password_policy(ctx).await) }),
-            40 => Box::pin(async move { answer(self.0.get_account_summary(ctx).await) }),
-            41 => Box::pin(async move { answer(self.0.get_group(ctx, downcast(input)?).await) }),
-            42 => Box::pin(
+            40 => Box::pin(async move { answer(self.0.get_account_password_policy(ctx).await) }),
+            41 => Box::pin(async move { answer(self.0.get_account_summary(ctx).await) }),
+            42 => Box::pin(async move { answer(self.0.get_group(ctx, downcast(input)?).await) }),
+            43 => Box::pin(
                 async move { answer(self.0.get_group_policy(ctx, downcast(input)?).await) },
             ),
-            43 => {
+            44 => {
                 Box::pin(
                     async move { answer(self.0.get_instance_profile(ctx, downcast(input)?).await) },
                 )
             }
-            44 => Box::pin(async move {
+            45 => Box::pin(
+                async move { answer(self.0.get_login_profile(ctx, downcast(input)?).await) },
+            ),
+            46 => Box::pin(async move {
                 answer(
                     self.0
                         .get_open_id_connect_provider(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            45 => Box::pin(async move { answer(self.0.get_policy(ctx, downcast(input)?).await) }),
-            46 => {
+            47 => Box::pin(async move { answer(self.0.get_policy(ctx, downcast(input)?).await) }),
+            48 => {
                 Box::pin(
                     async move { answer(self.0.get_policy_version(ctx, downcast(input)?).await) },
                 )
             }
-            47 => Box::pin(async move { answer(self.0.get_role(ctx, downcast(input)?).await) }),
-            48 => {
+            49 => Box::pin(async move { answer(self.0.get_role(ctx, downcast(input)?).await) }),
+            50 => {
                 Box::pin(async move { answer(self.0.get_role_policy(ctx, downcast(input)?).await) })
             }
-            49 => Box::pin(
+            51 => Box::pin(
                 async move { answer(self.0.get_saml_provider(ctx, downcast(input)?).await) },
             ),
-            50 => Box::pin(async move {
+            52 => Box::pin(async move {
                 answer(
                     self.0
                         .get_service_linked_role_deletion_status(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            51 => Box::pin(async move { answer(self.0.get_user(ctx, downcast(input)?).await) }),
-            52 => {
+            53 => Box::pin(async move { answer(self.0.get_user(ctx, downcast(input)?).await) }),
+            54 => {
                 Box::pin(async move { answer(self.0.get_user_policy(ctx, downcast(input)?).await) })
             }
-            53 => Box::pin(
+            55 => Box::pin(
                 async move { answer(self.0.list_access_keys(ctx, downcast(input)?).await) },
             ),
-            54 => {
+            56 => {
                 Box::pin(
                     async move { answer(self.0.list_account_aliases(ctx, downcast(input)?).await) },
                 )
             }
-            55 => Box::pin(async move {
+            57 => Box::pin(async move {
                 answer(
                     self.0
                         .list_attached_group_policies(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            56 => Box::pin(async move {
+            58 => Box::pin(async move {
                 answer(
                     self.0
                         .list_attached_role_policies(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            57 => Box::pin(async move {
+            59 => Box::pin(async move {
                 answer(
                     self.0
                         .list_attached_user_policies(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            58 => Box::pin(async move {
+            60 => Box::pin(async move {
                 answer(self.0.list_entities_for_policy(ctx, downcast(input)?).await)
             }),
-            59 => {
+            61 => {
                 Box::pin(
                     async move { answer(self.0.list_group_policies(ctx, downcast(input)?).await) },
                 )
             }
-            60 => Box::pin(async move { answer(self.0.list_groups(ctx, downcast(input)?).await) }),
-            61 => {
+            62 => Box::pin(async move { answer(self.0.list_groups(ctx, downcast(input)?).await) }),
+            63 => {
                 Box::pin(
                     async move { answer(self.0.list_groups_for_user(ctx, downcast(input)?).await) },
                 )
             }
-            62 => Box::pin(async move {
+            64 => Box::pin(async move {
                 answer(
                     self.0
                         .list_instance_profile_tags(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            63 => Box::pin(async move {
+            65 => Box::pin(async move {
                 answer(self.0.list_instance_profiles(ctx, downcast(input)?).await)
             }),
-            64 => Box::pin(async move {
+            66 => Box::pin(async move {
                 answer(
                     self.0
                         .list_instance_profiles_for_role(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            65 => Box::pin(async move {
+            67 => Box::pin(
+                async move { answer(self.0.list_mfa_devices(ctx, downcast(input)?).await) },
+            ),
+            68 => Box::pin(async move {
                 answer(
                     self.0
                         .list_open_id_connect_provider_tags(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            66 => Box::pin(async move {
+            69 => Box::pin(async move {
                 answer(
                     self.0
                         .list_open_id_connect_providers(ctx, downcast(input)?)
                         .await,
                 )
             }),
-            67 => {
+            70 => {
                 Box::pin(async move { answer(self.0.list_policies(ctx, downcast(input)?).await) })
             }
-            68 => Box::pin(
+            71 => Box::pin(
                 async move { answer(self.0.list_policy_tags(ctx, downcast(input)?).await) },
             ),
-            69 => {
+            72 => {
                 Box::pin(
                     async move { answer(self.0.list_policy_versions(ctx, downcast(input)?).await) },
                 )
             }
-            70 => {
+            73 => {
                 Box::pin(
                     async move { answer(self.0.list_role_policies(ctx, downcast(input)?).await) },
                 )
             }
-            71 => {
+            74 => {
                 Box::pin(async move { answer(self.0.list_role_tags(ctx, downcast(input)?).await) })
             }
-            72 => Box::pin(async move { answer(self.0.list_roles(ctx, downcast(input)?).await) }),
-            73 => Box::pin(async move {
+            75 => Box::pin(async move { answer(self.0.list_roles(ctx, downcast(input)?).await) }),
+            76 => Box::pin(async move {
                 answer(self.0.list_saml_provider_tags(ctx, downcast(input)?).await)
             }),
-            74 => {
+            77 => {
                 Box::pin(
                     async move { answer(self.0.list_saml_providers(ctx, downcast(input)?).await) },
                 )
             }
-            75 => {
+            78 => {
+                Box::pin(
+                    async move { answer(self.0.list_ssh_public_keys(ctx, downcast(input)?).await) },
+                )
+            }
+            79 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_service_specific_credentials(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            80 => Box::pin(async move {
+                answer(
+                    self.0
+                        .list_signing_certificates(ctx, downcast(input)?)
+                        .await,
+                )
+            }),
+            81 => {
                 Box::pin(
                     async move { answer(self.0.list_user_policies(ctx, downcast(input)?).await) },
                 )
             }
-            76 => {
+            82 => {
                 Box::pin(async move { answer(self.0.list_user_tags(ctx, downcast(input)?).await) })
             }
-            77 => Box::pin(async move { answer(self.0.list_users(ctx, downcast(input)?).await) }),
-            78 => Box::pin(async move {
+            83 => Box::pin(async move { answer(self.0.list_users(ctx, downcast(input)?).await) }),
+            84 => Box::pin(async move {
+                answer(self.0.list_virtual_mfa_devices(ctx, downcast(input)?).await)
+            }),
+            85 => Box::pin(async move {
                 answer(
                     self.0
                         .put_group_policy(ctx, downcast(input)?)
@@ -1139,7 +1222,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            79 => Box::pin(async move {
+            86 => Box::pin(async move {
                 answer(
                     self.0
                         .put_role_permissions_boundary(ctx, downcast(input)?)
@@ -1147,7 +1230,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            80 => Box::pin(async move {
+            87 => Box::pin(async move {
                 answer(
                     self.0
                         .put_role_policy(ctx, downcast(input)?)
@@ -1155,7 +1238,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            81 => Box::pin(async move {
+            88 => Box::pin(async move {
                 answer(
                     self.0
                         .put_user_permissions_boundary(ctx, downcast(input)?)
@@ -1163,7 +1246,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            82 => Box::pin(async move {
+            89 => Box::pin(async move {
                 answer(
                     self.0
                         .put_user_policy(ctx, downcast(input)?)
@@ -1171,7 +1254,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            83 => Box::pin(async move {
+            90 => Box::pin(async move {
                 answer(
                     self.0
                         .remove_client_id_from_open_id_connect_provider(ctx, downcast(input)?)
@@ -1179,7 +1262,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            84 => Box::pin(async move {
+            91 => Box::pin(async move {
                 answer(
                     self.0
                         .remove_role_from_instance_profile(ctx, downcast(input)?)
@@ -1187,7 +1270,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            85 => Box::pin(async move {
+            92 => Box::pin(async move {
                 answer(
                     self.0
                         .remove_user_from_group(ctx, downcast(input)?)
@@ -1195,7 +1278,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            86 => Box::pin(async move {
+            93 => Box::pin(async move {
                 answer(
                     self.0
                         .set_default_policy_version(ctx, downcast(input)?)
@@ -1203,7 +1286,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            87 => Box::pin(async move {
+            94 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_instance_profile(ctx, downcast(input)?)
@@ -1211,7 +1294,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            88 => Box::pin(async move {
+            95 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_open_id_connect_provider(ctx, downcast(input)?)
@@ -1219,7 +1302,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            89 => Box::pin(async move {
+            96 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_policy(ctx, downcast(input)?)
@@ -1227,7 +1310,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            90 => Box::pin(async move {
+            97 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_role(ctx, downcast(input)?)
@@ -1235,7 +1318,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            91 => Box::pin(async move {
+            98 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_saml_provider(ctx, downcast(input)?)
@@ -1243,7 +1326,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            92 => Box::pin(async move {
+            99 => Box::pin(async move {
                 answer(
                     self.0
                         .tag_user(ctx, downcast(input)?)
@@ -1251,7 +1334,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            93 => Box::pin(async move {
+            100 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_instance_profile(ctx, downcast(input)?)
@@ -1259,7 +1342,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            94 => Box::pin(async move {
+            101 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_open_id_connect_provider(ctx, downcast(input)?)
@@ -1267,7 +1350,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            95 => Box::pin(async move {
+            102 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_policy(ctx, downcast(input)?)
@@ -1275,7 +1358,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            96 => Box::pin(async move {
+            103 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_role(ctx, downcast(input)?)
@@ -1283,7 +1366,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            97 => Box::pin(async move {
+            104 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_saml_provider(ctx, downcast(input)?)
@@ -1291,7 +1374,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            98 => Box::pin(async move {
+            105 => Box::pin(async move {
                 answer(
                     self.0
                         .untag_user(ctx, downcast(input)?)
@@ -1299,7 +1382,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            99 => Box::pin(async move {
+            106 => Box::pin(async move {
                 answer(
                     self.0
                         .update_access_key(ctx, downcast(input)?)
@@ -1307,7 +1390,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            100 => Box::pin(async move {
+            107 => Box::pin(async move {
                 answer(
                     self.0
                         .update_account_password_policy(ctx, downcast(input)?)
@@ -1315,7 +1398,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            101 => Box::pin(async move {
+            108 => Box::pin(async move {
                 answer(
                     self.0
                         .update_assume_role_policy(ctx, downcast(input)?)
@@ -1323,7 +1406,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            102 => Box::pin(async move {
+            109 => Box::pin(async move {
                 answer(
                     self.0
                         .update_group(ctx, downcast(input)?)
@@ -1331,7 +1414,7 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            103 => Box::pin(async move {
+            110 => Box::pin(async move {
                 answer(
                     self.0
                         .update_open_id_connect_provider_thumbprint(ctx, downcast(input)?)
@@ -1339,16 +1422,16 @@ impl Dispatch for Table {
                         .map(|()| Unit {}),
                 )
             }),
-            104 => Box::pin(async move { answer(self.0.update_role(ctx, downcast(input)?).await) }),
-            105 => Box::pin(async move {
+            111 => Box::pin(async move { answer(self.0.update_role(ctx, downcast(input)?).await) }),
+            112 => Box::pin(async move {
                 answer(self.0.update_role_description(ctx, downcast(input)?).await)
             }),
-            106 => {
+            113 => {
                 Box::pin(
                     async move { answer(self.0.update_saml_provider(ctx, downcast(input)?).await) },
                 )
             }
-            107 => Box::pin(async move {
+            114 => Box::pin(async move {
                 answer(
                     self.0
                         .update_user(ctx, downcast(input)?)

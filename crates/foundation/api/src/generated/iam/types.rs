@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use gantry_env::Timestamp;
 
 use super::enums::*;
@@ -526,6 +527,17 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteLoginProfileRequest {
+    pub user_name: Option<String>,
+}
+
+structure_impls!(
+    DeleteLoginProfileRequest,
+    schemas::DELETE_LOGIN_PROFILE_REQUEST,
+    0 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteOpenIDConnectProviderRequest {
     pub open_id_connect_provider_arn: String,
 }
@@ -899,6 +911,28 @@ structure_impls!(
     GetInstanceProfileResponse,
     schemas::GET_INSTANCE_PROFILE_RESPONSE,
     0 = instance_profile
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLoginProfileRequest {
+    pub user_name: Option<String>,
+}
+
+structure_impls!(
+    GetLoginProfileRequest,
+    schemas::GET_LOGIN_PROFILE_REQUEST,
+    0 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetLoginProfileResponse {
+    pub login_profile: LoginProfile,
+}
+
+structure_impls!(
+    GetLoginProfileResponse,
+    schemas::GET_LOGIN_PROFILE_RESPONSE,
+    0 = login_profile
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -1577,6 +1611,36 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListMFADevicesRequest {
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+    pub user_name: Option<String>,
+}
+
+structure_impls!(
+    ListMFADevicesRequest,
+    schemas::LIST_MFA_DEVICES_REQUEST,
+    0 = marker,
+    1 = max_items,
+    2 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListMFADevicesResponse {
+    pub is_truncated: Option<bool>,
+    pub mfa_devices: Vec<MFADevice>,
+    pub marker: Option<String>,
+}
+
+structure_impls!(
+    ListMFADevicesResponse,
+    schemas::LIST_MFA_DEVICES_RESPONSE,
+    0 = is_truncated,
+    1 = mfa_devices,
+    2 = marker
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListOpenIDConnectProviderTagsRequest {
     pub marker: Option<String>,
     pub max_items: Option<i32>,
@@ -1861,6 +1925,100 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListSSHPublicKeysRequest {
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+    pub user_name: Option<String>,
+}
+
+structure_impls!(
+    ListSSHPublicKeysRequest,
+    schemas::LIST_SSH_PUBLIC_KEYS_REQUEST,
+    0 = marker,
+    1 = max_items,
+    2 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListSSHPublicKeysResponse {
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+    pub ssh_public_keys: Option<Vec<SSHPublicKeyMetadata>>,
+}
+
+structure_impls!(
+    ListSSHPublicKeysResponse,
+    schemas::LIST_SSH_PUBLIC_KEYS_RESPONSE,
+    0 = is_truncated,
+    1 = marker,
+    2 = ssh_public_keys
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServiceSpecificCredentialsRequest {
+    pub all_users: Option<bool>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+    pub service_name: Option<String>,
+    pub user_name: Option<String>,
+}
+
+structure_impls!(
+    ListServiceSpecificCredentialsRequest,
+    schemas::LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST,
+    0 = all_users,
+    1 = marker,
+    2 = max_items,
+    3 = service_name,
+    4 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServiceSpecificCredentialsResponse {
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+    pub service_specific_credentials: Option<Vec<ServiceSpecificCredentialMetadata>>,
+}
+
+structure_impls!(
+    ListServiceSpecificCredentialsResponse,
+    schemas::LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE,
+    0 = is_truncated,
+    1 = marker,
+    2 = service_specific_credentials
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListSigningCertificatesRequest {
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+    pub user_name: Option<String>,
+}
+
+structure_impls!(
+    ListSigningCertificatesRequest,
+    schemas::LIST_SIGNING_CERTIFICATES_REQUEST,
+    0 = marker,
+    1 = max_items,
+    2 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListSigningCertificatesResponse {
+    pub certificates: Vec<SigningCertificate>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+structure_impls!(
+    ListSigningCertificatesResponse,
+    schemas::LIST_SIGNING_CERTIFICATES_RESPONSE,
+    0 = certificates,
+    1 = is_truncated,
+    2 = marker
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListUserPoliciesRequest {
     pub marker: Option<String>,
     pub max_items: Option<i32>,
@@ -1948,6 +2106,66 @@ structure_impls!(
     0 = is_truncated,
     1 = marker,
     2 = users
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListVirtualMFADevicesRequest {
+    pub assignment_status: Option<AssignmentStatusType>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+structure_impls!(
+    ListVirtualMFADevicesRequest,
+    schemas::LIST_VIRTUAL_MFA_DEVICES_REQUEST,
+    0 = assignment_status,
+    1 = marker,
+    2 = max_items
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListVirtualMFADevicesResponse {
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+    pub virtual_mfa_devices: Vec<VirtualMFADevice>,
+}
+
+structure_impls!(
+    ListVirtualMFADevicesResponse,
+    schemas::LIST_VIRTUAL_MFA_DEVICES_RESPONSE,
+    0 = is_truncated,
+    1 = marker,
+    2 = virtual_mfa_devices
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LoginProfile {
+    pub create_date: Timestamp,
+    pub password_reset_required: Option<bool>,
+    pub user_name: String,
+}
+
+structure_impls!(
+    LoginProfile,
+    schemas::LOGIN_PROFILE,
+    0 = create_date,
+    1 = password_reset_required,
+    2 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MFADevice {
+    pub enable_date: Timestamp,
+    pub serial_number: String,
+    pub user_name: String,
+}
+
+structure_impls!(
+    MFADevice,
+    schemas::MFA_DEVICE,
+    0 = enable_date,
+    1 = serial_number,
+    2 = user_name
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2390,6 +2608,23 @@ structure_impls!(
 );
 
 #[derive(Clone, Default, PartialEq)]
+pub struct SSHPublicKeyMetadata {
+    pub ssh_public_key_id: String,
+    pub status: StatusType,
+    pub upload_date: Timestamp,
+    pub user_name: String,
+}
+
+structure_impls!(
+    SSHPublicKeyMetadata,
+    schemas::SSH_PUBLIC_KEY_METADATA,
+    0 = ssh_public_key_id,
+    1 = status,
+    2 = upload_date,
+    3 = user_name
+);
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ServiceFailureException {
     pub message: Option<String>,
 }
@@ -2398,6 +2633,42 @@ structure_impls!(
     ServiceFailureException,
     schemas::SERVICE_FAILURE_EXCEPTION,
     0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceNotSupportedException {
+    pub message: Option<String>,
+}
+
+structure_impls!(
+    ServiceNotSupportedException,
+    schemas::SERVICE_NOT_SUPPORTED_EXCEPTION,
+    0 = message
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceSpecificCredentialMetadata {
+    pub create_date: Timestamp,
+    pub expiration_date: Option<Timestamp>,
+    pub service_credential_alias: Option<String>,
+    pub service_name: String,
+    pub service_specific_credential_id: String,
+    pub service_user_name: Option<String>,
+    pub status: StatusType,
+    pub user_name: String,
+}
+
+structure_impls!(
+    ServiceSpecificCredentialMetadata,
+    schemas::SERVICE_SPECIFIC_CREDENTIAL_METADATA,
+    0 = create_date,
+    1 = expiration_date,
+    2 = service_credential_alias,
+    3 = service_name,
+    4 = service_specific_credential_id,
+    5 = service_user_name,
+    6 = status,
+    7 = user_name
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2411,6 +2682,25 @@ structure_impls!(
     schemas::SET_DEFAULT_POLICY_VERSION_REQUEST,
     0 = policy_arn,
     1 = version_id
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SigningCertificate {
+    pub certificate_body: String,
+    pub certificate_id: String,
+    pub status: StatusType,
+    pub upload_date: Option<Timestamp>,
+    pub user_name: String,
+}
+
+structure_impls!(
+    SigningCertificate,
+    schemas::SIGNING_CERTIFICATE,
+    0 = certificate_body,
+    1 = certificate_id,
+    2 = status,
+    3 = upload_date,
+    4 = user_name
 );
 
 #[derive(Clone, Default, PartialEq)]
@@ -2825,4 +3115,25 @@ structure_impls!(
     7 = user_id,
     8 = user_name,
     9 = user_policy_list
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VirtualMFADevice {
+    pub base32_string_seed: Option<Bytes>,
+    pub enable_date: Option<Timestamp>,
+    pub qr_code_png: Option<Bytes>,
+    pub serial_number: String,
+    pub tags: Option<Vec<Tag>>,
+    pub user: Option<User>,
+}
+
+structure_impls!(
+    VirtualMFADevice,
+    schemas::VIRTUAL_MFA_DEVICE,
+    0 = base32_string_seed,
+    1 = enable_date,
+    2 = qr_code_png,
+    3 = serial_number,
+    4 = tags,
+    5 = user
 );
