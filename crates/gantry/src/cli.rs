@@ -211,10 +211,14 @@ pub struct DataDirOption {
 /// `gantry explain`.
 #[derive(Debug, Subcommand)]
 pub enum Explain {
-    /// Why a task is pending, or why it stopped.
+    /// Why a task is pending, or why it stopped; or why tasks of a task definition found no place.
     Task {
-        /// The task's id or ARN.
+        /// The task's id or ARN. Or, because a task that found no place has neither, the task definition of tasks
+        /// that were asked for: FAMILY or FAMILY:REVISION.
         id: String,
+        /// The cluster of tasks that found no place.
+        #[arg(long, default_value = "default")]
+        cluster: String,
         #[command(flatten)]
         data_dir: DataDirOption,
     },

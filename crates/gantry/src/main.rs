@@ -44,8 +44,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor => commands::doctor::run(),
         Command::Coverage { service, all } => commands::coverage::run(service.as_deref(), all),
         Command::Explain {
-            what: Explain::Task { id, data_dir },
-        } => commands::explain::task(&id, &data_dir),
+            what:
+                Explain::Task {
+                    id,
+                    cluster,
+                    data_dir,
+                },
+        } => commands::explain::task(&id, cluster, &data_dir),
         Command::Explain {
             what:
                 Explain::Service {

@@ -1,6 +1,6 @@
 //! `gantry explain`: why a task is pending, why it stopped, why tasks found no place, and what a service waits for.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::question;
@@ -33,7 +33,10 @@ struct ServiceExplanation {
     clippy::print_stdout,
     reason = "the explanation is this command's result"
 )]
-pub fn task(id: &str, options: &DataDirOption) -> anyhow::Result<()> {
+pub fn task(id: &str, cluster: String, options: &DataDirOption) -> anyhow::Result<()> {
+    if !names_a_task(id) {
+        return never_made(id, cluster, options);
+    }
     // A task's ARN says its region; an id is of the installation's own.
     let explanation: Explanation =
         serde_json::from_str(&ask(options, id, &[("task", id)])?).context("the explanation")?;
@@ -45,6 +48,34 @@ pub fn task(id: &str, options: &DataDirOption) -> anyhow::Result<()> {
     for sentence in explanation.sentences {
         println!("- {sentence}");
     }
+    Ok(())
+}
+
+/// Ids are 32 hexadecimal digits, which no family is likely to be.
+fn names_a_task(text: &str) -> bool {
+    text.starts_with("arn:") || (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// A task that found no place has no id, so it is asked for by its task definition.
+fn never_made(
+    task_definition: &str,
+    cluster: String,
+    options: &DataDirOption,
+) -> anyhow::Result<()> {
+    let refused = Refused {
+        cluster,
+        task_definition: Some(task_definition.to_owned()),
+        started_by: None,
+        group: None,
+    };
+    let sentences = refusals(&refused, options)?;
+    if sentences.is_empty() {
+        bail!(
+            "'{task_definition}' is no task's id, and no task of such a task definition was refused a place in the cluster {}, as far as they are kept",
+            refused.cluster
+        );
+    }
+    print(&sentences);
     Ok(())
 }
 
@@ -62,6 +93,15 @@ pub struct Refused {
     reason = "the explanation is this command's result"
 )]
 pub fn placement(refused: &Refused, options: &DataDirOption) -> anyhow::Result<()> {
+    let sentences = refusals(refused, options)?;
+    if sentences.is_empty() {
+        println!("No such placement was refused, as far as they are kept.");
+    }
+    print(&sentences);
+    Ok(())
+}
+
+fn refusals(refused: &Refused, options: &DataDirOption) -> anyhow::Result<Vec<String>> {
     let mut query = vec![("placement", refused.cluster.as_str())];
     let members = [
         ("taskDefinition", &refused.task_definition),
@@ -71,15 +111,17 @@ pub fn placement(refused: &Refused, options: &DataDirOption) -> anyhow::Result<(
     for (name, value) in members {
         query.extend(value.as_deref().map(|value| (name, value)));
     }
-    let sentences: Vec<String> = serde_json::from_str(&ask(options, &refused.cluster, &query)?)
-        .context("the explanation")?;
-    if sentences.is_empty() {
-        println!("No such placement was refused, as far as they are kept.");
-    }
+    serde_json::from_str(&ask(options, &refused.cluster, &query)?).context("the explanation")
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the explanation is this command's result"
+)]
+fn print(sentences: &[String]) {
     for sentence in sentences {
         println!("- {sentence}");
     }
-    Ok(())
 }
 
 /// Asks the running Gantry what a service waits for, and prints its sentences.

@@ -55,13 +55,10 @@ impl ExplainRoute {
                     started_by: query.get("startedBy").cloned(),
                     group: query.get("group").cloned(),
                 };
-                serde_json::to_string(&explain::placements(
-                    &snapshot,
-                    &scope,
-                    cluster.as_str(),
-                    &filter,
-                    context.now,
-                ))
+                let name = cluster.as_str();
+                let found = explain::placements(&snapshot, &scope, name, &filter, context.now)
+                    .ok_or_else(|| refused(&format!("There is no cluster {name} here.")))?;
+                serde_json::to_string(&found)
             }
             (None, None) => {
                 return Err(refused(

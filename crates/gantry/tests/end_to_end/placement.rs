@@ -83,13 +83,30 @@ print("all of it")
 "#
     ));
     assert!(printed.contains("all of it"), "{printed}");
-    let output = gantry.gantry(&["explain", "placement", "--started-by", "nightly"]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{output:?}");
-    assert!(
-        text.contains("1 of 1 tasks of placed:1, started by nightly, found no place.")
-            && text.contains("it is not a member of attribute:rack == 7")
-            && text.contains("its agent is not connected"),
-        "{text}"
-    );
+    // A task that found no place was never made, so it is asked for by its task definition.
+    for question in [
+        ["explain", "placement", "--started-by", "nightly"],
+        ["explain", "task", "placed:1", "--cluster=default"],
+    ] {
+        let output = gantry.gantry(&question);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        assert!(
+            text.contains("1 of 1 tasks of placed:1, started by nightly, found no place.")
+                && text.contains("it is not a member of attribute:rack == 7")
+                && text.contains("its agent is not connected"),
+            "{text}"
+        );
+    }
+    for (question, why) in [
+        (["explain", "task", "plaecd"], "'plaecd' is no task's id"),
+        (
+            ["explain", "placement", "--cluster=nowhere"],
+            "There is no cluster nowhere",
+        ),
+    ] {
+        let output = gantry.gantry(&question);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(why), "{output:?}");
+    }
 }

@@ -79,20 +79,23 @@ impl PlacementFilter {
 }
 
 /// The latest placements in a cluster that found no place, newest first, and what spoke against
-/// each container instance. Empty: none was refused, as far as they are kept.
+/// each container instance. Empty: none was refused, as far as they are kept. `None`: there is no such
+/// cluster.
 pub fn placements(
     snapshot: &Snapshot,
     scope: &Scope,
     cluster: &str,
     filter: &PlacementFilter,
     now: Timestamp,
-) -> Vec<String> {
-    let row = Rows::new(snapshot, scope).read::<PlacementRejectionsRow>(cluster);
+) -> Option<Vec<String>> {
+    let rows = Rows::new(snapshot, scope);
+    rows.read::<ClusterRow>(cluster)?;
+    let row = rows.read::<PlacementRejectionsRow>(cluster);
     let rejections = row.iter().flat_map(|row| &row.rejections);
-    rejections
+    let sentences = rejections
         .filter(|rejection| filter.matches(rejection))
-        .flat_map(|rejection| why_refused(rejection, now))
-        .collect()
+        .flat_map(|rejection| why_refused(rejection, now));
+    Some(sentences.collect())
 }
 
 fn why_refused(rejection: &PlacementRejection, now: Timestamp) -> Vec<String> {

@@ -468,6 +468,7 @@ fn a_refusal_is_kept_and_found_by_what_the_user_named() {
             &filter,
             harness.env.now(),
         )
+        .unwrap()
     };
     let by = |text: &str| gantry_ecs::explain::PlacementFilter {
         started_by: Some(text.to_owned()),

@@ -324,7 +324,8 @@ fn what_finds_no_place_comes_back_as_failures_with_the_instance() {
         "default",
         &gantry_ecs::explain::PlacementFilter::default(),
         harness.env.now(),
-    );
+    )
+    .unwrap();
     assert_eq!(said[0], "0 s ago, 1 of 3 tasks of web:1 found no place.");
     assert!(
         said.iter()
