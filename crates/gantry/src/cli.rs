@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gantry_api::server::Network;
 
 use crate::data_dir;
 
@@ -107,6 +108,10 @@ pub struct UpOptions {
     /// and every task in host network mode, is root then.
     #[arg(long)]
     pub accept_any_credentials: bool,
+    /// Networks whose callers are answered without TLS, as this machine's own are: 10.77.0.0/24. For network namespaces
+    /// and containers on this machine; what crosses such a network can be read and repeated on it.
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub plain_http_from: Vec<Network>,
     /// How long `gantry history` goes back: 12h, 30d. At least an hour. It is kept on disk.
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub history: String,
@@ -143,6 +148,10 @@ pub struct AgentOptions {
     /// ecs.availability-zone=NAME its zone.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub attributes: Vec<String>,
+    /// Be an external container instance, as those of ECS Anywhere are: it takes tasks of the launch type EXTERNAL, and
+    /// no others. What it once was it stays.
+    #[arg(long)]
+    pub external: bool,
     /// What it gives to tasks: CPU units, 1024 a core. All of the machine if not said.
     #[arg(long, value_name = "UNITS")]
     pub cpu: Option<i32>,

@@ -54,7 +54,10 @@ pub fn run(options: &AgentOptions) -> anyhow::Result<()> {
         );
     }
     let resources = resources(options)?;
-    let attributes = attributes(&options.attributes)?;
+    let mut attributes = attributes(&options.attributes)?;
+    if options.external {
+        attributes.push((EXTERNAL.to_owned(), String::new()));
+    }
     start_logging(options.log_json);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -274,6 +277,9 @@ fn resources(options: &AgentOptions) -> anyhow::Result<MachineResources> {
     }
     Ok(given)
 }
+
+/// What an external container instance is known by. It has no value.
+const EXTERNAL: &str = "ecs.capability.external";
 
 /// The one of ECS's own attributes that an agent may be told.
 const ZONE: &str = "ecs.availability-zone";

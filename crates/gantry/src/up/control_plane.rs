@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gantry_api::auth::CredentialPolicy;
-use gantry_api::server::Server;
+use gantry_api::server::{PlainHttp, Server};
 use gantry_api::tls::Authority;
 use gantry_archive::Archive;
 use gantry_arn::{AccountId, ClusterName, Region};
@@ -136,6 +136,7 @@ impl ControlPlane {
             .websocket(ROWS_PATH, Arc::new(RowsRoute::new(store.clone())))
             .websocket(HISTORY_PATH, Arc::new(HistoryRoute::new(history.clone())))
             .tls(authority.server_config(&names, env.now())?)
+            .plain_http(PlainHttp::SameMachineAnd(options.plain_http_from.clone()))
             .build();
         Ok(ControlPlane {
             store,

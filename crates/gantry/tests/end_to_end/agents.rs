@@ -36,6 +36,8 @@ impl Agents {
             endpoint: gantry.endpoint(),
             name: name.to_owned(),
             attributes: String::new(),
+            external: false,
+            namespace: None,
             process: None,
         }
     }
@@ -52,6 +54,9 @@ pub struct Agent {
     pub name: String,
     /// Attributes besides those that every agent here has.
     pub attributes: String,
+    pub external: bool,
+    /// The network namespace that it runs in, if it is not the test's own.
+    pub namespace: Option<&'static str>,
     data_dir: PathBuf,
     log: PathBuf,
     endpoint: String,
@@ -60,7 +65,15 @@ pub struct Agent {
 
 impl Agent {
     fn command(&self, token: Option<&str>) -> Command {
-        let mut command = Command::new(GANTRY);
+        let mut command = match self.namespace {
+            Some(name) => {
+                // Not `ip netns exec`, which covers the cgroups with a /sys of its own.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{name}")).arg(GANTRY);
+                command
+            }
+            None => Command::new(GANTRY),
+        };
         command
             .args(["agent", "--endpoint", &self.endpoint, "--cpu", "1024"])
             .args(["--memory", "512", "--attributes"])
@@ -68,6 +81,9 @@ impl Agent {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .stdin(Stdio::null());
+        if self.external {
+            command.arg("--external");
+        }
         if let Some(token) = token {
             command.args(["--token", token]);
         }
@@ -173,7 +189,7 @@ fn instance(gantry: &Installation, arn: &str) -> Value {
         .clone()
 }
 
-fn connected(gantry: &Installation, arn: &str, wanted: bool) {
+pub fn connected(gantry: &Installation, arn: &str, wanted: bool) {
     eventually(PATIENCE, "whether the agent is connected", || {
         let seen = instance(gantry, arn)["agentConnected"].clone();
         if seen == wanted {
@@ -217,7 +233,7 @@ fn described(gantry: &Installation, arn: &str) -> Value {
         .clone()
 }
 
-fn reaches(gantry: &Installation, arn: &str, status: &str) -> Value {
+pub fn reaches(gantry: &Installation, arn: &str, status: &str) -> Value {
     eventually(PATIENCE, status, || {
         let task = described(gantry, arn);
         if task["lastStatus"] == status {

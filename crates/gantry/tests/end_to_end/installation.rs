@@ -15,6 +15,8 @@ pub const GANTRY: &str = env!("CARGO_BIN_EXE_gantry");
 pub struct Installation {
     folder: tempfile::TempDir,
     listen: String,
+    /// What `up` is told besides.
+    words: Vec<String>,
     environment: Vec<(String, String)>,
     up: Option<Child>,
     guard: Child,
@@ -27,9 +29,23 @@ impl Installation {
         Installation::up_with(&[], &[])
     }
 
+    /// On a free port of an address of its own, with further words for `gantry up`.
+    pub fn up_at(address: &str, words: &[&str]) -> Installation {
+        Installation::made(&format!("{address}:0"), words, &[], &[])
+    }
+
     /// With further environment variables, and with small disks of their own mounted at some folders
     /// of the data directory: a folder and its size, as `mount -o size=` takes it.
     pub fn up_with(environment: &[(&str, &str)], disks: &[(&str, &str)]) -> Installation {
+        Installation::made("127.0.0.1:0", &[], environment, disks)
+    }
+
+    fn made(
+        listen: &str,
+        words: &[&str],
+        environment: &[(&str, &str)],
+        disks: &[(&str, &str)],
+    ) -> Installation {
         let folder = tempfile::Builder::new()
             .prefix("gantry-test-")
             .tempdir()
@@ -47,7 +63,8 @@ impl Installation {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut installation = Installation {
             folder,
-            listen: "127.0.0.1:0".to_owned(),
+            listen: listen.to_owned(),
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
             environment: environment.iter().map(own).collect(),
             up: None,
             guard,
@@ -83,6 +100,7 @@ impl Installation {
         let mut child = Command::new(GANTRY)
             .args(["up", "--listen", &self.listen, "--data-dir"])
             .arg(self.data_dir())
+            .args(&self.words)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -10,6 +10,8 @@
 mod adopt;
 mod agent_protocol;
 mod agents;
+mod agents_external;
+mod agents_namespaces;
 mod boto3;
 mod bridge;
 mod commands;

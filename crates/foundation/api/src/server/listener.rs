@@ -23,13 +23,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::paced_io::{Pace, PacedIo};
-use super::{PlainHttp, Shared, dispatch};
+use super::{Shared, dispatch};
 
 /// The content type of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// After an accept failed (no descriptors are left, say): time for others to be closed.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-const PLAIN_HTTP_REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 52\r\n\r\nFrom another machine this endpoint speaks TLS only.\n";
+const PLAIN_HTTP_REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 104\r\n\r\nFrom another machine this endpoint speaks TLS only, but from the networks that --plain-http-from names.\n";
 
 /// What is known of a client connection. It counts as open until the last holder drops it.
 pub(super) struct Connection {
@@ -197,9 +197,8 @@ async fn open(
         let tls = TlsAcceptor::from(tls.clone()).accept(stream).await?;
         return Ok(Some(Socket::Tls(Box::new(tls))));
     }
-    let peer_ip = peer.ip().to_canonical();
-    let same_machine = peer_ip.is_loopback() || stream.local_addr()?.ip().to_canonical() == peer_ip;
-    if same_machine || shared.plain_http == PlainHttp::Anybody {
+    let local = stream.local_addr()?;
+    if shared.plain_http.admits(peer.ip(), local.ip()) {
         return Ok(Some(Socket::Plain(stream)));
     }
     stream.write_all(PLAIN_HTTP_REFUSED).await?;

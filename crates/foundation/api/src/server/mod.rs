@@ -12,11 +12,14 @@ mod authenticate;
 mod authorization;
 mod body;
 mod dispatch;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod limits;
 mod listener;
 mod metrics;
 mod paced_io;
+mod plain_http;
 mod request_id;
 mod route;
 mod unsigned;
@@ -36,6 +39,7 @@ pub use authorization::Authorizer;
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use limits::Limits;
 pub use metrics::Metrics;
+pub use plain_http::{InvalidNetwork, Network, PlainHttp};
 pub use route::{RawRoute, RequestFacts, ServerSocket, UpgradeQuery, WebSocketRoute};
 pub(crate) use websocket::socket_config;
 
@@ -79,14 +83,6 @@ struct Shared {
 /// What a process says of itself in `/_gantry/health`, beside that it serves.
 pub type HealthDetail = dyn Fn() -> serde_json::Map<String, serde_json::Value> + Send + Sync;
 
-/// Who may speak without TLS, where there is TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlainHttp {
-    /// Only callers on this machine: secrets never cross a wire unencrypted.
-    SameMachine,
-    Anybody,
-}
-
 pub struct ServerBuilder {
     shared: Shared,
 }
@@ -103,7 +99,7 @@ impl Server {
                 websockets: BTreeMap::new(),
                 host_names: Vec::new(),
                 tls: None,
-                plain_http: PlainHttp::SameMachine,
+                plain_http: PlainHttp::SameMachineAnd(Vec::new()),
                 metrics: Arc::new(Metrics::new()),
                 authorizer: None,
                 health: None,

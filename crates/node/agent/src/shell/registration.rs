@@ -99,7 +99,8 @@ pub async fn register(
         let mut request = request(cluster, arn.clone(), token.clone(), version, resources);
         let own = own_attributes.iter().map(|(name, value)| ecs::Attribute {
             name: name.clone(),
-            value: Some(value.clone()),
+            // Some of ECS's own attributes are there or not, and have no value.
+            value: Some(value.clone()).filter(|value| !value.is_empty()),
             ..ecs::Attribute::default()
         });
         request.attributes.get_or_insert_default().extend(own);
