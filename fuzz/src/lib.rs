@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod endpoints;
 mod image;
 mod logs;
 mod names;
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     target("error-answers", 1024, requests::answers),
     target("event-streams", 4096, requests::event_streams),
     target("timestamps", 64, requests::timestamps),
+    target("hosts", 256, endpoints::hosts),
     target("sigv4-presented", 2048, signatures::presented),
     target("sigv4-round-trip", 2048, signatures::round_trip),
     target("names", 512, names::names),
@@ -62,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     target("task-definitions", 8192, task_definitions::registered),
     target("run-requests", 4096, task_definitions::run_requests),
     target("placement-queries", 1024, task_definitions::queries),
+    target("endpoint-paths", 512, endpoints::paths),
     target("image-references", 1024, image::references),
     target("image-manifests", 8192, image::manifests),
     target("image-configurations", 4096, image::configurations),
