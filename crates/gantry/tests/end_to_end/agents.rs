@@ -466,6 +466,8 @@ fn a_nodes_key_does_what_an_agent_must_and_is_revoked_with_its_token() {
         &password,
     ));
     assert_eq!(push.trim(), "403");
+    let catalog = gantry.python(&asking(registry, "GET /v2/_catalog", &password));
+    assert_eq!(catalog.trim(), "403");
 
     // Revoked: nobody joins, and with --nodes who joined is out as well.
     let list = token(&gantry, &["list"]);
