@@ -74,7 +74,8 @@ fn name_of(host: &str) -> Option<&str> {
         },
     };
     let port_is_right = match port.strip_prefix(':') {
-        Some(digits) => !digits.is_empty() && digits.parse::<u16>().is_ok(),
+        // A number may have a sign, and a port has none.
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
         None => port.is_empty(),
     };
     (port_is_right && !name.is_empty()).then_some(name)
@@ -198,6 +199,7 @@ mod tests {
             "[::1",
             "localhost:",
             "localhost:http",
+            "localhost:+80",
             "localhost:99999",
             "a@localhost:1",
         ] {
