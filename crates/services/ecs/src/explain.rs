@@ -217,14 +217,25 @@ fn why_stopped(state: &TaskState) -> Vec<String> {
             Some(code) => format!("ended with exit code {code}{}", meaning(code)),
             None => "never ran".to_owned(),
         };
-        let why = container.reason.as_deref().map(|why| format!(": {why}"));
-        sentences.push(format!(
-            "Container {} {exit}{}.",
-            container.name,
-            why.unwrap_or_default()
-        ));
+        // Mostly the task's reason is that of one of its containers, and was just told.
+        let why = container.reason.as_deref();
+        let why =
+            why.filter(|why| state.stop().and_then(|stop| stop.reason).as_deref() != Some(*why));
+        let told = match why {
+            Some(why) => format!("{exit}: {why}"),
+            None => exit,
+        };
+        sentences.push(sentence(&format!("Container {} {told}", container.name)));
     }
     sentences
+}
+
+/// Reasons come from many places, with and without a full stop.
+fn sentence(text: &str) -> String {
+    match text.ends_with(['.', '!', '?']) {
+        true => text.to_owned(),
+        false => format!("{text}."),
+    }
 }
 
 /// Exit codes above 128 are signals, which few people know by number.
@@ -256,7 +267,7 @@ fn why_to_stop(state: &TaskState) -> Vec<String> {
         StopCode::InfrastructureHealth => "Its infrastructure was not healthy",
     };
     vec![match stop.reason {
-        Some(reason) => format!("{who}: {reason}"),
+        Some(reason) => format!("{who}: {}", sentence(&reason)),
         None => format!("{who}."),
     }]
 }

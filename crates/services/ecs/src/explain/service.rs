@@ -4,6 +4,8 @@
 //! What always holds: pure, and only what the rows say. Whether a task finds a place is asked of the very
 //! plan that the service's controller makes, on the rows as they are now.
 
+mod standstill;
+
 use gantry_api::ecs::{EcsError, SchedulingStrategy};
 use gantry_arn::{ClusterName, ServiceName};
 use gantry_env::Timestamp;
@@ -21,15 +23,14 @@ use crate::model::reference::Scope;
 use crate::model::refusal::invalid;
 use crate::model::run_request::definition_constraints;
 use crate::model::service::daemon::Standing;
-use crate::model::service::failures::threshold;
 use crate::model::service::replica::{Condition, condition};
 use crate::model::service::request;
 use crate::model::service::rolling::Bounds;
 use crate::model::service::view::{Counts, ServiceStatus, deployments};
 use crate::model::task_view::TaskState;
 use crate::tables::{
-    ContainerInstanceStatus, DeploymentState, DesiredPhase, HealthStatus, Rollout,
-    ServiceDeploymentStateRow, ServiceRow, ServiceStateRow, TaskDefinitionRow, service_part_name,
+    ContainerInstanceStatus, DeploymentState, DesiredPhase, HealthStatus, Rollout, ServiceRow,
+    ServiceStateRow, TaskDefinitionRow,
 };
 
 /// How many tasks of a kind are told of one by one.
@@ -133,8 +134,9 @@ impl Look<'_> {
         }
         let deployments = deployments(self.spec, self.state);
         let mut all = vec![self.bounds()];
-        for (at, deployment) in deployments.iter().enumerate() {
-            all.push(self.deployment(deployment, at == 0));
+        if let Some((primary, others)) = deployments.split_first() {
+            all.push(self.primary(primary));
+            all.extend(others.iter().map(|it| self.older(it, primary)));
         }
         let is_taken_up = self
             .state
@@ -144,13 +146,15 @@ impl Look<'_> {
         }
         if let Some(primary) = deployments.first() {
             all.extend(self.stage(primary));
-            all.push(self.breaker(primary));
+            all.extend(self.deadlock(primary));
+            all.extend(self.breaker(primary));
             all.extend(self.throttled(primary));
             all.extend(self.unplaced(primary));
             all.extend(self.failed(primary));
+            all.extend(self.protected(primary));
         }
         all.extend(self.draining());
-        all.extend(self.conditions());
+        all.extend(self.conditions(deployments.first()));
         if self.state.is_some_and(|it| it.steady) && is_taken_up {
             all.push("It is steady: it waits for nothing.".to_owned());
         }
@@ -184,18 +188,12 @@ impl Look<'_> {
         )
     }
 
-    fn deployment(&self, deployment: &DeploymentState, is_primary: bool) -> String {
+    fn primary(&self, deployment: &DeploymentState) -> String {
         let mine = self.of(deployment);
         let counts = Counts::of(mine);
         let revision = &deployment.revision;
         let definition = format!("{}:{}", revision.family, revision.task_definition);
         let (id, now) = (&deployment.id, self.now);
-        if !is_primary {
-            return format!(
-                "Deployment {id} of {definition} leaves: {} of its tasks are RUNNING and {} PENDING.",
-                counts.running, counts.pending
-            );
-        }
         let what = match deployment.is_rollback {
             true => "The deployment that it rolls back to",
             false => "Its PRIMARY deployment",
@@ -217,46 +215,6 @@ impl Look<'_> {
             .filter(|task| task.spec.started_by.as_deref() == Some(deployment.id.as_str()))
     }
 
-    /// Where a blue/green deployment is.
-    fn stage(&self, primary: &DeploymentState) -> Option<String> {
-        let (cluster, name) = (&self.spec.cluster, &self.spec.name);
-        let name = service_part_name(cluster, name, &primary.service_deployment);
-        let state = self.rows.read::<ServiceDeploymentStateRow>(&name)?;
-        let course = state
-            .course
-            .as_ref()
-            .filter(|_| state.finished_at.is_none())?;
-        Some(format!(
-            "Its blue/green deployment is in stage {} since {} ago.",
-            course.stage.as_str(),
-            ago(course.since, self.now)
-        ))
-    }
-
-    fn breaker(&self, primary: &DeploymentState) -> String {
-        let breaker = self.spec.configuration.deployment_circuit_breaker.as_ref();
-        let Some(breaker) = breaker.filter(|it| it.enable) else {
-            return "No circuit breaker is enabled, so a deployment that does not come up is tried for ever."
-                .to_owned();
-        };
-        let completed = self.state.and_then(|it| it.completed.as_ref());
-        let then = match (breaker.rollback, completed) {
-            (false, _) => "then the deployment fails and starts nothing more".to_owned(),
-            (true, Some(to)) => {
-                format!("then it rolls back to {}:{}", to.family, to.task_definition)
-            }
-            (true, None) => {
-                "then the deployment fails, because none was completed that it could roll back to"
-                    .to_owned()
-            }
-        };
-        format!(
-            "Its circuit breaker has counted {} of {} failed tasks; {then}.",
-            primary.breaker_failures,
-            threshold(Some(breaker), self.desired)
-        )
-    }
-
     fn throttled(&self, primary: &DeploymentState) -> Option<String> {
         let until = primary.throttled_until.filter(|until| self.now < *until)?;
         Some(format!(
@@ -272,7 +230,7 @@ impl Look<'_> {
             return Vec::new();
         };
         let mut all = vec![format!(
-            "A task has found no place since {} ago. It is tried again at {}, or when a task of the service has stopped.",
+            "A task has found no place, {} ago. It is tried again at {}, or when a task of the service has stopped.",
             ago(unplaced.tried_at, self.now),
             unplaced.again_at
         )];
@@ -280,7 +238,15 @@ impl Look<'_> {
             return all;
         };
         if rejections.is_empty() {
-            all.push("By now there is a place for one.".to_owned());
+            let instances = self.rows.container_instances(&self.spec.cluster);
+            let is_there = |status| status != ContainerInstanceStatus::Inactive;
+            all.push(match instances.iter().any(|it| is_there(it.status)) {
+                true => "By now there is a place for one.".to_owned(),
+                false => format!(
+                    "Cluster {} has no container instances: nobody has registered one.",
+                    self.spec.cluster
+                ),
+            });
         }
         for rejection in rejections.iter().take(INSTANCES_MAX) {
             let reasons: Vec<String> = rejection.reasons.iter().map(|it| it.explain()).collect();
@@ -382,12 +348,10 @@ impl Look<'_> {
 
     fn draining(&self) -> Vec<String> {
         let on = self.tasks.iter().filter(|it| is_meant_to_run(it));
-        let instances: BTreeSet<_> = on.map(|it| it.spec.container_instance).collect();
-        let instances = instances.into_iter().filter(|id| {
-            let row = self.rows.container_instance(&self.spec.cluster, id);
-            row.is_none_or(|row| row.status != ContainerInstanceStatus::Active)
-        });
+        let draining = on.filter(|it| self.drains_instance_of(it));
+        let instances: BTreeSet<_> = draining.map(|it| it.spec.container_instance).collect();
         instances
+            .into_iter()
             .map(|id| {
                 format!(
                     "Container instance {id} drains or is gone: its tasks are replaced elsewhere."
@@ -396,8 +360,15 @@ impl Look<'_> {
             .collect()
     }
 
+    fn drains_instance_of(&self, task: &TaskState) -> bool {
+        let id = &task.spec.container_instance;
+        let row = self.rows.container_instance(&self.spec.cluster, id);
+        row.is_none_or(|row| row.status != ContainerInstanceStatus::Active)
+    }
+
     /// The tasks that are not healthy, and what they wait for.
-    fn conditions(&self) -> Vec<String> {
+    fn conditions(&self, primary: Option<&DeploymentState>) -> Vec<String> {
+        let failed = primary.filter(|it| it.rollout == Rollout::Failed);
         let grace = self.spec.health_check_grace_period_seconds.unwrap_or(0);
         let grace = Duration::from_secs(u64::from(grace));
         let (mut all, mut young) = (Vec::new(), Vec::new());
@@ -416,6 +387,14 @@ impl Look<'_> {
                     named(task),
                     why_pending(self.rows, task, self.now).join(" ")
                 ),
+                (Condition::Unhealthy, _)
+                    if failed.is_some_and(|it| Some(&it.id) == spec.started_by.as_ref()) =>
+                {
+                    format!(
+                        "{} is UNHEALTHY, and is not replaced because its deployment has failed. {seen}",
+                        named(task)
+                    )
+                }
                 (Condition::Unhealthy, _) => {
                     format!("{} is UNHEALTHY and will be replaced. {seen}", named(task))
                 }

@@ -93,11 +93,7 @@ fn what_a_service_waits_for_from_its_creation_to_its_steady_state() {
     reconcile(&harness);
     says(
         &harness,
-        &[
-            "is COMPLETED since",
-            "then it rolls back to web:1",
-            "It is steady: it waits for nothing.",
-        ],
+        &["is COMPLETED since", "It is steady: it waits for nothing."],
     );
 }
 
@@ -128,7 +124,7 @@ fn what_finds_no_place_is_told_for_each_container_instance() {
     says(
         &harness,
         &[
-            "A task has found no place since",
+            "A task has found no place,",
             &format!("Container instance {id}: it has 0 CPU units free and the task needs 256"),
         ],
     );
@@ -190,4 +186,177 @@ fn a_name_that_is_not_there_is_answered_with_those_that_are() {
         .scope()
         .service_arn(&"default".parse().unwrap(), &"web".parse().unwrap());
     assert!(explain(None, &arn).is_ok());
+}
+
+fn update(harness: &Harness, input: ecs::UpdateServiceRequest) {
+    let input = ecs::UpdateServiceRequest {
+        service: "web".to_owned(),
+        ..input
+    };
+    done(harness.service.update_service(&harness.ctx(), input)).unwrap();
+    reconcile(harness);
+}
+
+/// All tasks that wait run, and are healthy.
+fn come_up(harness: &Harness) {
+    for task in tasks(harness) {
+        if harness.task(&task).last_status.as_deref() == Some("PENDING") {
+            harness.submit(&task, "RUNNING", None);
+        }
+    }
+    reconcile(harness);
+    harness.env.advance(Duration::from_secs(40));
+    reconcile(harness);
+}
+
+fn roll(harness: &Harness) {
+    update(
+        harness,
+        ecs::UpdateServiceRequest {
+            force_new_deployment: Some(true),
+            ..Default::default()
+        },
+    );
+}
+
+#[test]
+fn who_must_answer_a_blue_green_deployment_is_told() {
+    let (harness, _) = Harness::with_instance();
+    harness.register_web();
+    create(&harness, 2);
+    come_up(&harness);
+    let pause = ecs::DeploymentLifecycleHook {
+        target_type: Some(ecs::DeploymentLifecycleHookTargetType::Pause),
+        lifecycle_stages: Some(vec!["POST_SCALE_UP".into()]),
+        ..Default::default()
+    };
+    update(
+        &harness,
+        ecs::UpdateServiceRequest {
+            force_new_deployment: Some(true),
+            deployment_configuration: Some(ecs::DeploymentConfiguration {
+                strategy: Some(ecs::DeploymentStrategy::BlueGreen),
+                bake_time_in_minutes: Some(5),
+                lifecycle_hooks: Some(vec![pause]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+    );
+    says(
+        &harness,
+        &[
+            "is blue, and stays until CLEAN_UP",
+            "in stage SCALE_UP for 0 s and waits until all of green's tasks are healthy",
+        ],
+    );
+    come_up(&harness);
+    says(
+        &harness,
+        &[
+            "in stage POST_SCALE_UP for",
+            "The pause hook ecs-pause-",
+            "which then counts as ROLLBACK",
+            "aws ecs continue-service-deployment --service-deployment-arn arn:aws:ecs:",
+        ],
+    );
+}
+
+#[test]
+fn bounds_that_deadlock_are_told() {
+    let (harness, _) = Harness::with_instance();
+    harness.register_web();
+    create(&harness, 1);
+    come_up(&harness);
+    update(
+        &harness,
+        ecs::UpdateServiceRequest {
+            deployment_configuration: Some(ecs::DeploymentConfiguration {
+                maximum_percent: Some(150),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+    );
+    assert!(
+        !said(&harness).contains("deadlock"),
+        "nothing is to be replaced"
+    );
+    roll(&harness);
+    says(
+        &harness,
+        &[
+            "The minimum and the maximum deadlock: minimumHealthyPercent 100 of 1 is 1 (rounded up) and maximumPercent 150 is 1",
+        ],
+    );
+}
+
+#[test]
+fn protected_tasks_are_told_where_they_are_in_the_way() {
+    let (harness, _) = Harness::with_instance();
+    harness.register_web();
+    create(&harness, 2);
+    come_up(&harness);
+    let input = ecs::UpdateTaskProtectionRequest {
+        cluster: "default".to_owned(),
+        tasks: tasks(&harness),
+        protection_enabled: true,
+        expires_in_minutes: Some(60),
+    };
+    done(
+        harness
+            .service
+            .update_task_protection(&harness.ctx(), input),
+    )
+    .unwrap();
+    reconcile(&harness);
+    assert!(
+        !said(&harness).contains("protected"),
+        "they are in nobody's way"
+    );
+    update(
+        &harness,
+        ecs::UpdateServiceRequest {
+            desired_count: Some(1),
+            ..Default::default()
+        },
+    );
+    says(
+        &harness,
+        &[
+            "is protected until",
+            "UpdateTaskProtection ends that sooner",
+        ],
+    );
+}
+
+#[test]
+fn a_deployment_that_has_failed_is_told_to_replace_nothing() {
+    let (harness, _) = Harness::with_instance();
+    harness.register_web();
+    create(&harness, 1);
+    for _ in 0..3 {
+        harness.submit(&tasks(&harness)[0], "STOPPED", None);
+        reconcile(&harness);
+        harness.env.advance(Duration::from_secs(60));
+        reconcile(&harness);
+    }
+    says(
+        &harness,
+        &["The deployment has failed: nothing of it is started or replaced any more"],
+    );
+    assert!(
+        !said(&harness).contains("has counted"),
+        "{}",
+        said(&harness)
+    );
+}
+
+#[test]
+fn a_cluster_without_container_instances_is_told() {
+    let harness = Harness::new();
+    harness.create_cluster("default");
+    harness.register_web();
+    create(&harness, 1);
+    says(&harness, &["Cluster default has no container instances"]);
 }

@@ -111,7 +111,7 @@ fn a_task_that_never_ran_has_failed_to_start_and_says_why() {
     .unwrap();
     assert_eq!(
         said.sentences[0],
-        "The task failed to start: CannotPullContainerError: no such image"
+        "The task failed to start: CannotPullContainerError: no such image."
     );
 }
 
