@@ -19,6 +19,9 @@ use crate::cli::{OutputFormat, RehearseAs, RehearseOptions, RehearsedTasks};
 use crate::duration::parse;
 use crate::up::{ROWS_PATH, RowsAnswer};
 
+/// How many steps are told from the beginning and from the end.
+const TOLD_MAX: (usize, usize) = (60, 20);
+
 /// Rehearses and prints what would happen. An error where that is anything but a steady state.
 #[expect(clippy::print_stdout, reason = "the report is this command's result")]
 pub fn run(options: &RehearseOptions) -> anyhow::Result<()> {
@@ -179,11 +182,15 @@ fn words(assumptions: &Assumptions, report: &Report) -> String {
     let findings = report.findings.iter();
     lines.extend(findings.map(|it| format!("- {}: {}", name(it.wrong), it.message)));
     lines.extend([String::new(), "What would happen:".to_owned()]);
-    for step in &report.steps {
-        if let Some((who, what)) = told(&step.event) {
-            lines.push(format!("{:>10}  {who:<13} {what}", seconds(step.after_ms)));
-        }
+    let told = report.steps.iter().filter_map(|step| {
+        let (who, what) = told(&step.event)?;
+        Some(format!("{:>10}  {who:<13} {what}", seconds(step.after_ms)))
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        lines.push("Nothing: it is as it shall be.".to_owned());
     }
+    lines.extend(folded(told));
     lines.push(String::new());
     let after = seconds(report.ended_after_ms);
     match &report.outcome {
@@ -204,6 +211,22 @@ fn words(assumptions: &Assumptions, report: &Report) -> String {
         report.least_running, report.most_tasks
     ));
     lines.join("\n") + "\n"
+}
+
+/// A program that ends over and over does so thousands of times in an hour: the beginning and the end tell it.
+fn folded(mut told: Vec<String>) -> Vec<String> {
+    let (first, last) = TOLD_MAX;
+    if told.len() <= first + last + 1 {
+        return told;
+    }
+    let rest = told.split_off(told.len() - last);
+    let more = told.split_off(first).len();
+    told.push(format!(
+        "{:>10}  {more} more steps, which `--output json` has",
+        "..."
+    ));
+    told.extend(rest);
+    told
 }
 
 fn assumed(assumptions: &Assumptions) -> String {
@@ -244,6 +267,23 @@ fn seconds(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_thousands_of_steps_the_first_and_the_last_are_told() {
+        let steps = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
+        let (first, last) = TOLD_MAX;
+        assert_eq!(folded(steps(first + last + 1)), steps(first + last + 1));
+        let told = folded(steps(5000));
+        assert_eq!(told.len(), first + 1 + last);
+        assert_eq!(told[..first], steps(first));
+        let more = 5000 - first - last;
+        assert!(
+            told[first].contains(&format!("{more} more steps")),
+            "{}",
+            told[first]
+        );
+        assert_eq!(told.last().map(String::as_str), Some("4999"));
+    }
 
     #[test]
     fn which_call_it_is_stands_in_its_members() {
