@@ -7,9 +7,9 @@ use crate::installation::Installation;
 const PRELUDE: &str = r#"
 import boto3, time
 ecs = boto3.client("ecs")
-def register(command):
+def register(command, **more):
     return ecs.register_task_definition(family="web", networkMode="host", containerDefinitions=[dict(name="web", image=IMAGE,
-        memory=16, stopTimeout=2, command=command)])["taskDefinition"]["taskDefinitionArn"]
+        memory=16, stopTimeout=2, command=command, **more)])["taskDefinition"]["taskDefinitionArn"]
 SERVES = ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.1; done"]
 def service():
     return ecs.describe_services(services=["web"])["services"][0]
@@ -85,6 +85,11 @@ assert whole["deploymentCircuitBreaker"]["status"] == "TRIGGERED", whole
 assert whole["rollback"]["serviceRevisionArn"] == deployments[1]["targetServiceRevisionArn"], whole
 revision = ecs.describe_service_revisions(serviceRevisionArns=[deployments[1]["targetServiceRevisionArn"]])["serviceRevisions"][0]
 assert revision["taskDefinition"] == second and revision["containerImages"][0]["imageDigest"].startswith("sha256:"), revision
+# One that runs, and ends before its health check has ever passed, is as broken.
+fourth = register(["sh", "-c", "exit 3"], healthCheck=dict(command=["CMD", "true"], interval=5))
+ecs.update_service(service="web", taskDefinition=fourth)
+back = until("rolled back again", lambda it: rolled(it) and it["taskDefinition"] == second)
+assert least >= 3 and running() == good, (least, back)
 # Scaled, and deleted.
 ecs.update_service(service="web", desiredCount=1)
 stable()

@@ -103,6 +103,10 @@ fn change(row: &mut ServiceRow, input: &UpdateServiceRequest) -> Result<(), EcsE
     if let Some(strategy) = &input.placement_strategy {
         row.placement_strategy = scheduling::placement_strategy(strategy);
     }
+    if input.service_connect_configuration.is_some() {
+        let kept = &mut row.service_connect;
+        kept.clone_from(&input.service_connect_configuration);
+    }
     if let Some(propagate) = &input.propagate_tags {
         row.propagate_tags = propagate.clone();
     }

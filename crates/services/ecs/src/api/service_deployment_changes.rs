@@ -44,6 +44,8 @@ pub(super) async fn stop_service_deployment(
                     let mut row = (*joined.row.row).clone();
                     row.rollback_requested_at = Some(ctx.now);
                     transaction.update::<ServiceDeploymentRow>(&joined.row, &row);
+                    let what = "its deployment to be stopped and rolled back".to_owned();
+                    joined.tell_wish(ctx, what, &mut transaction);
                 }
                 Status::RollbackRequested | Status::RollbackInProgress => {}
                 over => {
@@ -107,6 +109,9 @@ pub(super) async fn continue_service_deployment(
                 )));
             }
             let mut row = (*joined.row.row).clone();
+            let (answer, stage) = (action.as_str(), hook.stage);
+            let what = format!("{answer}, at the pause hook {} in {stage}", hook.id);
+            joined.tell_wish(ctx, what, &mut transaction);
             row.answers.insert(hook.id, action);
             transaction.update::<ServiceDeploymentRow>(&joined.row, &row);
             // The hook may be settled by its time at this moment.

@@ -16,7 +16,7 @@ use gantry_api::ecs::{
     ServiceRevisionSummary,
 };
 use gantry_arn::{ClusterName, EcsResource, ServiceName};
-use gantry_store::Versioned;
+use gantry_store::{Transaction, Versioned};
 
 use super::describe_services::course;
 use super::lookup::Rows;
@@ -28,7 +28,8 @@ use crate::model::refusal::invalid;
 use crate::model::service::failures::threshold;
 use crate::model::service::hooks::Hook;
 use crate::model::service::sides::staying;
-use crate::model::service::view::{count, deployments, revision_counts};
+use crate::model::service::view::{OVERTAKEN, count, deployments, revision_counts};
+use crate::model::state_changes::{self, OfService};
 use crate::service::EcsService;
 use crate::tables::{
     RevisionCounts, ServiceDeploymentRow, ServiceDeploymentStateRow, ServiceRow, service_part_name,
@@ -79,7 +80,28 @@ impl<'a> Joined<'a> {
         scope.service_revision_arn(self.cluster, self.service, id)
     }
 
+    /// Writes what a user asked of the deployment into its service's history.
+    pub fn tell_wish(&self, ctx: &RequestContext, what: String, transaction: &mut Transaction) {
+        let Some(spec) = &self.spec else {
+            return;
+        };
+        let of = OfService::of(self.rows.scope, spec, ctx.now);
+        let drawn = format!("{}/{what}", self.row.target.service_deployment);
+        let wish = of.request(&drawn, what, &ctx.principal.arn.to_string());
+        state_changes::write(self.rows.scope, ctx.now, vec![wish], transaction);
+    }
+
+    /// A newer one was asked for before the controller came by.
+    fn was_never_begun(&self) -> bool {
+        let id = &self.row.target.service_deployment;
+        let is_next = |spec: &Versioned<ServiceRow>| spec.target.service_deployment == *id;
+        self.state.is_none() && !self.spec.as_ref().is_some_and(is_next)
+    }
+
     pub fn status(&self) -> Status {
+        if self.was_never_begun() {
+            return Status::Stopped;
+        }
         let status = self.state.as_ref().map(|state| state.status.clone());
         match status.unwrap_or(Status::Pending) {
             // The wish is there, and the controller has not come by.
@@ -163,14 +185,16 @@ impl<'a> Joined<'a> {
         let counts = self.counts();
         let course = state.and_then(|state| state.course.as_ref());
         let sources = row.sources.iter();
+        let never_begun = self.was_never_begun();
+        let over_at = never_begun.then_some(row.target.at);
         ServiceDeployment {
             service_deployment_arn: Some(self.arn()),
             service_arn: Some(scope.service_arn(self.cluster, self.service)),
             cluster_arn: Some(scope.cluster_arn(self.cluster)),
             created_at: Some(row.target.at),
             started_at: state.map(|state| state.started_at),
-            finished_at: state.and_then(|state| state.finished_at),
-            stopped_at: state.and_then(|state| state.stopped_at),
+            finished_at: state.map_or(over_at, |state| state.finished_at),
+            stopped_at: state.map_or(over_at, |state| state.stopped_at),
             updated_at: Some(state.map_or(row.target.at, |state| state.updated_at)),
             source_service_revisions: Some(sources.map(|it| self.summary(&counts, it)).collect()),
             target_service_revision: Some(self.summary(&counts, &row.target.revision.id)),
@@ -180,7 +204,10 @@ impl<'a> Joined<'a> {
                 hooks.map(|hook| detail(&self.hook(hook))).collect()
             }),
             status: Some(self.status()),
-            status_reason: state.and_then(|state| state.reason.clone()),
+            status_reason: match never_begun {
+                true => Some(OVERTAKEN.to_owned()),
+                false => state.and_then(|state| state.reason.clone()),
+            },
             deployment_configuration: Some(row.configuration.clone()),
             rollback: state
                 .and_then(|state| state.rollback.as_ref())

@@ -70,6 +70,7 @@ fn revision(
         task_definition: Some(scope.task_definition_arn(family, number)),
         launch_type: Some(row.launch_type.clone()),
         container_images: Some(with_digests(rows, cluster, name, row, containers.collect())),
+        service_connect_configuration: row.service_connect.clone(),
         guard_duty_enabled: Some(false),
         created_at: Some(row.created_at),
         ..ServiceRevision::default()

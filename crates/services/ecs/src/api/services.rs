@@ -93,6 +93,7 @@ pub(super) async fn create_service(
                 placement_constraints: input.placement_constraints.clone().unwrap_or_default(),
                 placement_strategy: input.placement_strategy.clone().unwrap_or_default(),
                 availability_zone_rebalancing: AvailabilityZoneRebalancing::Disabled,
+                service_connect: input.service_connect_configuration.clone(),
                 propagate_tags: input.propagate_tags.clone().unwrap_or(PropagateTags::None),
                 enable_ecs_managed_tags: input.enable_ecs_managed_tags == Some(true),
                 tags: input.tags.clone().unwrap_or_default(),
@@ -129,7 +130,11 @@ pub(super) async fn create_service(
                     tasks: Vec::new(),
                     failures: Vec::new(),
                 };
-                transaction.create::<ClientTokenRow>(account, region, token, &used);
+                // The service that it made may have been deleted since.
+                match rows.read::<ClientTokenRow>(token) {
+                    Some(before) => transaction.update::<ClientTokenRow>(&before, &used),
+                    None => transaction.create::<ClientTokenRow>(account, region, token, &used),
+                };
             }
             Ok((transaction, describe(&rows, &row, true)))
         })
@@ -258,6 +263,7 @@ pub(super) fn ask_for_deployment(rows: &Rows<'_>, row: &ServiceRow, transaction:
         reference: target.revision.clone(),
         service_deployment: target.service_deployment.clone(),
         launch_type: row.launch_type.clone(),
+        service_connect: row.service_connect.clone(),
         created_at: target.at,
     };
     transaction.create::<ServiceRevisionRow>(

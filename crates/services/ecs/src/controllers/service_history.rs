@@ -94,7 +94,13 @@ impl History {
             .list::<ServiceDeploymentRow>(&prefix)
             .into_iter()
             .map(|row| {
-                let over = over_at(row.name());
+                let is_known = states.iter().any(|state| state.name() == row.name());
+                let is_next = row.target.service_deployment == spec.target.service_deployment;
+                // What was overtaken before it was begun has no state, and was over at once.
+                let over = match is_known || is_next {
+                    true => over_at(row.name()),
+                    false => Some(row.target.at),
+                };
                 (row, over)
             })
             .collect();

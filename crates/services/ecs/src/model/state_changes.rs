@@ -6,7 +6,7 @@
 //! What it leaves to others: who writes them ([`write`] into the commit of the change), and for how long
 //! they stay ([`crate::tables::StateChangesRow`]).
 
-use gantry_api::ecs::{Container, Task};
+use gantry_api::ecs::{Container, SchedulingStrategy, Task};
 use gantry_arn::{ClusterName, ServiceName};
 use gantry_env::Timestamp;
 use gantry_store::Transaction;
@@ -247,7 +247,7 @@ impl<'a> OfService<'a> {
     }
 
     /// `drawn` makes it one of its own.
-    fn request(&self, drawn: &str, message: String, by: &str) -> StateChange {
+    pub fn request(&self, drawn: &str, message: String, by: &str) -> StateChange {
         let id = derived(&format!("request/{drawn}"));
         let detail = json!({ "message": message, "by": by });
         self.change(id, ChangeKind::Request, detail)
@@ -284,10 +284,13 @@ fn wish(before: Option<&ServiceRow>, after: &ServiceRow) -> Option<String> {
     let revision = &after.target.revision;
     let definition = format!("{}:{}", revision.family, revision.task_definition);
     let Some(before) = before else {
-        return Some(format!(
-            "created with desired count {} of {definition}",
-            after.desired_count
-        ));
+        return Some(match after.scheduling_strategy {
+            SchedulingStrategy::Daemon => format!("created as a DAEMON of {definition}"),
+            _ => format!(
+                "created with desired count {} of {definition}",
+                after.desired_count
+            ),
+        });
     };
     if before.deleted_at != after.deleted_at {
         return Some("deleted".to_owned());

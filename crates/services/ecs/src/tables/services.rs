@@ -87,6 +87,9 @@ pub struct ServiceRow {
     /// A service that was made before there was any is not rebalanced.
     #[serde(default = "disabled")]
     pub availability_zone_rebalancing: ecs::AvailabilityZoneRebalancing,
+    /// What was said of Service Connect: that it is off, until it is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_connect: Option<ecs::ServiceConnectConfiguration>,
     pub propagate_tags: ecs::PropagateTags,
     pub enable_ecs_managed_tags: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -144,6 +147,8 @@ pub struct ServiceRevisionRow {
     #[serde(default)]
     pub service_deployment: String,
     pub launch_type: ecs::LaunchType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_connect: Option<ecs::ServiceConnectConfiguration>,
     pub created_at: Timestamp,
 }
 

@@ -418,6 +418,34 @@ fn a_deployment_that_is_stopped_in_any_stage_returns_to_a_whole_blue() {
 }
 
 #[test]
+fn a_hook_that_was_not_answered_before_its_deployment_was_stopped_has_failed() {
+    let plane = with_blue(blue_green(0, vec![pause("POST_SCALE_UP")]));
+    let arn = deploy(&plane, "web:2");
+    tick(&plane);
+    let (hook, is) = hooks(&plane, &arn).remove(0);
+    assert_eq!(is, "AWAITING_ACTION");
+    stop(&plane, &arn);
+    assert_eq!(hooks(&plane, &arn), [(hook.clone(), "FAILED".to_owned())]);
+    let rows = plane.harness.store.snapshot();
+    let rows = rows.list_everywhere::<gantry_ecs::tables::StateChangesRow>();
+    let told = rows.iter().flat_map(|row| &row.events);
+    let wishes: Vec<_> = told
+        .filter_map(|it| it.detail["message"].as_str())
+        .collect();
+    assert!(
+        wishes.contains(&"its deployment to be stopped and rolled back"),
+        "{wishes:?}"
+    );
+    let answered = answer(&plane, &arn, &hook, None);
+    assert_eq!(refusal(answered).0, "InvalidParameterException");
+    tick(&plane);
+    assert_eq!(
+        (status(&plane, &arn).as_str(), sides(&plane)),
+        ("ROLLBACK_SUCCESSFUL", (3, 0))
+    );
+}
+
+#[test]
 fn an_update_during_a_deployment_begins_anew_from_blue() {
     let plane = with_blue(blue_green(5, Vec::new()));
     plane.harness.register(web()).unwrap();

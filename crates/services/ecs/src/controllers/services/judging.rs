@@ -10,6 +10,7 @@ use super::pass::{Pass, Progress};
 use crate::api::services::deployment_id;
 use crate::model::service::failures::{FAILURES_SAID, delay, threshold};
 use crate::model::service::replica::Condition;
+use crate::model::service::view::OVERTAKEN;
 use crate::model::service::{daemon, events, replica, rolling};
 use crate::model::state_changes::ServiceAction;
 use crate::model::task_view::TaskState;
@@ -18,9 +19,12 @@ use crate::tables::{
     TaskHealthRow, service_part_name,
 };
 
-/// What a service deployment that was overtaken says.
-const OVERTAKEN: &str =
-    "Service deployment stopped because a newer service deployment was started.";
+/// How many failed tasks a deployment remembers before it counts none that ran, unless its circuit breaker opens only
+/// later: a program that ends over and over must not make the service's row grow without end.
+const KNOWN_MAX: usize = 1000;
+
+/// What a service deployment says whose service is deleted.
+const DELETED: &str = "Service deployment stopped because the service was deleted.";
 
 impl Pass<'_> {
     /// How far a service deployment is, to be written back if it changes.
@@ -58,14 +62,8 @@ impl Pass<'_> {
             return;
         }
         let course = self.begin_course(&wanted);
-        let now = self.now;
         if let Some(overtaken) = self.primary().map(|it| it.service_deployment.clone()) {
-            let progress = self.progress(&overtaken);
-            if progress.finished_at.is_none() {
-                progress.reason = Some(OVERTAKEN.to_owned());
-                progress.stopped_at = Some(now);
-                self.end(&overtaken, Status::Stopped);
-            }
+            self.stop_short(&overtaken, OVERTAKEN);
         }
         self.progress(&wanted).course = course;
         let begun = DeploymentState::begin(&self.spec);
@@ -75,9 +73,31 @@ impl Pass<'_> {
         self.state.unplaced = None;
     }
 
+    /// What is under way of a deleted service is over, whether it was begun or not.
+    pub(super) fn stop_deployments(&mut self) {
+        let primary = self.primary().map(|it| it.service_deployment.clone());
+        let wanted = self.spec.target.service_deployment.clone();
+        for id in primary.into_iter().chain([wanted]) {
+            self.stop_short(&id, DELETED);
+        }
+    }
+
+    fn stop_short(&mut self, id: &str, reason: &str) {
+        let now = self.now;
+        let progress = self.progress(id);
+        if progress.finished_at.is_none() {
+            progress.reason = Some(reason.to_owned());
+            progress.stopped_at = Some(now);
+            self.end(id, Status::Stopped);
+        }
+    }
+
     /// Counts each task that failed of a deployment that starts tasks, once.
     pub(super) fn count_failures(&mut self) {
         let (now, staying) = (self.now, self.staying());
+        let breaker = self.spec.configuration.deployment_circuit_breaker.clone();
+        let threshold = threshold(breaker.as_ref().filter(|it| it.enable), self.desired());
+        let known_max = KNOWN_MAX.max(usize::try_from(threshold).unwrap_or(usize::MAX));
         let checked: BTreeSet<String> = staying
             .iter()
             .filter(|id| self.is_checked(id))
@@ -87,7 +107,9 @@ impl Pass<'_> {
         let all = self.state.deployments.iter_mut();
         let mut said = false;
         for deployment in all.filter(|it| staying.contains(&it.id)) {
-            let has_failed = count(deployment, &tasks, checked.contains(&deployment.id), now);
+            let is_checked =
+                checked.contains(&deployment.id) && deployment.counted.len() < known_max;
+            let has_failed = count(deployment, &tasks, is_checked, now);
             said |= has_failed && deployment.throttled >= FAILURES_SAID;
         }
         self.tasks = tasks;
@@ -219,9 +241,8 @@ impl Pass<'_> {
             deployment_id(derived.number())
         });
         // What failed before it was asked to return does not speak against it, whether it was counted then or not.
-        let is_checked = self.is_checked(&id);
         let failed_before = self.tasks.iter().filter(|task| {
-            task.spec.started_by.as_deref() == Some(id.as_str()) && has_failed(task, is_checked)
+            task.spec.started_by.as_deref() == Some(id.as_str()) && failed_to_start(task)
         });
         let rollback = DeploymentState {
             counted: failed_before.map(|task| task.spec.id).collect(),
@@ -343,12 +364,15 @@ fn failed_to_start(task: &TaskState) -> bool {
         .is_some_and(|stop| stop.code == StopCode::TaskFailedToStart)
 }
 
-/// It did not start; or it ended by itself, and the health check that decides had not passed.
-fn has_failed(task: &TaskState, is_checked: bool) -> bool {
+/// It did not start; or it ended by itself, and the health check that decides had not passed. What ended before a
+/// deployment was returned to does not speak against it.
+fn has_failed(task: &TaskState, of: &DeploymentState, is_checked: bool) -> bool {
     let is_healthy = |health: &TaskHealthRow| health.status == HealthStatus::Healthy;
     let ended = |task: &TaskState| {
-        task.stop()
-            .is_some_and(|stop| stop.code == StopCode::EssentialContainerExited)
+        task.stop().is_some_and(|stop| {
+            stop.code == StopCode::EssentialContainerExited
+                && (task.spec.created_at >= of.created_at || stop.since > of.created_at)
+        })
     };
     failed_to_start(task)
         || is_checked && ended(task) && !task.health.as_deref().is_some_and(is_healthy)
@@ -368,7 +392,10 @@ fn count(
     let failed: Vec<&TaskState> = mine
         .iter()
         .copied()
-        .filter(|task| has_failed(task, is_checked) && !deployment.counted.contains(&task.spec.id))
+        .filter(|task| {
+            has_failed(task, &*deployment, is_checked)
+                && !deployment.counted.contains(&task.spec.id)
+        })
         .collect();
     if !deployment.counted.is_empty() {
         let known: BTreeSet<_> = mine.iter().map(|task| task.spec.id).collect();

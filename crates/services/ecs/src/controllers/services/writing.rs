@@ -27,6 +27,7 @@ impl Pass<'_> {
     /// Stops the tasks of a deleted service, calls it INACTIVE when they have, and forgets it in time.
     pub(super) fn drain(&mut self) {
         let Some(drained_at) = self.state.drained_at else {
+            self.stop_deployments();
             self.stop_all();
             let all_stopped = |pass: &Self| {
                 let mut tasks = pass.tasks.iter();

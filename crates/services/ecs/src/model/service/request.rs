@@ -226,6 +226,10 @@ pub fn configuration(
     if given.alarms.is_some() {
         merged.alarms.clone_from(&given.alarms);
     }
+    if given.early_success_criteria.is_some() {
+        let kept = &mut merged.early_success_criteria;
+        kept.clone_from(&given.early_success_criteria);
+    }
     validate_percents(scheduling, &merged)?;
     Ok(merged)
 }

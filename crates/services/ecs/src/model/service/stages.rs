@@ -243,10 +243,12 @@ impl Course {
         self.stop_asking();
     }
 
-    /// Nobody waits for an answer any more.
+    /// Nobody waits for an answer any more: a hook that has none will have let nothing go on.
     pub fn stop_asking(&mut self) {
-        self.hooks
-            .retain(|hook| hook.status != HookStatus::AwaitingAction);
+        let unanswered = |hook: &&mut Hook| hook.status == HookStatus::AwaitingAction;
+        for hook in self.hooks.iter_mut().filter(unanswered) {
+            hook.status = HookStatus::Failed;
+        }
     }
 
     /// Whether its deployment is completed once only its own tasks are left, and all of them healthy.

@@ -59,6 +59,10 @@ impl ServiceStatus {
     }
 }
 
+/// What a service deployment that was overtaken says.
+pub const OVERTAKEN: &str =
+    "Service deployment stopped because a newer service deployment was started.";
+
 /// The tasks that are meant to run: those that do, and those that do not yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -238,7 +242,7 @@ impl ServiceView<'_> {
             id: Some(deployment.id.clone()),
             status: Some(if is_primary { "PRIMARY" } else { "ACTIVE" }.to_owned()),
             task_definition: Some(task_definition(self.scope, &deployment.revision)),
-            desired_count: Some(match stays {
+            desired_count: Some(match stays || self.spec.deleted_at.is_some() {
                 true => count(self.wanted()),
                 false => number(counts.running + counts.pending),
             }),
@@ -252,6 +256,7 @@ impl ServiceView<'_> {
                 deployment.rollout.as_str(),
             )),
             rollout_state_reason: Some(deployment.reason.clone()),
+            service_connect_configuration: self.spec.service_connect.clone(),
             ..ecs::Deployment::default()
         }
     }
