@@ -99,8 +99,9 @@ pub(super) fn names(
     })
 }
 
+/// An address is only a number here; nothing is opened.
 fn is_address(text: &str) -> bool {
-    text.parse::<std::net::IpAddr>().is_ok()
+    text.parse::<::core::net::IpAddr>().is_ok()
 }
 
 fn is_word(text: &str) -> bool {
