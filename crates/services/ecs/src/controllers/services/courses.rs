@@ -59,8 +59,9 @@ impl Pass<'_> {
             .iter()
             .filter(|deployment| self.has_tasks(deployment))
             .collect();
-        // One that only cleans up has proved itself. Otherwise it is the last one that was completed,
-        // and where none was, what there is.
+        // One that only cleans up has proved itself. Otherwise it is the last one that was completed, and where
+        // that does not run, what there is. Of several that were never completed none is blue: to bring the
+        // service to one of them first could take for ever, so all of them leave for green.
         let has_won = self
             .course()
             .is_some_and(|course| !course.given_up && course.stage == Stage::CleanUp);
@@ -70,11 +71,13 @@ impl Pass<'_> {
             .primary()
             .filter(|_| has_won)
             .or_else(|| all.find(|it| Some(&it.revision) == completed))
-            .or_else(|| running.first().copied())
+            .or_else(|| running.first().copied().filter(|_| running.len() == 1))
+            .filter(|blue| blue.rollout != Rollout::Failed)
             .map(|blue| blue.id.clone());
         let ids = self.hook_ids(service_deployment);
         let route = Route::of(&asked.configuration);
-        Some(Course::begin(blue, running.len(), &route, self.now, &ids))
+        let revisions = if blue.is_some() { running.len() } else { 0 };
+        Some(Course::begin(blue, revisions, &route, self.now, &ids))
     }
 
     /// Takes a blue/green deployment as far as it can go now.
