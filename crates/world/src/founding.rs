@@ -113,6 +113,15 @@ pub fn define(
     behaviour: Behaviour,
     checked: bool,
 ) -> ecs::TaskDefinition {
+    register(control, planned(family, behaviour, checked))
+}
+
+/// What registers a task definition of one container that behaves so.
+pub fn planned(
+    family: &str,
+    behaviour: Behaviour,
+    checked: bool,
+) -> ecs::RegisterTaskDefinitionRequest {
     let check = ecs::HealthCheck {
         command: vec!["CMD".to_owned(), "/healthy".to_owned()],
         interval: Some(10),
@@ -120,7 +129,7 @@ pub fn define(
         retries: Some(2),
         ..Default::default()
     };
-    let request = ecs::RegisterTaskDefinitionRequest {
+    ecs::RegisterTaskDefinitionRequest {
         family: family.to_owned(),
         network_mode: Some(ecs::NetworkMode::None),
         container_definitions: vec![ecs::ContainerDefinition {
@@ -131,7 +140,13 @@ pub fn define(
             ..container("main", true)
         }],
         ..Default::default()
-    };
+    }
+}
+
+pub fn register(
+    control: &ControlPlane,
+    request: ecs::RegisterTaskDefinitionRequest,
+) -> ecs::TaskDefinition {
     let answer = expect(
         control.call(|ecs, ctx| async move { ecs.register_task_definition(&ctx, request).await }),
     );

@@ -55,8 +55,15 @@
 //! What it does not see: an exit code that a later report replaces (its agents never tell two; a test of
 //! the merging of reports is there for it), the result of a check of an earlier run (checks end before
 //! the next run has one), and, within ten seeds, a restart that the next agent does not recognise. Nothing is
-//! deregistered. Of services only those of replicas that roll are here: no daemons, no BLUE_GREEN, no
-//! rebalancing of zones, and no tasks beside services that take their places.
+//! deregistered. The users of services that act by chance have only those of replicas that roll: daemons, BLUE_GREEN,
+//! the rebalancing of zones and tasks beside services are played by the scenarios alone, under the same laws.
+//!
+//! # What it has found
+//!
+//! - A blue/green deployment that was asked for while several revisions ran, of which none had been completed, waited in
+//!   RECONCILE_SERVICE for ever: for a blue that had failed.
+//! - In the world itself: each repetition of each task's health that was lost was repeated on its own, eightfold every
+//!   twenty seconds for eight tasks.
 
 #![forbid(unsafe_code)]
 

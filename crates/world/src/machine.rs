@@ -109,6 +109,11 @@ impl Machine {
         self.agent.is_some()
     }
 
+    /// From now on the registry has other images under the same tags.
+    pub fn pushed(&mut self) {
+        self.runtime.pushed += 1;
+    }
+
     pub fn runtime(&self) -> &SimulatedRuntime {
         &self.runtime
     }

@@ -59,6 +59,23 @@ impl Stage {
         format!("web:{}", definition.revision.expect("a revision"))
     }
 
+    /// The same, with something about it changed.
+    pub fn define_otherwise(
+        &mut self,
+        behaviour: Behaviour,
+        change: impl FnOnce(&mut ecs::RegisterTaskDefinitionRequest),
+    ) -> String {
+        let mut request = founding::planned("web", behaviour, false);
+        change(&mut request);
+        let definition = founding::register(&self.world.control, request);
+        format!("web:{}", definition.revision.expect("a revision"))
+    }
+
+    /// From now on every tag stands for another image.
+    pub fn push_images(&mut self) {
+        self.world.push_images();
+    }
+
     pub fn now(&self) -> Timestamp {
         self.world.control.now()
     }
@@ -148,15 +165,29 @@ impl Stage {
     }
 
     pub fn create(&mut self, request: ecs::CreateServiceRequest) -> ecs::Service {
+        self.try_create(request).expect("a service")
+    }
+
+    pub fn try_create(
+        &mut self,
+        request: ecs::CreateServiceRequest,
+    ) -> Result<ecs::Service, EcsError> {
         let answer = self.call(|ecs, ctx| async move { ecs.create_service(&ctx, request).await });
         self.take_in();
-        answer.expect("a service").service.expect("a service")
+        answer.map(|answer| answer.service.expect("a service"))
     }
 
     pub fn update(&mut self, request: ecs::UpdateServiceRequest) -> ecs::Service {
+        self.try_update(request).expect("a service")
+    }
+
+    pub fn try_update(
+        &mut self,
+        request: ecs::UpdateServiceRequest,
+    ) -> Result<ecs::Service, EcsError> {
         let answer = self.call(|ecs, ctx| async move { ecs.update_service(&ctx, request).await });
         self.take_in();
-        answer.expect("a service").service.expect("a service")
+        answer.map(|answer| answer.service.expect("a service"))
     }
 
     pub fn delete(&mut self, force: bool) -> Result<ecs::Service, EcsError> {
@@ -185,11 +216,34 @@ impl Stage {
         answer.map(drop)
     }
 
+    /// Answers the hook that awaits it.
+    pub fn answer(&mut self, action: ecs::DeploymentLifecycleHookAction) {
+        let deployment = self.service_deployment();
+        let mut hooks = deployment.lifecycle_hook_details.into_iter().flatten();
+        let awaits = |hook: &ecs::DeploymentLifecycleHookDetail| {
+            hook.status.as_ref().map(|it| it.as_str()) == Some("AWAITING_ACTION")
+        };
+        let hook = hooks.find(awaits).expect("a hook that awaits an answer");
+        let request = ecs::ContinueServiceDeploymentRequest {
+            action: Some(action),
+            hook_id: hook.hook_id.expect("an id"),
+            service_deployment_arn: deployment.service_deployment_arn.expect("an ARN"),
+        };
+        let answer = self
+            .call(|ecs, ctx| async move { ecs.continue_service_deployment(&ctx, request).await });
+        answer.expect("it awaits an answer");
+        self.take_in();
+    }
+
     /// The service deployment that was asked for last.
     pub fn service_deployment(&self) -> ecs::ServiceDeployment {
         let arn = self.service().current_service_deployment;
+        self.service_deployment_of(&arn.expect("a deployment"))
+    }
+
+    pub fn service_deployment_of(&self, arn: &str) -> ecs::ServiceDeployment {
         let request = ecs::DescribeServiceDeploymentsRequest {
-            service_deployment_arns: arn.into_iter().collect(),
+            service_deployment_arns: vec![arn.to_owned()],
         };
         let answer = self
             .call(|ecs, ctx| async move { ecs.describe_service_deployments(&ctx, request).await });
@@ -199,15 +253,62 @@ impl Stage {
 
     /// Protects tasks for so many minutes, or not any more.
     pub fn protect(&mut self, tasks: &[ecs::Task], minutes: Option<i32>) {
+        let answer = self.try_protect(tasks, minutes.is_some(), minutes);
+        assert_eq!(answer.expect("protection").failures.unwrap_or_default(), []);
+    }
+
+    pub fn try_protect(
+        &mut self,
+        tasks: &[ecs::Task],
+        enabled: bool,
+        minutes: Option<i32>,
+    ) -> Result<ecs::UpdateTaskProtectionResponse, EcsError> {
         let request = ecs::UpdateTaskProtectionRequest {
             cluster: "default".to_owned(),
             tasks: tasks.iter().filter_map(|it| it.task_arn.clone()).collect(),
-            protection_enabled: minutes.is_some(),
+            protection_enabled: enabled,
             expires_in_minutes: minutes,
         };
         let answer =
             self.call(|ecs, ctx| async move { ecs.update_task_protection(&ctx, request).await });
-        assert_eq!(answer.expect("protection").failures.unwrap_or_default(), []);
+        self.take_in();
+        answer
+    }
+
+    /// A task that belongs to no service, on this machine.
+    pub fn start_task(&mut self, machine: usize, definition: &str) -> ecs::Task {
+        let request = ecs::StartTaskRequest {
+            container_instances: vec![self.instance(machine)],
+            task_definition: definition.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.call(|ecs, ctx| async move { ecs.start_task(&ctx, request).await });
+        self.take_in();
+        let started = answer.expect("an answer").tasks;
+        started.into_iter().flatten().next().expect("a task")
+    }
+
+    /// Gives a machine's container instance an attribute.
+    pub fn put_attribute(&mut self, machine: usize, name: &str, value: &str) {
+        let request = ecs::PutAttributesRequest {
+            attributes: vec![ecs::Attribute {
+                name: name.to_owned(),
+                value: Some(value.to_owned()),
+                target_id: Some(self.instance(machine)),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let answer = self.call(|ecs, ctx| async move { ecs.put_attributes(&ctx, request).await });
+        answer.expect("an attribute");
+        self.take_in();
+    }
+
+    /// Nothing passes to or from a machine for so long.
+    pub fn cut_off(&mut self, machine: usize, seconds: u64) {
+        let heals_after = Duration::from_secs(seconds);
+        self.world
+            .apply_on(machine, Fault::Partition { heals_after });
         self.take_in();
     }
 
@@ -245,6 +346,11 @@ impl Stage {
         let back_after = Duration::from_secs(seconds);
         self.world.apply_on(0, Fault::ControlDies { back_after });
         self.take_in();
+    }
+
+    /// How many events there have been in this world.
+    pub fn events(&self) -> u64 {
+        self.world.events()
     }
 
     /// How much has been written about services, but for what was forgotten in time.

@@ -240,6 +240,10 @@ impl World {
         machine
     }
 
+    pub(crate) fn events(&self) -> u64 {
+        self.trace.events
+    }
+
     /// It was as it should be, unless it failed.
     pub(crate) fn end(&mut self, failed: bool) {
         self.trace.is_over = !failed;
@@ -557,6 +561,13 @@ impl World {
             .chance
             .duration(Duration::ZERO..self.settings.user_acts_every * 2);
         self.after(pause, Event::UserActs);
+    }
+
+    /// Every tag stands for another image from now on.
+    pub(crate) fn push_images(&mut self) {
+        for node in &mut self.nodes {
+            node.machine.pushed();
+        }
     }
 
     fn start_agent(&mut self, machine: usize) {

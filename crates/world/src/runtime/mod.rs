@@ -88,6 +88,8 @@ pub struct SimulatedRuntime {
     next_id: u64,
     /// No process lives long any more.
     calm: bool,
+    /// How often other images were pushed under the same tags.
+    pub pushed: u64,
     /// How often a container was started again, and how often one was checked.
     pub restarted: usize,
     pub checked: usize,
@@ -124,7 +126,10 @@ impl SimulatedRuntime {
                     };
                     return told(slow, event);
                 }
-                let digest = format!("sha256:{}", "0".repeat(64));
+                let digest = match plan.image.split_once('@') {
+                    Some((_, digest)) => digest.to_owned(),
+                    None => format!("sha256:{:064x}", self.pushed),
+                };
                 let event = RuntimeEvent::Pulled {
                     task,
                     container,

@@ -3,10 +3,12 @@
 //! What always holds: this is the state after exactly those commits that it was given, whatever has been
 //! committed since. It is made of the changes and asks nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use gantry_api::ecs::VersionConsistency;
 use gantry_arn::ContainerInstanceId;
+use gantry_ecs::model::service::stages::Course;
 use gantry_ecs::model::task_view::TaskState;
 use gantry_ecs::tables::{
     ContainerInstanceRow, ContainerInstanceStatus, ServiceDeploymentStateRow, ServiceEventsRow,
@@ -34,8 +36,12 @@ pub struct Mirror {
     pub instances: BTreeMap<ContainerInstanceId, ContainerInstanceStatus>,
     /// Service deployments whose circuit breaker has opened.
     pub triggered: BTreeMap<String, bool>,
+    /// Where blue/green deployments are, by the names of their service deployments' rows.
+    pub courses: BTreeMap<String, Course>,
     /// Whether tasks of a definition have a health check that counts, by family and revision.
     checked: BTreeMap<(String, u32), bool>,
+    /// Definitions of which a container has no version consistency.
+    loose: BTreeSet<(String, u32)>,
 }
 
 pub fn now<T: Table>(change: &RowChange) -> Option<Arc<T::Row>> {
@@ -47,6 +53,13 @@ impl Mirror {
     /// Whether a task of this definition has an essential container with a check.
     pub fn is_checked(&self, task: &TaskRow) -> bool {
         self.checked[&(task.family.to_string(), task.revision)]
+    }
+
+    /// Whether its containers run what its deployment has pinned.
+    pub fn is_pinned(&self, task: &TaskRow) -> bool {
+        !self
+            .loose
+            .contains(&(task.family.to_string(), task.revision))
     }
 
     /// The service that a task belongs to, if it is there.
@@ -103,9 +116,13 @@ impl Mirror {
                 }
             }
             ServiceDeploymentStateRow::KIND => {
-                let opened = now::<ServiceDeploymentStateRow>(change);
-                let opened = opened.is_some_and(|state| state.triggered);
+                let state = now::<ServiceDeploymentStateRow>(change);
+                let opened = state.as_ref().is_some_and(|state| state.triggered);
                 self.triggered.insert(name.to_owned(), opened);
+                match state.and_then(|state| state.course.clone()) {
+                    Some(course) => self.courses.insert(name.to_owned(), course),
+                    None => self.courses.remove(name),
+                };
             }
             TaskProtectionRow::KIND => match now::<TaskProtectionRow>(change) {
                 Some(row) => {
@@ -127,6 +144,11 @@ impl Mirror {
                     let mut containers = row.definition.container_definitions.iter().flatten();
                     let checked =
                         containers.any(|c| c.essential != Some(false) && c.health_check.is_some());
+                    let mut containers = row.definition.container_definitions.iter().flatten();
+                    let disabled = Some(VersionConsistency::Disabled);
+                    if containers.any(|it| it.version_consistency == disabled) {
+                        self.loose.insert((family.clone(), revision));
+                    }
                     self.checked.insert((family, revision), checked);
                 }
             }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use gantry_arn::ContainerInstanceId;
 use gantry_ecs::model::last_status::LastStatus;
 use gantry_ecs::model::task_view::TaskState;
 use gantry_ecs::tables::{ContainerInstanceStatus, DesiredPhase, HealthStatus, ServiceRow};
@@ -18,7 +19,12 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(40);
 pub struct Replica {
     pub name: String,
     pub slot: u32,
-    pub is_primary: bool,
+    /// The deployment that it is of.
+    pub deployment: String,
+    /// That is one whose tasks stay.
+    pub is_wanted: bool,
+    pub instance: ContainerInstanceId,
+    pub zone: Option<String>,
     pub is_running: bool,
     pub is_healthy: bool,
     /// Its check fails, and the grace period is over.
@@ -29,7 +35,7 @@ pub struct Replica {
 impl Replica {
     /// Another shall take its place.
     pub fn leaves(&self) -> bool {
-        !self.is_primary || self.is_draining
+        !self.is_wanted || self.is_draining
     }
 
     pub fn stays(&self) -> bool {
@@ -42,8 +48,13 @@ impl Replica {
     }
 }
 
-/// All tasks of the service that are meant to run, where `primary` is the id of the PRIMARY deployment.
-pub fn of(mirror: &Mirror, service: &ServiceRow, primary: &str, now: Timestamp) -> Vec<Replica> {
+/// All tasks of the service that are meant to run, where `staying` are the deployments whose tasks stay.
+pub fn of(
+    mirror: &Mirror,
+    service: &ServiceRow,
+    staying: &[String],
+    now: Timestamp,
+) -> Vec<Replica> {
     let grace = service.health_check_grace_period_seconds.unwrap_or(0);
     let grace = Duration::from_secs(u64::from(grace));
     mirror
@@ -66,10 +77,14 @@ pub fn of(mirror: &Mirror, service: &ServiceRow, primary: &str, now: Timestamp) 
                 ),
             };
             let instance = mirror.instances.get(&task.spec.container_instance);
+            let deployment = task.spec.started_by.clone().unwrap_or_default();
             Replica {
                 name: name.clone(),
                 slot: task.spec.replica.as_ref().map_or(0, |spec| spec.slot),
-                is_primary: task.spec.started_by.as_deref() == Some(primary),
+                is_wanted: staying.contains(&deployment),
+                deployment,
+                instance: task.spec.container_instance,
+                zone: task.spec.availability_zone.clone(),
                 is_running,
                 is_healthy,
                 is_unhealthy,

@@ -115,3 +115,63 @@ pub fn arns(tasks: &[ecs::Task]) -> Vec<String> {
     arns.sort();
     arns
 }
+
+/// The tasks of `web` on a machine.
+pub fn on(stage: &Stage, machine: usize) -> Vec<ecs::Task> {
+    let arn = stage.instance(machine);
+    let mut tasks = stage.tasks("web");
+    tasks.retain(|it| it.container_instance_arn.as_ref() == Some(&arn));
+    tasks
+}
+
+/// How many tasks of `web` each zone has.
+pub fn zones(stage: &Stage) -> [usize; 2] {
+    let tasks = stage.tasks("web");
+    ["zone-a", "zone-b"].map(|zone| {
+        let there = tasks.iter();
+        there
+            .filter(|it| it.availability_zone.as_deref() == Some(zone))
+            .count()
+    })
+}
+
+/// How many tasks of `web` run.
+pub fn up(stage: &Stage) -> usize {
+    stage
+        .tasks("web")
+        .iter()
+        .filter(|it| is_running(it))
+        .count()
+}
+
+/// How many tasks of this revision run.
+pub fn of_revision(stage: &Stage, definition: &str) -> usize {
+    let tasks = stage.tasks("web");
+    tasks
+        .iter()
+        .filter(|it| is_running(it) && revision_of(it) == definition)
+        .count()
+}
+
+pub fn strategy(kind: ecs::PlacementStrategyType, field: &str) -> ecs::PlacementStrategy {
+    ecs::PlacementStrategy {
+        r#type: Some(kind),
+        field: Some(field.to_owned()),
+    }
+}
+
+pub fn member_of(expression: &str) -> ecs::PlacementConstraint {
+    ecs::PlacementConstraint {
+        r#type: Some(ecs::PlacementConstraintType::MemberOf),
+        expression: Some(expression.to_owned()),
+    }
+}
+
+pub fn status(deployment: &ecs::ServiceDeployment) -> String {
+    deployment.status.as_ref().expect("a status").to_string()
+}
+
+/// The message of a refusal.
+pub fn refusal<T: std::fmt::Debug>(answer: Result<T, ecs::EcsError>) -> String {
+    format!("{:?}", answer.expect_err("a refusal"))
+}

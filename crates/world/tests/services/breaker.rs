@@ -237,3 +237,22 @@ fn what_failed_before_a_rollback_does_not_count_against_it() {
         is_steady(stage) && revision_of(&stage.tasks("web")[0]) == good
     });
 }
+
+#[test]
+fn it_opens_after_200_at_most() {
+    let mut stage = Stage::new(&[450]);
+    let bad = stage.define(Behaviour::DoesNotStart, false);
+    stage.create(ecs::CreateServiceRequest {
+        deployment_configuration: Some(with_breaker(breaker(false))),
+        ..web(450, &bad)
+    });
+    stage.until(3_600, "FAILED", |stage| {
+        rollout(&primary(stage)) == "FAILED"
+    });
+    let counted = stage.service_deployment().deployment_circuit_breaker;
+    let counted = counted.expect("a breaker");
+    assert_eq!(counted.threshold, Some(200));
+    // What had been started before it opened failed with it, and no more.
+    let failed = counted.failure_count.unwrap_or(0);
+    assert!((200..400).contains(&failed), "{failed}");
+}

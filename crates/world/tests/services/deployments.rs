@@ -3,10 +3,7 @@
 use crate::asked::*;
 use gantry_api::ecs;
 use gantry_world::Behaviour;
-
-fn status(deployment: &ecs::ServiceDeployment) -> String {
-    deployment.status.as_ref().expect("a status").to_string()
-}
+use gantry_world::stage::Stage;
 
 #[test]
 fn a_change_of_the_count_starts_no_deployment() {
@@ -77,6 +74,8 @@ fn an_update_during_a_deployment_wins() {
     steady(&mut stage);
     assert!(stage.tasks("web").iter().all(|it| revision_of(it) == third));
     assert_ne!(stage.service().current_service_deployment, overtaken);
+    let overtaken = stage.service_deployment_of(&overtaken.expect("a deployment"));
+    assert_eq!(status(&overtaken), "STOPPED");
     assert_eq!(status(&stage.service_deployment()), "SUCCESSFUL");
     assert!(
         stage.all_tasks().iter().any(|it| revision_of(it) == second),
@@ -143,4 +142,20 @@ fn a_pass_over_what_is_as_it_was_asked_for_writes_nothing() {
     let before = stage.writes();
     stage.run(7 * 60 * 60);
     assert_eq!(stage.writes(), before);
+}
+
+#[test]
+fn a_deployment_that_is_over_shows_the_tasks_that_it_had_at_its_end() {
+    let mut stage = running(&[10], 3, within(100, 200));
+    let first = stage.service_deployment().service_deployment_arn;
+    let target = |stage: &Stage| {
+        let shown = stage.service_deployment().target_service_revision;
+        let shown = shown.expect("a revision");
+        (shown.requested_task_count, shown.running_task_count)
+    };
+    assert_eq!(target(&stage), (Some(3), Some(3)));
+    stage.update(to_count(5));
+    steady(&mut stage);
+    assert_eq!(stage.service_deployment().service_deployment_arn, first);
+    assert_eq!(target(&stage), (Some(3), Some(3)));
 }

@@ -135,3 +135,19 @@ fn what_ends_within_ten_seconds_is_started_again_only_when_those_are_over() {
         assert!(seconds(10) <= gap && gap < seconds(14), "{gap:?}");
     }
 }
+
+#[test]
+fn health_that_was_lost_is_told_again_once_for_all_of_a_machine() {
+    let mut stage = Stage::new(&[8]);
+    let good = stage.define(Behaviour::Lives, true);
+    stage.create(web(8, &good));
+    steady(&mut stage);
+    let before = stage.events();
+    stage.run(90);
+    let at_peace = stage.events() - before;
+    // What repeats itself grows eightfold every twenty seconds.
+    stage.cut_off(0, 85);
+    stage.run(90);
+    let cut_off = stage.events() - before - at_peace;
+    assert!(cut_off < 3 * at_peace, "{cut_off} instead of {at_peace}");
+}

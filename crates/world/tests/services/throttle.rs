@@ -83,3 +83,21 @@ fn only_tasks_that_stop_before_they_run_put_starts_off() {
     assert!(gaps.len() > 80, "{gaps:?}");
     assert!(gaps.iter().all(|gap| *gap < 22), "{gaps:?}");
 }
+
+#[test]
+fn a_forced_deployment_resets_the_delay_as_well() {
+    let mut stage = Stage::new(&[10]);
+    let broken = stage.define(Behaviour::DoesNotStart, false);
+    stage.create(web(1, &broken));
+    stage.run(2 * 60 * 60);
+    stage.update(gantry_api::ecs::UpdateServiceRequest {
+        force_new_deployment: Some(true),
+        ..change()
+    });
+    let before = stage.now();
+    stage.run(120);
+    let all = stage.all_tasks();
+    let made = all.iter().filter_map(|task| task.created_at);
+    let made = made.filter(|at| before.since(*at) < Duration::from_secs(1));
+    assert!(made.count() >= 4);
+}
