@@ -39,7 +39,7 @@
 //! | DAEMON: draining, disconnected | `daemons`: `on_a_draining_instance_the_daemon_goes_last`, `an_instance_whose_agent_is_disconnected_counts_and_gets_its_task_when_it_is_back` |
 //! | rebalancing: where it is ENABLED | `zones`: `it_is_enabled_for_a_service_that_does_not_say_where_it_can_be`, `an_update_that_would_rule_it_out_is_refused_while_it_is_on` |
 //! | rebalancing: starts before it stops, once steady | `zones`: `a_steady_service_starts_one_in_the_poorer_zone_before_it_stops_one_in_the_richer`, `a_service_that_is_not_steady_is_not_rebalanced` |
-//! | rebalancing: what is not moved | `zones`: `protected_tasks_are_not_moved`, `nothing_is_moved_when_the_maximum_has_no_room_for_one_more`, `a_move_that_came_to_nothing_is_tried_again` |
+//! | rebalancing: what is not moved | `zones`: `protected_tasks_are_not_moved`, `nothing_is_moved_when_the_maximum_has_no_room_for_one_more`, `a_move_that_came_to_nothing_is_tried_again`, `a_move_that_never_can_be_is_tried_ever_less_and_balance_is_not_told_while_an_agent_is_away` |
 //! | placement that changes | `placement`: `a_change_of_placement_starts_no_deployment_and_holds_for_what_is_started_then`, `an_empty_list_removes_them_and_so_does_a_strategy_that_is_an_empty_object` |
 //! | placement | `placement`: `without_a_strategy_tasks_are_spread_over_the_zones`, `strategies_chain`, `distinct_instance_gives_each_task_an_instance_of_its_own`, `placement_follows_the_constraints_of_the_service_and_of_the_task_definition` |
 //! | digests | `digests`: `all_tasks_of_a_deployment_run_the_digest_that_its_first_found`, `a_rollback_runs_the_very_images_that_were_good`, `with_version_consistency_disabled_each_task_finds_what_its_tag_is` |

@@ -199,3 +199,18 @@ fn a_move_that_came_to_nothing_is_tried_again() {
     stage.run(40 * 60);
     assert_eq!(zones(&stage), [2, 2]);
 }
+
+#[test]
+fn a_move_that_never_can_be_is_tried_ever_less_and_balance_is_not_told_while_an_agent_is_away() {
+    let mut stage = uneven((100, 200), 0);
+    stage.run(3 * 3600);
+    let before = stage.writes();
+    stage.run(3600);
+    let writes = stage.writes() - before;
+    assert!(writes <= 6, "{writes} writes in an hour");
+    let told = stage.messages();
+    assert!(
+        !told.iter().any(|it| it.contains("is AZ balanced")),
+        "{told:#?}"
+    );
+}

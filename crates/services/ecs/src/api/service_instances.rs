@@ -7,7 +7,7 @@
 //! Whether there is room for a task is another question ([`ServiceInstances::against`]), and asked only
 //! of instances that lack one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gantry_api::ecs::{Attribute, LaunchType, SchedulingStrategy};
 use gantry_arn::ContainerInstanceId;
@@ -91,18 +91,20 @@ impl<'a> ServiceInstances<'a> {
         instances
     }
 
-    /// The availability zones in which there are instances that would take a task, had they room.
-    pub fn zones(&self) -> BTreeSet<String> {
-        self.rows
-            .container_instances(&self.service.cluster)
-            .iter()
-            .filter(|row| row.status == ContainerInstanceStatus::Active && self.meets(row))
-            .filter(|row| {
-                let session = self.rows.session(&self.service.cluster, &row.id);
-                session.is_some_and(|session| session.connected)
-            })
-            .filter_map(|row| zone(row).map(str::to_owned))
-            .collect()
+    /// The availability zones in which there are instances that would take a task, had they room, and whether one of
+    /// their agents is connected.
+    pub fn zones(&self) -> BTreeMap<String, bool> {
+        let mut zones = BTreeMap::new();
+        for row in self.rows.container_instances(&self.service.cluster) {
+            if row.status != ContainerInstanceStatus::Active || !self.meets(&row) {
+                continue;
+            }
+            let Some(zone) = zone(&row) else { continue };
+            let session = self.rows.session(&self.service.cluster, &row.id);
+            *zones.entry(zone.to_owned()).or_default() |=
+                session.is_some_and(|session| session.connected);
+        }
+        zones
     }
 
     /// What speaks against starting a task there, as soon as those of the service have gone. Empty:

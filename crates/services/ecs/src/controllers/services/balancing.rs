@@ -119,10 +119,13 @@ impl Pass<'_> {
             return;
         }
         let protected = self.protected(replicas);
-        let zones = self.zones(replicas, &protected);
+        let zones = self.zones(replicas, &protected, false);
         let name = self.spec.name.clone();
         if zones::is_balanced(&zones) {
-            if self.state.balance.announced {
+            // A zone whose agents are away for a moment is waited for: without it nothing can be said.
+            if self.state.balance.announced
+                && zones::is_balanced(&self.zones(replicas, &protected, true))
+            {
                 self.state.balance = Default::default();
                 self.say(events::balanced(&name, &zones));
             }
@@ -204,7 +207,13 @@ impl Pass<'_> {
         zones::is_balanced(&all.chain(elsewhere).collect())
     }
 
-    fn zones(&self, replicas: &[Replica], protected: &BTreeSet<TaskId>) -> Zones {
+    /// What each zone has. Those whose agents are all away take nothing, unless they are looked at as if they were there.
+    fn zones(
+        &self,
+        replicas: &[Replica],
+        protected: &BTreeSet<TaskId>,
+        as_if_there: bool,
+    ) -> Zones {
         let definition = self.primary().and_then(|primary| self.definition(primary));
         let asks = definition
             .as_ref()
@@ -212,7 +221,8 @@ impl Pass<'_> {
         let takers = asks.map(|asks| asks.zones()).unwrap_or_default();
         let mut zones: Zones = takers
             .into_iter()
-            .map(|name| {
+            .filter(|(_, is_connected)| *is_connected || as_if_there)
+            .map(|(name, _)| {
                 (
                     name,
                     Zone {
